@@ -1,0 +1,3 @@
+-- LOSES DATA: the tribes.
+
+drop table tribes;

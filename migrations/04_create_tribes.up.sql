@@ -1,0 +1,28 @@
+-- Groups of people.
+
+create table tribes (
+    id          uuid        not null default gen_random_uuid(),
+    slug        text        not null,
+    name        text        not null,
+    founder_id  uuid,
+    created_at  timestamptz not null default now(),
+
+    constraint tribes_pkey primary key (id),
+
+    -- The slug stands in links, so its form is the database's business, not one client's.
+    constraint tribes_slug_key unique (slug),
+    constraint tribes_slug_form check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+    constraint tribes_slug_length check (char_length(slug) <= 60),
+    constraint tribes_name_length check (char_length(name) between 1 and 100),
+
+    -- A tribe outlives its founder's account: hence set null, hence no not null above.
+    constraint tribes_founder_id_fkey foreign key (founder_id)
+        references users (id)
+        on delete set null
+);
+
+-- For the foreign key: deleting a user looks for the tribes that they founded.  Partial, because
+-- that search never asks for null.
+create index tribes_founder_id_idx
+    on tribes (founder_id)
+    where founder_id is not null;

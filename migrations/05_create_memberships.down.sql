@@ -1,0 +1,3 @@
+-- LOSES DATA: who was in which tribe.
+
+drop table memberships;

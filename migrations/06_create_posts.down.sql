@@ -1,0 +1,3 @@
+-- LOSES DATA: the posts.
+
+drop table posts;

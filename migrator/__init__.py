@@ -1,0 +1,59 @@
+"""Plain-SQL migrations for PostgreSQL.
+
+An application's health check asks `status()`.  Everything else is behind the command line.
+
+The package is a stack of small modules.  Each imports only those to its left or
+above it (`tests/test_architecture.py` holds this list to be true):
+
+    errors traces model                                            the words
+    sqltext parsing hazards blockers planner recovery              the core: pure, no I/O, no clock
+    answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
+    config files interrupts catalog postgres history               the world
+    probes facts snapshots installation server dumps               the world, too
+    recorder pipeline diagnosis attempt units executor             the work
+    session runner decisions                                       the work as a whole
+    scratch cloning rehearsal staging                              the work on a scratch database
+    render documents reporting page app options cli                the shell
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .model import Overview
+
+__all__ = ["status"]
+
+
+def status(
+    directory: str | PathLike[str] = "migrations",
+    *,
+    database_url: str | None = None,
+    schema: str | None = None,
+) -> Overview:
+    """Say what `migrator status` shows, for use inside an application; write nothing.
+
+    Every version is in `entries`, by ascending number; the schema is as the files want it
+    when the `status` of each is `Status.APPLIED`.
+
+    Args:
+        directory: Where the migrations are.
+        database_url: A libpq URL; None for the one that the environment names.
+        schema: The one that holds the history; None for the first of the search path.
+
+    Raises:
+        MigratorError: The files are not in order, or the database cannot be asked; the
+            classes are in `migrator.errors`.
+    """
+    # Whoever imports the package, `migrator --help` too, would pay for psycopg otherwise.
+    import os  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    from . import config, session  # noqa: PLC0415
+
+    database = config.database(database_url, os.environ)
+    settings = config.Settings(Path(directory), database, schema)
+    with session.opened(settings, lambda _event: None) as work:
+        return session.overview(work)

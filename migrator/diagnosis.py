@@ -1,0 +1,150 @@
+"""Turn PostgreSQL's diagnostics of a statement into an error with a place and a next step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from . import sqltext
+from .errors import LockTimeoutError, StatementError
+from .model import Direction, Statement, Step
+from .pipeline import Field
+
+RETRIED = frozenset(["55P03", "40P01", "40001"])
+"""lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""
+
+_NO_TRANSACTION = "begin the file with: -- migrator: no-transaction"
+_HINTS = {
+    "25001": _NO_TRANSACTION,
+    "2D000": _NO_TRANSACTION,
+    "25P02": "an earlier statement of the file failed without a message: read the server's log",
+    "42501": "run as a role that may do this: --role NAME, or -- migrator: role NAME in the file",
+    "55P04": "use the new enum value in a later migration: it exists once this one is committed",
+    "57014": "if it needs the time: -- migrator: statement-timeout 15min in the file",
+    "53200": "split the file: its tables exceed what max_locks_per_transaction lets it lock",
+}
+_AT_THE_END = "deferred constraints are checked at the end of the file"
+_INLINE_LINE = re.compile(r"inline_code_block line ([0-9]+)")
+_COPY_LINE = re.compile(r"COPY [^,\n]+, \w+ ([0-9]+)")  # `line` is in the server's language
+_BODY = re.compile(r"\$(?:[^\W\d]\w*)?\$|'")
+
+
+_OWN_HINTS = {
+    "22023": "check the name of the role: --role NAME, or -- migrator: role NAME in the file",
+    "42501": "the role that connects needs all rights on migration_versions and migration_log, "
+    "and\nhas to be a member of the role of --role NAME or -- migrator: role NAME",
+}
+
+
+def own_error(fields: Mapping[Field, str], step: Step, outcome: str) -> StatementError:
+    """Say which statement of ours around a migration's own was refused; it has no place.
+
+    Args:
+        fields: As for `statement_error`.
+        outcome: As for `statement_error`.
+    """
+    sqlstate = fields.get(Field.SQLSTATE)
+    kind = LockTimeoutError if sqlstate in RETRIED else StatementError
+    message = fields.get(Field.MESSAGE_PRIMARY, "PostgreSQL gave no message")
+    again = f"then run: migrator {step.direction}"
+    specific = _OWN_HINTS.get(sqlstate or "")
+    return kind(
+        f"{step.version} could not be set up or recorded: {message}",
+        detail=fields.get(Field.MESSAGE_DETAIL),
+        hint=f"{specific}\n{again}" if specific else _next_step(sqlstate, step),
+        version=step.version,
+        sqlstate=sqlstate,
+        server_hint=fields.get(Field.MESSAGE_HINT),
+        context=_context(fields),
+        outcome=outcome,
+    )
+
+
+def statement_error(
+    fields: Mapping[Field, str], step: Step, statement: Statement | None, outcome: str
+) -> StatementError:
+    """Say what was refused, where, and what to type next.
+
+    Args:
+        fields: PostgreSQL's diagnostics; see "Error and Notice Message Fields" in its manual.
+        statement: None if what was deferred to the end of the file was refused.
+        outcome: What was rolled back and what stays, as sentences.
+    """
+    source, path = step.script.source, step.script.path
+    offset = _offset(fields, statement) if statement else len(source.rstrip())
+    location = sqltext.locate(source, offset, path)
+    sqlstate = fields.get(Field.SQLSTATE)
+    kind = LockTimeoutError if sqlstate in RETRIED else StatementError
+    return kind(
+        fields.get(Field.MESSAGE_PRIMARY, "PostgreSQL gave no message"),
+        location=location,
+        detail=fields.get(Field.MESSAGE_DETAIL),
+        hint=_next_step(sqlstate, step),
+        version=step.version,
+        excerpt=sqltext.excerpt(source, location),
+        sqlstate=sqlstate,
+        server_hint=fields.get(Field.MESSAGE_HINT),
+        context=_context(fields) if statement else _AT_THE_END,
+        outcome=outcome,
+    )
+
+
+def _offset(fields: Mapping[Field, str], statement: Statement) -> int:
+    """Return where in the source an error is: PostgreSQL counts characters, from 1."""
+    if position := fields.get(Field.STATEMENT_POSITION):
+        return statement.offset + int(position) - 1
+    source = statement.source
+    if position := fields.get(Field.INTERNAL_POSITION):
+        # The query of a function's body, as it stands there: in this statement, or in the
+        # one of the same file that made the function.
+        query = fields.get(Field.INTERNAL_QUERY, "")
+        # Until 13 PL/pgSQL writes SELECT before an expression, which stands in no file.
+        added = 7 if query.startswith("SELECT ") and query not in source else 0
+        found = source.find(query[added:], statement.offset, statement.end)
+        found = found if found >= 0 else source.find(query[added:])
+        if query and found >= 0:
+            return found + int(position) - added - 1
+    return _line_of_do(fields, statement) or _line_of_copy(fields, statement) or statement.offset
+
+
+def _line_of_copy(fields: Mapping[Field, str], statement: Statement) -> int | None:
+    """Return where the line of inline COPY data begins that PostgreSQL names in its context."""
+    line = _COPY_LINE.match(fields.get(Field.CONTEXT, ""))
+    if not line or not statement.data:
+        return None
+    offset, end = statement.data
+    for _ in range(int(line[1]) - 1):
+        offset = statement.source.find("\n", offset, end) + 1
+        if not offset:
+            return None
+    return offset
+
+
+def _line_of_do(fields: Mapping[Field, str], statement: Statement) -> int | None:
+    """Return where the line of a DO block begins that PL/pgSQL names in its context."""
+    line = _INLINE_LINE.search(fields.get(Field.CONTEXT, ""))
+    body = _BODY.search(statement.text) if statement.words[:1] == ("do",) else None
+    if not line or not body:
+        return None
+    offset = statement.offset + body.start()
+    for _ in range(int(line[1]) - 1):
+        offset = statement.source.find("\n", offset) + 1
+    text = statement.source[offset : statement.end]
+    return offset + len(text) - len(text.lstrip())
+
+
+def _context(fields: Mapping[Field, str]) -> str | None:
+    query = fields.get(Field.INTERNAL_QUERY)
+    lines = (f"in: {query}" if query else None, fields.get(Field.CONTEXT))
+    return "\n".join(line for line in lines if line) or None
+
+
+def _next_step(sqlstate: str | None, step: Step) -> str:
+    if sqlstate in RETRIED:
+        return f"end what is in the way, or try at a quieter time: migrator {step.direction}"
+    specific = _HINTS.get(sqlstate or "")
+    if step.direction is Direction.DOWN:
+        again = "mend the down file, then run: migrator down --from-files"
+    else:
+        again = "mend the file, then run: migrator up"
+    return f"{specific}\n{again}" if specific else again

@@ -1,0 +1,161 @@
+"""Results as JSON for programs: the keys are stable, and documented in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from . import traces
+from .errors import BlockedError, MigratorError
+from .model import (
+    Entry,
+    Event,
+    LogEntry,
+    Noticed,
+    Outcome,
+    Overview,
+    Plan,
+    Remarked,
+    Retrying,
+    StatementFinished,
+    Step,
+    StepFinished,
+    StepStarted,
+    Traced,
+    Waiting,
+)
+from .render import line_of, reversible
+
+Json = dict[str, Any]
+
+
+def of_event(event: Event) -> Json:
+    """Write an event as an object whose `event` says which it is."""
+    match event:
+        case StepStarted(step):
+            return {"event": "step-started", **_step(step)}
+        case StepFinished(step, seconds):
+            return {"event": "step-finished", **_step(step), "seconds": round(seconds, 6)}
+        case StatementFinished(step, statement, seconds, command, rows):
+            result = {"command": command, "rows": rows, "seconds": round(seconds, 6)}
+            where = {**_step(step), "line": line_of(statement)}
+            return {"event": "statement-finished", **where, **result}
+        case Traced(step, statement, trace):
+            where = {**_step(step), "line": line_of(statement)}
+            return {"event": "traced", **where, "trace": traces.to_json(trace)}
+        case Noticed(step, statement, notice):
+            said = {name: getattr(notice, name) for name in notice.__slots__}
+            where = {**_step(step), "line": line_of(statement) if statement else None}
+            return {"event": "notice", **where, **said}
+        case Waiting(what, blockers, seconds):
+            waiting = {"for": what, "seconds": round(seconds, 3)}
+            return {"event": "waiting", **waiting, "blockers": _backends(blockers)}
+        case Retrying(step, attempt, attempts, delay, reason, blockers):
+            again = {"attempt": attempt, "attempts": attempts, "delay": round(delay, 3)}
+            reasons = {"reason": reason, "blockers": _backends(blockers)}
+            return {"event": "retrying", **_step(step), **again, **reasons}
+        case Remarked(text):
+            return {"event": "remark", "text": text}
+
+
+def _step(step: Step) -> Json:
+    return {"version": step.version, "direction": step.direction.value}
+
+
+def _backends(backends: Iterable[Any]) -> list[Json]:
+    return [{name: getattr(b, name) for name in b.__slots__} for b in backends]
+
+
+def of_outcome(outcome: Outcome, events: Iterable[Event]) -> Json:
+    """Give what a run did: its steps, and the statements and notices of each."""
+    details: dict[tuple[str, str], Json] = {}
+    for event in events:
+        row = of_event(event)
+        if "version" not in row:
+            continue
+        key = (row.pop("version"), row.pop("direction"))
+        step = details.setdefault(key, {"seconds": None, "statements": [], "notices": []})
+        match row.pop("event"):
+            case "statement-finished":
+                step["statements"].append(row)
+            case "notice":
+                step["notices"].append(row)
+            case "traced":
+                step.setdefault("traces", []).append(row)
+            case "step-finished":
+                step["seconds"] = row["seconds"]
+    steps = [
+        {**_step(s), **details.get((s.version, s.direction.value), {})} for s in outcome.finished
+    ]
+    return {"steps": steps, "notes": list(outcome.plan.notes)}
+
+
+def of_plan(plan: Plan) -> Json:
+    """Give a plan: each step with its file and its statements."""
+    steps = [
+        {
+            **_step(step),
+            "path": str(step.script.path),
+            "transactional": step.script.transactional,
+            "statements": [
+                s.text for unit in step.script.units[step.start_at :] for s in unit.statements
+            ],
+        }
+        for step in plan.steps
+    ]
+    return {"steps": steps, "notes": list(plan.notes), "dry_run": True}
+
+
+def of_status(overview: Overview) -> Json:
+    """Give all that `status` knows."""
+    return {
+        "database": overview.database,
+        "server_version": overview.server_version,
+        "schema": overview.schema,
+        "versions": [_entry(entry) for entry in overview.entries],
+    }
+
+
+def _entry(entry: Entry) -> Json:
+    applied = entry.applied
+    at = applied.applied_at if applied else None
+    return {
+        "number": entry.number,
+        "version": entry.version,
+        "name": entry.version.partition("_")[2],
+        "state": entry.status.value,
+        "reformatted": entry.reformatted,
+        "applied_at": at.isoformat() if at else None,
+        "applied_by": applied.applied_by if applied else None,
+        "duration_ms": applied.duration_ms if applied else None,
+        "reversible": reversible(entry) != "no file",
+    }
+
+
+# The log
+
+
+def of_log(rows: Iterable[LogEntry]) -> list[Json]:
+    """Give the log, an object a row."""
+    columns = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+    return [{**row, "logged_at": row["logged_at"].isoformat()} for row in columns]
+
+
+def of_error(error: MigratorError) -> Json:
+    """Give an error with its code; of several, each."""
+    location = error.location
+    row: Json = {
+        "code": error.code,
+        "message": error.message,
+        "file": str(location.path) if location else None,
+        "line": location.line if location else None,
+        "column": location.column if location else None,
+        "detail": error.detail,
+        "hint": error.hint,
+    }
+    for name in ("version", "sqlstate", "server_hint", "context", "outcome"):
+        if hasattr(error, name):
+            row[name] = getattr(error, name)
+    if isinstance(error, BlockedError):
+        row["errors"] = [of_error(each) for each in error.errors]
+    return row

@@ -1,0 +1,90 @@
+"""Run a plan, and record each step in the same breath as its work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+
+from . import attempt, postgres, units
+from .attempt import Context, Purpose, Tag, ours
+from .errors import BlockedError
+from .model import Direction, Plan, Step
+from .pipeline import Message
+
+_SET_LIMITS = (
+    "select pg_catalog.pg_backend_pid(),"
+    " set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)"
+)
+# RESET ALL resets the lock timeout, and behind a pooler the encoding that we connected with.
+_SET_AGAIN = (
+    b"select set_config('client_encoding', 'UTF8', false), set_config('lock_timeout', $1, true),"
+    b" set_config('synchronous_commit', coalesce($2, current_setting('synchronous_commit')), true)"
+)
+_SET_ROLE = b"select set_config('role', $1, true)"
+
+# Everything that a migration can leave in its session: neither its record nor the next
+# migration may see it.  DISCARD ALL, which is the same, cannot run in a transaction.
+_RESET = (
+    "close all",
+    "reset session authorization",
+    "reset role",
+    "reset all",
+    "deallocate all",
+    "unlisten *",
+    "discard temp",
+    "discard sequences",
+)
+
+
+def execute(context: Context, plan: Plan) -> None:
+    """Run every step of a plan, in order, and stop at the first error.
+
+    Transactional steps are sent without waiting for one another; the server runs none
+    behind one that failed.  A step that is not transactional waits for those before it.
+
+    Raises:
+        BlockedError: The plan has blockers; nothing was run.
+        MigratorError: As `attempt.run`; the steps before stay.
+    """
+    if plan.blockers:
+        raise BlockedError("nothing was run", errors=plan.blockers)
+    for transactional, steps in groupby(plan.steps, key=lambda step: step.script.transactional):
+        if transactional:
+            group = tuple(steps)
+            pieces = [partial(_transaction, context, step, group[-1]) for step in group]
+            attempt.run(context, pieces, recover=partial(postgres.forget, context.conn))
+        else:
+            for step in steps:
+                attempt.stop_if_interrupted(context)
+                units.run_step(context, step)
+
+
+def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[Tag]]:
+    """Give the messages of a whole migration: its work and its record in one transaction.
+
+    The flush of the last commit to disk makes all those before it durable as well, so that
+    they need not wait for one of their own.
+    """
+    (unit,) = step.script.units
+    yield attempt.begin(step, unit)
+    idle = "".join(f", set_config('{name}', '0', true)" for name in context.idle_limits)
+    timeouts = attempt.timeouts(context, step)
+    yield ours(step, (f"{_SET_LIMITS}{idle}".encode(), timeouts), Purpose.LIMITS)
+    if step.direction is Direction.UP:
+        yield from attempt.of_locks(context, step)
+    if step.direction is Direction.DOWN:
+        yield ours(step, context.recorder.release(step.version), Purpose.CLAIM)
+    elif step.migration:
+        claim = context.recorder.claim(step.migration, again=step.resumes)
+        yield ours(step, claim, Purpose.CLAIM)
+    if role := step.script.options.role or context.settings.role:
+        yield ours(step, (_SET_ROLE, (role.encode(),)))
+    yield from attempt.of_statements(context, step, unit.statements)
+    waits = step is last or context.settings.flush_each
+    again = (timeouts[0], None if waits else b"off")
+    # Deferred constraints are checked here, where the error can still name this file.
+    yield ours(step, "set constraints all immediate", Purpose.CHECK)
+    yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
+    yield from (ours(step, command) for command in attempt.last_records(context, step))
+    yield ours(step, "commit", Purpose.LAST, waits=waits)

@@ -1,0 +1,334 @@
+"""Read one file's text as a script: options, statements, checksum, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
+
+from . import model, sqltext
+from .errors import MigrationFileError, MigratorError
+from .model import Options, Script, SourceFile, Statement, Unit
+
+_OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
+_REVIEW_OPTIONS = ("allow", "irreversible")  # said to who reviews; they change nothing that runs
+
+# psql reads these two as a guard that pg_dump puts around a dump; they are no SQL.
+_SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
+
+_CONTROL = frozenset(
+    ["abort", "begin", "commit", "end", "release", "rollback", "savepoint", "start"]
+)
+
+# PostgreSQL's own list, by the callers of PreventInTransactionBlock(): 13 to 18.
+_OUTSIDE = (
+    ("create", "database"),
+    ("drop", "database"),
+    ("create", "tablespace"),
+    ("drop", "tablespace"),
+    ("alter", "system"),
+    ("vacuum",),
+    ("create", "index", "concurrently"),
+    ("create", "unique", "index", "concurrently"),
+    ("drop", "index", "concurrently"),
+    ("reindex", "schema"),
+    ("reindex", "system"),
+    ("reindex", "database"),
+    ("commit", "prepared"),
+    ("rollback", "prepared"),
+    ("discard", "all"),
+)
+# What most statements of a long file are: no need to look any further.
+_HARMLESS = frozenset([("insert",), ("update",), ("delete",), ("select",)])
+# These may or may not, by what they hold or call: only the server knows.
+_PERHAPS = (
+    ("call",),
+    ("do",),
+    ("reindex",),
+    ("create", "subscription"),
+    ("alter", "subscription"),
+    ("drop", "subscription"),
+)
+
+
+def read_source(path: PurePath, raw: bytes) -> SourceFile:
+    """Decode a file and sum it up.
+
+    The checksum leaves out a BOM, the CR of CRLF and white space at the end of the file,
+    so that a checkout on another system has the same one.
+
+    Raises:
+        MigrationFileError: The bytes are not UTF-8, or hold a NUL.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    normal = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+    checksum = hashlib.sha256(normal.rstrip(b" \t\n\r\f\v")).hexdigest()
+    return SourceFile(path, _decode(path, raw), checksum)
+
+
+def parse(path: PurePath, source: str) -> Script:
+    """Read a script.  What forbids to run it is in its `problems`, by place, not raised."""
+    statements = tuple(s for s in sqltext.split(source) if _SKIPPED.isdisjoint(s.words[:1]))
+    options, transactional, problems = _read_options(path, source, statements)
+    body, begin = (
+        (statements[1:-1], statements[0]) if _is_wrapped(statements) else (statements, None)
+    )
+    if transactional and len(body) == 1 and _outside(body[0]) and not begin:
+        transactional = False
+    if transactional:
+        units: tuple[Unit, ...] = (Unit(body, begin=begin),)
+        problems += _refused_in_transaction(path, body)
+    else:
+        units, misplaced = _blocks(path, statements)
+        problems += misplaced
+    problems += _refused_anywhere(path, statements)
+    return Script(path, source, units, options, transactional, tuple(sorted(problems, key=_place)))
+
+
+def same_statements(one: str, other: str) -> bool:
+    """Whether two texts of a script differ in comments, white space and its BEGIN … COMMIT only."""
+    return _tokens(one) == _tokens(other)
+
+
+def is_concurrent(statement: Statement) -> bool:
+    """Whether a statement takes its time so as to block nobody: `… CONCURRENTLY`."""
+    return "concurrently" in _head(statement) or _last(statement) == "concurrently"
+
+
+def sets_session(statement: Statement) -> bool:
+    """Whether a statement is there to change settings, and may be repeated at will."""
+    words = statement.words
+    is_call = "set_config" in words and set(words) <= {"select", "pg_catalog", "set_config"}
+    return words[:1] in (("set",), ("reset",)) or is_call
+
+
+def _tokens(source: str) -> list[list[str]]:
+    statements = tuple(sqltext.split(source))
+    body = statements[1:-1] if _is_wrapped(statements) else statements
+    return [statement_tokens(statement) for statement in body]
+
+
+def statement_tokens(statement: Statement) -> list[str]:
+    """Return what of a statement has a meaning: its tokens, and its lines of COPY data."""
+    data = [statement.source[slice(*statement.data)]] if statement.data else []
+    return [*sqltext.tokens(statement.text.removesuffix(";")), *data]
+
+
+def _decode(path: PurePath, raw: bytes) -> str:
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise _undecodable(path, f"is UTF-16, not UTF-8: byte 0 is 0x{raw[0]:02X}", "UTF-16")
+    if (at := raw.find(b"\0")) >= 0:
+        message = f"{path} holds a NUL: byte {at} is 0x00 (counted from 0)"
+        raise MigrationFileError(message, hint="remove it: PostgreSQL takes no NUL in any text")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{raw[error.start]:02X}"
+        raise _undecodable(path, f"is not UTF-8: {byte}", "LATIN1") from error
+
+
+def _undecodable(path: PurePath, message: str, encoding: str) -> MigrationFileError:
+    return MigrationFileError(
+        f"{path} {message} (counted from 0)",
+        hint=f"save the file as UTF-8, for example: iconv -f {encoding} -t UTF-8 {path}",
+    )
+
+
+def _place(problem: MigratorError) -> tuple[int, int]:
+    return (problem.location.line, problem.location.column) if problem.location else (0, 0)
+
+
+def _problem(path: PurePath, statement: Statement, message: str, hint: str) -> MigrationFileError:
+    location = sqltext.locate(statement.source, statement.offset, path)
+    return MigrationFileError(message, location=location, hint=hint)
+
+
+def _read_options(
+    path: PurePath, source: str, statements: Sequence[Statement]
+) -> tuple[Options, bool, list[MigrationFileError]]:
+    """Return the options, whether the script is transactional, and what is wrong with them."""
+    values: dict[str, str] = {}
+    problems: list[MigrationFileError] = []
+    for offset, name, value, is_at_top in _option_comments(source, statements):
+        if complaint := _complaint(name, value, values, is_at_top=is_at_top):
+            message, hint = complaint
+            location = sqltext.locate(source, offset, path)
+            problems.append(MigrationFileError(message, location=location, hint=hint))
+        else:
+            values[name] = value
+    options = Options(
+        lock_timeout=model.milliseconds(values.get("lock-timeout", "")),
+        statement_timeout=model.milliseconds(values.get("statement-timeout", "")),
+        role=values.get("role"),
+    )
+    return options, "no-transaction" not in values, problems
+
+
+def _option_comments(
+    source: str, statements: Sequence[Statement]
+) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield offset, name and value of each option, and whether it stands before all SQL."""
+    if "migrator:" not in source:
+        return
+    starts = [0, *(s.data[1] if s.data else s.end for s in statements)]
+    ends = [*(s.offset for s in statements), len(source)]
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        for offset, comment in sqltext.comments(source, start, end):
+            if match := _OPTION.fullmatch(comment):
+                yield offset, match["name"], match["value"], index == 0
+
+
+def _complaint(
+    name: str, value: str, seen: dict[str, str], *, is_at_top: bool
+) -> tuple[str, str] | None:
+    """Return what is wrong with an option, and what to do; None if nothing is."""
+    if name in _REVIEW_OPTIONS:
+        return None
+    if name not in ("no-transaction", "lock-timeout", "statement-timeout", "role"):
+        known = "no-transaction, lock-timeout, statement-timeout, role"
+        return f'unknown option "{name}"', f"the options of a file are {known}"
+    if not is_at_top:
+        return f'option "{name}" stands behind a statement', "move it to the top of the file"
+    if name in seen:
+        return f'option "{name}" is given twice', "remove one of the two lines"
+    if name == "no-transaction" and value:
+        return f'option "{name}" takes no value', f"write: -- migrator: {name}"
+    if name.endswith("-timeout") and model.milliseconds(value) is None:
+        example = "2s" if name == "lock-timeout" else "15min"
+        return f'"{value}" is no duration', f"write, for example: -- migrator: {name} {example}"
+    if name == "role" and not value:
+        return 'option "role" names no role', "write, for example: -- migrator: role app_owner"
+    return None
+
+
+def _outside(statement: Statement) -> str | None:
+    """Return the command's name if PostgreSQL never runs it in a transaction, else None."""
+    words = statement.words
+    if words[:1] in _HARMLESS:
+        return None
+    for command in _OUTSIDE:
+        if words[: len(command)] == command:
+            return " ".join(command).upper()
+    match words:
+        case ("alter", "database", *rest) if "tablespace" in rest:
+            return "ALTER DATABASE SET TABLESPACE"
+        case ("cluster",) | ("cluster", "verbose"):
+            return "CLUSTER of all tables"
+        case ("reindex", *_) if "concurrently" in list(_head(statement)):
+            return "REINDEX CONCURRENTLY"
+        case ("alter", "table", *rest) if "detach" in rest and _last(statement) == "concurrently":
+            return "DETACH PARTITION CONCURRENTLY"
+    return None
+
+
+def _head(statement: Statement) -> Iterator[str]:
+    tokens = sqltext.tokens(statement.text)
+    return (token.lower() for token, _ in zip(tokens, range(16), strict=False))
+
+
+def _last(statement: Statement) -> str:
+    *_, last = "", *sqltext.tokens(statement.text.removesuffix(";"))
+    return last.lower()
+
+
+def _is_control(statement: Statement) -> bool:
+    words = statement.words
+    if words[:1] == ("prepare",):
+        return words[1:2] == ("transaction",)
+    return not _CONTROL.isdisjoint(words[:1]) and words[1:2] != ("prepared",)
+
+
+def _is_begin(statement: Statement) -> bool:
+    return statement.words[:1] in (("begin",), ("start",))
+
+
+def _is_commit(statement: Statement) -> bool:
+    words = statement.words
+    return words[:1] in (("commit",), ("end",)) and not {"prepared", "chain"} & set(words)
+
+
+def _is_wrapped(statements: Sequence[Statement]) -> bool:
+    """Whether one BEGIN … COMMIT stands around everything."""
+    return (
+        len(statements) >= 2
+        and _is_begin(statements[0])
+        and _is_commit(statements[-1])
+        and not any(_is_begin(s) or _is_commit(s) for s in statements[1:-1])
+    )
+
+
+def _refused_in_transaction(
+    path: PurePath, statements: Iterable[Statement]
+) -> Iterator[MigrationFileError]:
+    for statement in statements:
+        if _is_control(statement):
+            yield _problem(
+                path,
+                statement,
+                f"{statement.words[0].upper()} would break up the migration's own transaction",
+                "remove it, or split the file, or begin the file with: -- migrator: no-transaction",
+            )
+        elif command := _outside(statement):
+            yield _problem(
+                path,
+                statement,
+                f"{command} cannot run inside a transaction",
+                "put it into a migration of its own, "
+                "or begin the file with: -- migrator: no-transaction",
+            )
+
+
+def _refused_anywhere(
+    path: PurePath, statements: Iterable[Statement]
+) -> Iterator[MigrationFileError]:
+    for statement in statements:
+        match statement.words:
+            case (command, *_) if command.startswith("\\"):
+                message = f"{command} is a command of psql, not SQL"
+                yield _problem(path, statement, message, "write what it does as SQL in this file")
+            case ("copy", *rest) if "stdout" in rest or ("to" in rest and "stdin" in rest):
+                message = "COPY … TO STDOUT has nowhere to go"
+                yield _problem(path, statement, message, "remove it")
+            case ("copy", *rest) if "stdin" in rest and statement.data is None:
+                message = "the data of this COPY do not begin on the next line"
+                hint = "end the statement with ;, and begin the data on the line below"
+                yield _problem(path, statement, message, hint)
+            case ("set", "transaction", *_):
+                message = "SET TRANSACTION comes too late: the transaction has begun"
+                hint = "wrap the whole file: BEGIN ISOLATION LEVEL SERIALIZABLE; … COMMIT;"
+                yield _problem(path, statement, message, hint)
+
+
+def _blocks(
+    path: PurePath, statements: Iterable[Statement]
+) -> tuple[tuple[Unit, ...], list[MigrationFileError]]:
+    """Cut a no-transaction script into units: its BEGIN … COMMIT blocks, and single statements."""
+    units: list[Unit] = []
+    problems: list[MigrationFileError] = []
+    begin: Statement | None = None
+    block: list[Statement] = []
+    for statement in statements:
+        if begin and _is_commit(statement):
+            problems += _refused_in_transaction(path, block)
+            units.append(Unit(tuple(block), begin=begin))
+            begin, block = None, []
+        elif begin:
+            block.append(statement)
+        elif _is_begin(statement):
+            begin = statement
+        elif _is_control(statement):
+            message = f"{statement.words[0].upper()} without a BEGIN before it"
+            problems.append(_problem(path, statement, message, "remove it, or add the BEGIN"))
+        else:
+            units.append(Unit((statement,), transactional=not _runs_alone(statement)))
+    if begin:
+        hint = "add the COMMIT behind the last statement of the block"
+        problems.append(_problem(path, begin, "this BEGIN has no COMMIT", hint))
+    return tuple(units), problems
+
+
+def _runs_alone(statement: Statement) -> bool:
+    """Whether a statement must have, or may need, no transaction around it."""
+    words = statement.words
+    return bool(_outside(statement)) or any(words[: len(c)] == c for c in _PERHAPS)

@@ -1,0 +1,356 @@
+"""Send statements without waiting for each answer, and match every answer with its statement.
+
+On libpq's pipeline mode: after an error the server skips whatever was sent behind it, up to
+the next synchronisation point, and that point is set only at the end of a run.  So nothing
+that was sent behind a failed statement is ever executed.  See "Pipeline Mode" in the chapter
+on libpq of PostgreSQL's manual.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import psycopg
+from psycopg import pq
+
+from .model import Notice
+from .postgres import log_statement
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+    from .interrupts import Interrupts
+
+Tag = TypeVar("Tag")
+Field = pq.DiagnosticField
+_Status = pq.ExecStatus
+
+_BYTES_IN_FLIGHT = 1 << 20  # enough to keep a server busy over a slow network
+_MESSAGES_IN_FLIGHT = 512
+_MESSAGES_A_FLUSH = 64  # to ask for every answer by itself costs a system call on both sides
+_LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
+_COPY_PIECE = 1 << 18  # characters of COPY data a message
+_TICK = 0.05  # seconds between two looks around while no answer comes
+_PATIENCE = 5.0  # seconds that a cancelled server may take to say so; a container grants ten
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[Tag]):
+    """One statement to send.
+
+    Attributes:
+        tag: What the sender knows it by.
+        parameters: In text form, as `$1`, `$2`, …
+        data: The lines of a `COPY … FROM stdin`; None for every other statement.
+        alone: It may not share a transaction, not even the pipeline's implicit one.
+        asks: Its answer is wanted as soon as it is there, not with those of later messages.
+    """
+
+    tag: Tag
+    sql: bytes
+    parameters: tuple[bytes | None, ...] = ()
+    data: str | None = field(default=None, repr=False)
+    alone: bool = False
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Tag]):
+    """A statement succeeded.
+
+    Attributes:
+        command: The server's command tag, such as `INSERT 0 3`.
+        rows: How many rows the tag counts; None if it counts none.
+        seconds: Since the answer before it.
+        value: The first column of the first row, in text form; None without a row.
+    """
+
+    tag: Tag
+    command: str
+    rows: int | None
+    seconds: float
+    value: bytes | None = None
+
+
+@dataclass(eq=False)
+class RefusedError(Exception, Generic[Tag]):
+    """The server refused a statement and skipped those behind it; or the connection broke.
+
+    Attributes:
+        fields: The error's diagnostics.  Without an SQLSTATE the connection broke, and
+            nobody knows what became of the statements that were in flight.
+    """
+
+    tag: Tag
+    fields: Mapping[Field, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener(Generic[Tag]):
+    """Who is told what; whatever a callback raises ends the run and closes the connection.
+
+    Attributes:
+        answer: A statement succeeded.
+        notice: The server remarked on a statement.
+        idle: The server has been at work on a statement for so many seconds.
+    """
+
+    answer: Callable[[Answer[Tag]], None]
+    notice: Callable[[Tag, Notice], None]
+    idle: Callable[[Tag, float], None]
+
+
+def run(
+    conn: psycopg.Connection[Any],
+    messages: Iterable[Message[Tag]],
+    listener: Listener[Tag],
+    interrupts: Interrupts,
+) -> None:
+    """Send the messages in order, and hand on the answers in order.
+
+    When a signal arrives, nothing more is sent and what runs is cancelled; this returns
+    or raises when the server has said what became of everything that was sent.
+
+    Raises:
+        RefusedError: Nothing behind the message was run.  A transaction that was open
+            is open and failed; after a broken connection, `conn` is closed.
+    """
+    sender = _Sender(conn, listener, interrupts)
+    before = conn.pgconn.notice_handler
+    conn.pgconn.notice_handler = sender.on_notice
+    conn.pgconn.nonblocking = 1
+    try:
+        sender.send_all(messages)
+    except psycopg.OperationalError as error:
+        sender.fail({Field.MESSAGE_PRIMARY: str(error).strip()})
+        conn.close()
+    except BaseException:
+        # Nobody could tell the answers that are still to come from those of a next run.
+        conn.close()
+        raise
+    finally:
+        if not conn.closed:
+            conn.pgconn.nonblocking = 0
+            conn.pgconn.notice_handler = before
+    if sender.failure:
+        raise sender.failure
+
+
+class _Sender(Generic[Tag]):
+    """What is in flight, and whose answer comes next."""
+
+    def __init__(
+        self, conn: psycopg.Connection[Any], listener: Listener[Tag], interrupts: Interrupts
+    ) -> None:
+        self.failure: RefusedError[Tag] | None = None
+        self._conn = conn
+        self._pgconn = conn.pgconn
+        self._listener = listener
+        self._interrupts = interrupts
+        self._in_flight: deque[Message[Tag]] = deque()
+        self._last: Message[Tag] | None = None
+        self._notices: deque[tuple[Tag, Notice]] = deque()
+        # How often names were cut short in the first in flight, and in the second.
+        self._truncated: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._bytes = 0
+        self._unasked = 0
+        self._answered_at = time.monotonic()
+        self._cancelled_at: float | None = None
+        # The answer to the first in flight is parsed: what libpq reads next is behind it.
+        self._first_is_answered = False
+
+    def send_all(self, messages: Iterable[Message[Tag]]) -> None:
+        for message in messages:
+            if message.alone or message.data is not None or len(message.sql) > _LONG:
+                self._leave_pipeline()
+            elif self._pgconn.pipeline_status == pq.PipelineStatus.OFF:
+                self._pgconn.enter_pipeline_mode()
+            if self.failure or self._interrupts.signal:
+                break
+            self._send(message)
+        self._leave_pipeline()
+
+    def fail(self, fields: Mapping[Field, str]) -> None:
+        """Note the first failure; what fails behind it fails because of it.
+
+        With nothing in flight the connection broke behind the last answer, whose tag it gets.
+        """
+        message = self._in_flight[0] if self._in_flight else self._last
+        if not self.failure and message:
+            self.failure = RefusedError(message.tag, fields)
+
+    def on_notice(self, result: PGresult) -> None:
+        """Keep a notice with the statement that it is about; what raises in here is lost."""
+        fields = _fields(result)
+        index = min(self._index(fields), len(self._in_flight) - 1)
+        if index >= 0:
+            notice = Notice(
+                fields.get(Field.SEVERITY_NONLOCALIZED, "NOTICE"),
+                fields.get(Field.SQLSTATE, "00000"),
+                fields.get(Field.MESSAGE_PRIMARY, ""),
+                fields.get(Field.MESSAGE_DETAIL),
+                fields.get(Field.MESSAGE_HINT),
+            )
+            self._notices.append((self._in_flight[index].tag, notice))
+
+    def _index(self, fields: Mapping[Field, str]) -> int:
+        """Return which of those in flight a notice is about: the first or the second.
+
+        What the parser says of a statement comes before anything else of it, and libpq
+        may read it in one go with the answer before, which we have not seen then.  It says
+        it once for each time that a name is written.
+        """
+        behind = int(self._first_is_answered)
+        function = fields.get(Field.SOURCE_FUNCTION)
+        if function == "truncate_identifier" and Field.CONTEXT not in fields and self._in_flight:
+            words = re.findall(r"[\w$]+", fields.get(Field.MESSAGE_PRIMARY, ""))
+            name = max(words, key=len, default="").lower()
+            written = self._in_flight[0].sql.decode(errors="replace").lower().count(name)
+            if self._truncated[0][name] >= written:
+                behind = 1
+            self._truncated[behind][name] += 1
+        return behind
+
+    def _send(self, message: Message[Tag]) -> None:
+        if not self._in_flight:
+            self._answered_at = time.monotonic()
+        is_alone = self._pgconn.pipeline_status == pq.PipelineStatus.OFF
+        if is_alone and not message.parameters:
+            self._pgconn.send_query(message.sql)
+        else:
+            self._pgconn.send_query_params(message.sql, message.parameters)
+        self._in_flight.append(message)
+        self._bytes += len(message.sql)
+        self._unasked += 1
+        if is_alone:
+            self._unasked = 0
+            self._take_until(lambda: not self._in_flight)
+        elif message.asks or self._unasked >= _MESSAGES_A_FLUSH:
+            self._ask()
+            self._pgconn.consume_input()
+            self._take_answers()
+        if self._load() > 1:
+            # What fits in is sent in large pieces, not a message for each answer.
+            self._take_until(lambda: self.failure is not None or self._load() <= 1 / 2)
+
+    def _load(self) -> float:
+        """Return how much is in flight, as a share of what may be."""
+        return max(self._bytes / _BYTES_IN_FLIGHT, len(self._in_flight) / _MESSAGES_IN_FLIGHT)
+
+    def _ask(self) -> None:
+        """Ask for the answers to all that was sent; the server collects them otherwise."""
+        self._pgconn.send_flush_request()
+        self._pgconn.flush()
+        self._unasked = 0
+
+    def _leave_pipeline(self) -> None:
+        """Wait for all that is in flight, and end the pipeline."""
+        if self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            self._pgconn.pipeline_sync()
+            self._unasked = 0
+            self._take_until(lambda: self._pgconn.pipeline_status == pq.PipelineStatus.OFF)
+
+    def _take_until(self, is_enough: Callable[[], bool]) -> None:
+        while True:
+            self._take_answers()
+            if is_enough():
+                return
+            self._wait()
+
+    def _take_answers(self) -> None:
+        """Take every answer that has arrived."""
+        while self._in_flight or self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            is_busy = self._pgconn.is_busy()
+            self._hand_on_notices()
+            if is_busy:
+                return
+            answered, self._first_is_answered = self._first_is_answered, True
+            result = self._pgconn.get_result()
+            self._hand_on_notices()
+            if result is None:
+                self._first_is_answered = False
+                if not answered:
+                    return
+                self._last = self._in_flight.popleft()
+                self._bytes -= len(self._last.sql)
+                self._truncated = (self._truncated[1], Counter())
+            elif result.status == _Status.PIPELINE_SYNC:
+                self._first_is_answered = False
+                self._pgconn.exit_pipeline_mode()
+            else:
+                self._take(result)
+
+    def _hand_on_notices(self) -> None:
+        while self._notices:
+            self._listener.notice(*self._notices.popleft())
+
+    def _take(self, result: PGresult) -> None:
+        match result.status:
+            case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
+                message = self._in_flight[0]
+                now = time.monotonic()
+                seconds, self._answered_at = now - self._answered_at, now
+                log_statement(message.sql, seconds)
+                command = (result.command_status or b"").decode()
+                rows = result.command_tuples
+                value = result.get_value(0, 0) if result.ntuples and result.nfields else None
+                self._listener.answer(Answer(message.tag, command, rows, seconds, value))
+            case _Status.COPY_IN:
+                self._first_is_answered = False
+                self._copy(self._in_flight[0].data or "")
+            case _Status.PIPELINE_ABORTED:
+                pass
+            case _:
+                fields = _fields(result) or {Field.MESSAGE_PRIMARY: f"unexpected {result.status}"}
+                self.fail(fields)
+                if self._pgconn.status == pq.ConnStatus.BAD:
+                    raise psycopg.OperationalError(fields.get(Field.MESSAGE_PRIMARY, ""))
+
+    def _copy(self, data: str) -> None:
+        for start in range(0, len(data), _COPY_PIECE):
+            piece = data[start : start + _COPY_PIECE].encode()
+            while not self._pgconn.put_copy_data(piece):
+                self._wait()
+            while self._pgconn.flush():  # libpq would keep in memory what the server is yet to read
+                self._wait()
+            if self._interrupts.signal:
+                break
+        while not self._pgconn.put_copy_end(b"interrupted" if self._interrupts.signal else None):
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait until something moves, and look around while nothing does."""
+        if self._unasked:
+            self._ask()
+        unsent = [self._pgconn.socket] if self._pgconn.flush() else []
+        arrived, sent, _ = select.select(
+            [self._pgconn.socket, self._interrupts.fileno()], unsent, [], _TICK
+        )
+        if self._pgconn.socket in arrived:
+            self._pgconn.consume_input()
+        if self._interrupts.signal:
+            self._cancel()
+        elif not arrived and not sent and self._in_flight:
+            waited = time.monotonic() - self._answered_at
+            self._listener.idle(self._in_flight[0].tag, waited)
+
+    def _cancel(self) -> None:
+        """Cancel what runs; again and again, for a request between two statements is lost."""
+        now = time.monotonic()
+        self._cancelled_at = self._cancelled_at or now
+        left = self._cancelled_at + _PATIENCE - now
+        if left <= 0:
+            raise psycopg.OperationalError("the server did not answer a request to cancel")
+        self._conn.cancel_safe(timeout=left)
+        time.sleep(_TICK / 10)
+
+
+def _fields(result: PGresult) -> dict[Field, str]:
+    values = ((field, result.error_field(field)) for field in Field)
+    return {field: value.decode(errors="replace") for field, value in values if value is not None}

@@ -1,0 +1,128 @@
+"""Decide how a statement outside a transaction goes on after an interruption.
+
+PostgreSQL finishes such a statement in several transactions of its own, so it can stop
+between them, and it can finish without anybody left to record it.  What became of it is
+told by comparing the catalog from before it began with the catalog of now.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+
+from . import sqltext
+from .model import Objects, Statement
+
+_WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_NAME = re.compile(rf"{_WORD}(?:\.{_WORD})?")
+
+
+_BEFORE_NAME = ("concurrently", "if", "not", "exists")
+_LONGEST_NAME = 63  # bytes: NAMEDATALEN - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What to do before the statement is sent again, and whether it is to be sent.
+
+    Attributes:
+        drop: Indexes to drop, by OID: an earlier try left them invalid.
+        finalize: Partitions whose DETACH is to be finished, by OID.
+        is_done: The statement has finished; it must not run a second time.
+    """
+
+    drop: frozenset[int] = frozenset()
+    finalize: frozenset[int] = frozenset()
+    is_done: bool = False
+
+
+def leaves_traces(statement: Statement) -> bool:
+    """Whether the catalog tells how far such a statement came."""
+    words = statement.words
+    is_index = words[:1] in (("create",), ("drop",)) and "index" in words[1:3]
+    return is_index or words[:1] == ("reindex",) or "detach" in words
+
+
+def names(statement: Statement) -> tuple[str, ...] | None:
+    """Return every word of such a statement that may name a relation; None for all there are.
+
+    Only the server knows which of them do.  What a CREATE INDEX says in parentheses and
+    behind them are columns and conditions.
+    """
+    tokens = list(sqltext.tokens(statement.text))
+    if statement.words[:1] == ("create",):
+        tokens = tokens[: tokens.index("(")] if "(" in tokens else tokens
+    elif statement.words[:1] == ("reindex",) and {"schema", "system", "database"} & set(
+        statement.words[1:2]
+    ):
+        return None
+    text = re.sub(r" ?\. ?", ".", " ".join(tokens))
+    return tuple(dict.fromkeys(_NAME.findall(text)))
+
+
+def index_name(statement: Statement) -> str | None:
+    """Return the name that a CREATE INDEX gives, as the catalog has it; None if it gives none.
+
+    >>> index_name(next(sqltext.split('create index concurrently if not exists "A b" on t (x);')))
+    'A b'
+    """
+    tokens = [token for token, _ in zip(sqltext.tokens(statement.text), range(8), strict=False)]
+    words = [token.lower() for token in tokens]
+    start = words.index("index") + 1 if "index" in words else len(words)
+    rest = [i for i in range(start, len(words)) if words[i] not in _BEFORE_NAME]
+    if not rest or words[rest[0]] == "on":
+        return None
+    token = tokens[rest[0]]
+    name = token[1:-1].replace('""', '"') if token.startswith('"') else token.lower()
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+
+
+def recover(
+    statement: Statement,
+    before: Objects,
+    now: Objects,
+    *,
+    unsure: bool,
+    own: frozenset[int] | None = None,
+) -> Recovery:
+    """Compare the catalog from before the statement's first try with that of now.
+
+    Args:
+        unsure: Nobody knows how the last try ended: it may have finished.
+        own: The indexes that can be of the statement's making, by their names; None if
+            their names do not tell.  Others may have built some meanwhile.
+    """
+    created = now.valid_indexes - before.valid_indexes - before.invalid_indexes
+    everything = now.valid_indexes | now.invalid_indexes
+    dropped = (before.valid_indexes | before.invalid_indexes) - everything
+    left = now.invalid_indexes - before.invalid_indexes - now.being_built
+    if own is not None:
+        created, left = created & own, left & own
+    match statement.words:
+        case ("create", *_):
+            return Recovery(drop=left, is_done=unsure and bool(created) and not left)
+        case ("drop", *_):
+            return Recovery(is_done=unsure and bool(dropped))
+        case ("reindex", *_):
+            # What was valid before and is not now is the old index, already replaced.
+            return Recovery(drop=left)
+        case words if "detach" in words:
+            pending = now.detaching - before.detaching
+            detached = before.partitions - now.partitions
+            return Recovery(finalize=pending, is_done=bool(pending) or (unsure and bool(detached)))
+    return Recovery()
+
+
+def dump(objects: Objects) -> str:
+    """Write the catalog's state as JSON, for the log.
+
+    >>> load(dump(Objects(valid_indexes=frozenset([16390])))).valid_indexes
+    frozenset({16390})
+    """
+    return json.dumps({name: sorted(oids) for name, oids in asdict(objects).items()})
+
+
+def load(text: str) -> Objects:
+    """Read what `dump` wrote."""
+    return Objects(**{name: frozenset(oids) for name, oids in json.loads(text).items()})

@@ -1,0 +1,241 @@
+"""Run pending migrations on a scratch database, and report what they would do to this one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+from . import (
+    answers,
+    executor,
+    facts,
+    hazards,
+    parsing,
+    postgres,
+    probes,
+    recorder,
+    schema,
+    snapshots,
+    verdicts,
+)
+from .attempt import Context, Tracer
+from .config import Settings
+from .errors import BlockedError, CancelledError, MigratorError, StatementError
+from .hazards import Finding, Size
+from .interrupts import Interrupts
+from .model import (
+    AppliedMigration,
+    Direction,
+    Event,
+    Migration,
+    Noticed,
+    Plan,
+    SourceFile,
+    StatementFinished,
+    Step,
+    Traced,
+)
+from .postgres import Connection
+from .reports import DownProof, Rehearsed, TracedStatement
+from .session import Notify
+
+_IRREVERSIBLE = re.compile(r"(?m)^\s*--\s*migrator:\s*irreversible\s+(?P<reason>\S.*?)\s*$")
+_ENUM_VALUE_USED_EARLY = "55P04"
+
+
+class ReplayError(Exception):
+    """A history does not make its state again; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a rehearsal takes place.
+
+    Attributes:
+        conn: A session of the scratch database, which has the target's state.
+        watcher: Another one.
+        schema: The one of the history.
+        small: Below how many bytes a table of the target is not worth a finding.
+    """
+
+    conn: Connection
+    watcher: Connection
+    schema: str
+    settings: Settings
+    small: int
+    interrupts: Interrupts
+    notify: Notify
+
+
+def rehearse(stage: Stage, steps: Iterable[Step], sizes: dict[str, Size]) -> tuple[Rehearsed, ...]:
+    """Rehearse steps upwards in their order, each with its down and a second up.
+
+    Args:
+        sizes: Of the target's tables.
+
+    Returns:
+        One for each step; fewer if an up failed, the second one too: nothing can be said of
+        those behind it.
+    """
+    done: list[Rehearsed] = []
+    for planned in steps:
+        # What production had finished of an interrupted one is not there on the scratch database.
+        step = replace(planned, start_at=0, unsure=False, resumes=False)
+        rehearsed = _rehearse(stage, step, sizes)
+        done.append(rehearsed)
+        if rehearsed.error or (rehearsed.down and rehearsed.down.is_stuck):
+            break
+        sizes = verdicts.sizes_after(sizes, (each.trace for each in rehearsed.traced))
+    return tuple(done)
+
+
+def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
+    before = snapshots.take(stage.conn, stage.schema)
+    known = facts.before(stage.conn, sizes)
+    objects = facts.objects(stage.conn, stage.schema)
+    traced, error = _run(stage, step)
+    if error:
+        return Rehearsed(step, traced, _early_use(step, traced, error), error=error)
+    after = snapshots.take(stage.conn, stage.schema)
+    there = facts.objects(stage.conn, stage.schema)
+    known = replace(
+        known,
+        indexes=facts.indexes(stage.conn),
+        objects=facts.named(there),
+        object_changes=answers.difference(objects, there, objects).objects,
+    )
+    pairs = [(each.statement, each.trace) for each in traced]
+    findings = verdicts.find(step.script, pairs, facts=known, small=stage.small)
+    down = _prove_down(stage, step, before, after)
+    return Rehearsed(step, traced, findings, down)
+
+
+def _prove_down(
+    stage: Stage, step: Step, before: schema.Snapshot, after: schema.Snapshot
+) -> DownProof | None:
+    """Take a step back and apply it again; None if it has no down."""
+    migration = step.migration
+    if not migration or not migration.down:
+        return None
+    reason = _IRREVERSIBLE.search(migration.down.text)
+    proof = DownProof(irreversible=reason["reason"] if reason else None)
+    down = _down(step.version, migration.down)
+    if reason and not _does_something(down):
+        return proof
+    traced, error = _run(stage, down)
+    if error:
+        # A transaction that failed has left everything as the up had made it.
+        is_stuck = not (down.script.transactional or down.script.problems)
+        return replace(proof, traced=traced, error=error, is_stuck=is_stuck)
+    restored = snapshots.take(stage.conn, stage.schema)
+    _, error = _run(stage, step)
+    again = () if error else schema.compare(after, snapshots.take(stage.conn, stage.schema))
+    return replace(
+        proof,
+        traced=traced,
+        left=schema.compare(before, restored),
+        lost=tuple(each.label for each in schema.recreated(before, restored)),
+        again=again,
+        error=error,
+        is_second_up=error is not None,
+        is_stuck=error is not None,
+    )
+
+
+def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Migration]) -> None:
+    """Bring an empty database to the state that a history makes, in the order it was made in.
+
+    Args:
+        applied: With their scripts.
+        files: For scripts that were too long to be stored.
+
+    Raises:
+        ReplayError: A script is neither stored nor the one of a file, or it failed.
+    """
+    by_checksum = {migration.up.checksum: migration for migration in files}
+    rows = [row for row in applied if row.under_way is None and row.applied_at]
+    for row in sorted(rows, key=lambda row: (row.applied_at, row.number)):
+        migration = by_checksum.get(row.checksum)
+        text = row.up_script
+        if text is None and migration:
+            text = migration.up.text
+        if text is None:
+            raise ReplayError(f"the script of {row.version} is neither stored nor in its file")
+        path = PurePath(f"{row.version}.up.sql (stored)")
+        source = SourceFile(path, text, row.checksum)
+        script = parsing.parse(path, text)
+        made = migration or Migration(row.version, source, None)
+        _, error = _run(stage, Step(row.version, Direction.UP, script, made), traced=False)
+        if error:
+            raise ReplayError(f"the script of {row.version} does not run again: {error}")
+
+
+def _down(version: str, source: SourceFile) -> Step:
+    return Step(version, Direction.DOWN, parsing.parse(source.path, source.text))
+
+
+def _does_something(step: Step) -> bool:
+    return bool(step.script.problems) or any(unit.statements for unit in step.script.units)
+
+
+def _run(
+    stage: Stage, step: Step, *, traced: bool = True
+) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
+    """Run one step, and return what its statements did, and what stopped it."""
+    if step.script.problems:
+        return (), BlockedError("it cannot be run", errors=step.script.problems)
+    seen: list[TracedStatement] = []
+    seconds: dict[int, float] = {}
+
+    def listen(event: Event) -> None:
+        match event:
+            case StatementFinished(statement=statement):
+                seconds[statement.offset] = event.seconds
+            case Traced(statement=statement, trace=trace):
+                took = seconds.get(statement.offset, 0.0)
+                seen.append(TracedStatement(statement, trace, took))
+            case Noticed():
+                stage.notify(event)
+
+    try:
+        executor.execute(_context(stage, listen, traced=traced), Plan((step,)))
+    except CancelledError:
+        raise
+    except MigratorError as error:
+        if isinstance(error, StatementError):
+            error.outcome = "This was on the scratch database; the target was not touched."
+        error.hint = None  # what it says to type next is about a run on the target
+        return tuple(seen), error
+    return tuple(seen), None
+
+
+def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
+    conn = stage.conn
+    tracer = Tracer(
+        probes.start(stage.schema),
+        probes.prepare(stage.schema, conn.info.server_version),
+        stage.schema,
+        stage.watcher,
+    )
+    return Context(
+        conn=conn,
+        recorder=recorder.recorder(stage.schema),
+        settings=stage.settings,
+        interrupts=stage.interrupts,
+        notify=notify,
+        blockers=lambda _pid: (),
+        idle_limits=postgres.idle_limits(conn),
+        tracer=tracer if traced else None,
+    )
+
+
+def _early_use(
+    step: Step, traced: tuple[TracedStatement, ...], error: MigratorError
+) -> tuple[Finding, ...]:
+    """Return the hazard that the server has told of by an error: a new enum value was used."""
+    statements = [s for unit in step.script.units for s in unit.statements][len(traced) :]
+    if isinstance(error, StatementError) and error.sqlstate == _ENUM_VALUE_USED_EARLY:
+        return (hazards.enum_value_used(statements[0], error.message),)
+    return ()

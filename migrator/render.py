@@ -1,0 +1,316 @@
+"""Results as text for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from . import blockers, sqltext
+from .errors import BlockedError, MigratorError, StatementError
+from .model import (
+    Direction,
+    Entry,
+    Event,
+    LogEntry,
+    Noticed,
+    Outcome,
+    Overview,
+    Plan,
+    Remarked,
+    Retrying,
+    Statement,
+    StatementFinished,
+    Status,
+    StepFinished,
+    StepStarted,
+    Traced,
+    Waiting,
+)
+from .traces import LockMode, Touch, Trace
+
+Style = Callable[..., str]
+"""Takes a text and `fg=` or `bold=`, as `click.style` does; returns it coloured or as it is."""
+
+_DONE = {Direction.UP: "applied", Direction.DOWN: "reverted"}
+_DOING = {Direction.UP: "applying", Direction.DOWN: "reverting"}
+_COLOURS = {
+    Status.PENDING: "yellow",
+    Status.APPLIED: "green",
+    Status.INTERRUPTED: "red",
+    Status.MODIFIED: "red",
+    Status.MISSING: "red",
+    Status.OUT_OF_ORDER: "red",
+}
+_NARROWEST = 16  # columns for a version
+
+
+def plain(text: str, **_style: object) -> str:
+    """Leave a text uncoloured."""
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a person reads it.
+
+    >>> [duration(seconds) for seconds in (0.0123, 1.25, 95, 7300)]
+    ['12 ms', '1.2 s', '1 min 35 s', '2 h 1 min']
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+# Events
+
+
+def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
+    """Write an event as a line or two; None for one that is only of interest with `--verbose`."""
+    match event:
+        case StepStarted(step):
+            return f"{_DOING[step.direction]} {step.version}" if verbose else None
+        case StepFinished(step, seconds):
+            done = style(_DONE[step.direction].ljust(8), fg="green")
+            return f"{done} {step.version} ({duration(seconds)})"
+        case StatementFinished() if not verbose:
+            return None
+        case StatementFinished(step, statement, seconds, command):
+            place = f"{step.script.path.name}:{line_of(statement)}"
+            return f"  {place}  {command}  ({duration(seconds)})"
+        case Traced(trace=trace):
+            return "\n".join(f"    {line}" for line in trace_lines(trace, {})) or None
+        case Noticed(step, statement, notice):
+            place = f"{step.script.path}:{line_of(statement)}: " if statement else ""
+            text = f"{place}{notice.severity}: {notice.message}"
+            more = (("detail", notice.detail), ("hint", notice.hint))
+            lines = (text, *(f"  {name}: {value}" for name, value in more if value))
+            return "\n".join(f"  {line}" for line in lines)
+        case Waiting(what, blockers, seconds):
+            head = style(f"waiting for {what}, for {duration(seconds)} so far", fg="yellow")
+            return "\n".join([head, *(f"  {blocker}" for blocker in blockers)])
+        case Retrying(step, attempt, attempts, delay, reason, blockers):
+            again = f"try {attempt} of {attempts} at {step.version} failed: {reason}"
+            head = style(f"{again}; the next in {duration(delay)}", fg="yellow")
+            return "\n".join([head, *(f"  held up by {blocker}" for blocker in blockers)])
+        case Remarked(text):
+            return text
+
+
+def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
+    """Say what a statement did to tables that were there before: locks, rewrites, scans."""
+    for touch in trace.touches:
+        if touch.is_ours or touch.relation.kind in "iIt":
+            continue
+        if did := ", ".join(_did(touch)):
+            name = touch.renamed_from or touch.relation.name
+            size = sizes.get(name)
+            yield f"{name}{f' ({size})' if size else ''}: {did}"
+
+
+def _did(touch: Touch) -> Iterator[str]:
+    if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
+        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
+        effect = f", which blocks {blocked}" if touch.mode.blocks_writes else ""
+        yield f"takes {touch.mode.sql}{effect}"
+    facts = (
+        (touch.dropped, "dropped"),
+        (touch.renamed_from, f"renamed to {touch.relation.name}"),
+        (touch.rewritten, "rewritten"),
+        (touch.scans, "read whole"),
+    )
+    yield from (what for is_so, what in facts if is_so)
+    counts = (
+        (touch.inserted, "inserted"),
+        (touch.updated, "updated"),
+        (touch.deleted, "deleted"),
+    )
+    yield from (f"{_count(count, 'row')} {what}" for count, what in counts if count)
+
+
+def line_of(statement: Statement) -> int:
+    """Return the line that a statement begins in, from 1."""
+    return sqltext.line_number(statement.source, statement.offset)
+
+
+# Results
+
+
+def outcome_text(outcome: Outcome, style: Style) -> str:
+    """Sum a run up in a line, after the notes on its plan."""
+    notes = [f"note: {note}" for note in outcome.plan.notes]
+    steps = outcome.finished
+    if not outcome.finished:
+        return "\n".join([*notes, "nothing to do"])
+    counts = {
+        direction: sum(step.direction is direction for step in steps) for direction in Direction
+    }
+    parts = [
+        f"{_count(counts[d], 'migration')} {_DONE[d]}" for d in reversed(Direction) if counts[d]
+    ]
+    return "\n".join([*notes, style(", ".join(parts), bold=True)])
+
+
+def plan_text(plan: Plan) -> str:
+    """Write a plan and its SQL, as `--dry-run` shows it."""
+    lines = [f"note: {note}" for note in plan.notes]
+    if not plan.steps:
+        return "\n".join([*lines, "nothing to do"])
+    for step in plan.steps:
+        script = step.script
+        how = "in one transaction" if script.transactional else "statement by statement"
+        lines += ["", f"-- {_DOING[step.direction]} {step.version}, {how}: {script.path}"]
+        units = script.units[step.start_at :]
+        lines += [statement.text for unit in units for statement in unit.statements]
+    text = "\n".join([*lines, "", f"-- {_count(len(plan.steps), 'step')}; nothing was run"])
+    return text.lstrip("\n")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# Status
+
+
+def reversible(entry: Entry) -> str:
+    """Say whether a version can be taken back: `yes`, `stored` (without a file), or `no file`."""
+    if entry.migration and entry.migration.down:
+        return "yes"
+    return "stored" if entry.applied and entry.applied.has_down else "no file"
+
+
+def status_text(overview: Overview, style: Style, width: int) -> str:
+    """Write the table of all versions; no line is wider than `width`, in columns."""
+    head = textwrap.fill(
+        f"database {overview.database}, PostgreSQL {overview.server_version}, "
+        f"history in schema {overview.schema}",
+        width,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if not overview.entries:
+        return f"{head}\n\nno migrations, neither as files nor applied"
+    rows = [_row(entry) for entry in overview.entries]
+    titles = ("version", "state", "applied at", "by", "took", "down")
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    left = width - sum(widths[1:]) - 2 * (len(widths) - 1)
+    widths[3] -= max(0, _NARROWEST - left)  # whose name it was is not what one looks for first
+    widths[0] = max(_NARROWEST, min(widths[0], left))
+    lines = [_line_of(titles, widths).rstrip()]
+    for entry, row in zip(overview.entries, rows, strict=True):
+        line = _line_of(row, widths).rstrip()
+        state = f"  {row[1].ljust(widths[1])}"
+        lines.append(line.replace(state, style(state, fg=_COLOURS[entry.status]), 1))
+    return "\n".join([head, "", *lines, "", *_remarks(overview.entries), _totals(overview.entries)])
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    applied = entry.applied
+    state = entry.status.value + (" *" if entry.reformatted else "")
+    when = (
+        applied.applied_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        if (applied and applied.applied_at)
+        else ""
+    )
+    took = applied.duration_ms if applied else None
+    return (
+        entry.version,
+        state,
+        when,
+        _cut(applied.applied_by, 12) if applied else "",
+        duration(took / 1000) if took is not None else "",
+        reversible(entry),
+    )
+
+
+def _line_of(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "  ".join(_cut(c, w).ljust(w) for c, w in zip(cells, widths, strict=True))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
+    entries = tuple(entries)
+    newest = blockers.newest_file(entries)
+    ahead = sum(_is_ahead(e, newest) for e in entries)
+    if ahead:
+        yield f"the database is ahead of these files by {_count(ahead, 'migration')}"
+    if any(entry.reformatted for entry in entries):
+        yield "* edited since in comments and white space only"
+    known = (Status.APPLIED, Status.PENDING)
+    if any(e.status not in known and not _is_ahead(e, newest) for e in entries):
+        yield "what to do about it: migrator verify"
+
+
+def _is_ahead(entry: Entry, newest: int) -> bool:
+    return entry.status is Status.MISSING and entry.number > newest
+
+
+def verified(entries: Iterable[Entry], *, offline: bool) -> str:
+    """Say that everything is in order, and what was looked at."""
+    files = sum(entry.migration is not None for entry in entries)
+    against = "" if offline else ", and the history agrees with them"
+    return f"{_count(files, 'migration')} can be read and run{against}"
+
+
+def _totals(entries: Iterable[Entry]) -> str:
+    statuses = [entry.status for entry in entries]
+    counts = ((statuses.count(status), status) for status in Status)
+    return ", ".join(f"{count} {status}" for count, status in counts if count)
+
+
+def log_text(rows: Iterable[LogEntry]) -> str:
+    """Write the log, a row a line, and what was said of it below."""
+    lines = []
+    for row in rows:
+        when = row.logged_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        took = f" in {duration(row.duration_ms / 1000)}" if row.duration_ms is not None else ""
+        who = f"{row.db_user}, {row.os_user or '?'}@{row.host or '?'}, {row.tool_version}"
+        lines.append(f"{when}  {row.action} {row.version}: {row.outcome}{took}  ({who})")
+        said = (("error", row.message), ("reason", row.reason))
+        code = f" (SQLSTATE {row.sqlstate})" if row.sqlstate else ""
+        lines += [f"    {name}: {text}{code}" for name, text in said if text]
+    return "\n".join(lines) or "the log is empty"
+
+
+# Errors
+
+
+def error_text(error: MigratorError, style: Style) -> str:
+    """Write an error: what, where, what PostgreSQL adds, what became of it, what to do."""
+    if isinstance(error, BlockedError):
+        parts = [error_text(each, style) for each in error.errors]
+        total = f"{error.message}: {_count(len(error.errors), 'problem')}"
+        return "\n\n".join([*parts, style(total, bold=True)])
+    lines = [f"{style('error:', fg='red', bold=True)} {error}"]
+    if isinstance(error, StatementError):
+        lines += _statement_lines(error)
+    elif error.detail:
+        lines += _indented(error.detail)
+    if error.hint:
+        first, *rest = error.hint.splitlines()
+        lines += [f"{style('next:', bold=True)} {first}", *(f"      {line}" for line in rest)]
+    return "\n".join(lines)
+
+
+def _statement_lines(error: StatementError) -> Iterator[str]:
+    yield from _indented(error.excerpt or "")
+    for name, value in (
+        ("SQLSTATE", error.sqlstate),
+        ("detail:", error.detail),
+        ("hint:", error.server_hint),
+        ("context:", error.context),
+    ):
+        if value:
+            yield from _indented(f"{name} {value}")
+    if error.outcome:
+        yield error.outcome
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]

@@ -1,0 +1,247 @@
+"""Be the one runner of a history: take its lock, plan again, run the plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from . import catalog, executor, history, plans, postgres, probes, recorder, traces
+from .attempt import Context, Tracer
+from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
+from .interrupts import Interrupts
+from .model import Backend, Direction, Entry, Event, Outcome, Plan, Remarked, Traced
+from .plans import RehearsedPlan
+from .session import Notify, Session, unblocked
+from .traces import Trace
+
+Choose = Callable[[tuple[Entry, ...]], Plan]
+"""A planner's function with all its arguments but the entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What the one runner of a history has.
+
+    Attributes:
+        shares_sessions: A pooler gives it a session for each transaction only.
+    """
+
+    interrupts: Interrupts
+    shares_sessions: bool
+
+
+def carry_out(
+    session: Session,
+    choose: Choose,
+    notify: Notify,
+    *,
+    downs: bool = False,
+    agree: Callable[[Plan], None] = lambda _plan: None,
+    trace: bool = False,
+    rehearsed: RehearsedPlan | None = None,
+) -> Outcome:
+    """Plan, and if there is work, take the runner's lock, plan again and run.
+
+    Args:
+        downs: Whether the plan needs the stored down scripts; such a plan must still be
+            the same once the lock is had.
+        agree: Called with the first plan; what it raises ends the run.
+        trace: Whether to ask after each statement what it did, and to log that.
+        rehearsed: The plan whose locks are taken before the work, and with which what
+            happens is compared; it implies `trace`.
+
+    Raises:
+        BlockedError: Nothing was run, for these reasons.
+        HistoryError: Somebody changed the history after the plan was agreed on.
+        MigratorError: As `executor.execute` and `postgres.runner_lock`.
+    """
+    plan = unblocked(choose(session.entries(downs=downs)))
+    if not plan.steps:
+        return Outcome(plan, ())
+    agree(plan)
+    agreed = _versions(plan) if downs else None
+    with (
+        locked(session, notify) as lock,
+        _watching(session) as blockers,
+        _tracing(session, notify, trace=trace or rehearsed is not None) as tracing,
+    ):
+        context = Context(
+            conn=session.conn,
+            recorder=recorder.recorder(session.history.schema),
+            settings=session.settings,
+            interrupts=lock.interrupts,
+            notify=tracing.notify,
+            blockers=blockers,
+            idle_limits=postgres.idle_limits(session.conn),
+            locks={s.version: s.locks for s in rehearsed.steps} if rehearsed else {},
+            tracer=tracing.tracer,
+        )
+        try:
+            plan = _run(session, choose, context, lock, downs=downs, agreed=agreed)
+        finally:
+            tracing.record(context)
+        for line in tracing.differences(rehearsed) if rehearsed else ():
+            notify(Remarked(line))
+        return Outcome(plan, tuple(context.finished))
+
+
+def _run(
+    session: Session,
+    choose: Choose,
+    context: Context,
+    lock: Lock,
+    *,
+    downs: bool,
+    agreed: list[tuple[str, Direction]] | None,
+) -> Plan:
+    """Plan under the lock and run, again where another runner was faster; return the last plan."""
+    taken: set[str] = set()
+    # A version can only be taken by a runner that had the lock when we had lost it;
+    # each time it is one version less for us.
+    while True:
+        plan = unblocked(choose(session.entries(downs=downs)))
+        if agreed is not None and _versions(plan) != agreed:
+            raise HistoryError(
+                "another runner has changed the history meanwhile; finished before: "
+                + (", ".join(step.version for step in context.finished) or "nothing"),
+                hint="look at it, and decide again: migrator status",
+            )
+        if lock.shares_sessions:
+            _refuse_without_session(plan)
+        try:
+            executor.execute(context, plan)
+        except TakenError as error:
+            if error.message in taken:
+                raise  # a row that we are not let see, as by row security
+            taken.add(error.message)
+            context.notify(Remarked(error.message))
+        else:
+            return plan
+
+
+@dataclass(slots=True)
+class _Tracing:
+    """What the statements of a run did, as far as somebody wants to know."""
+
+    forward: Notify
+    tracer: Tracer | None
+    seen: dict[str, dict[int, Traced]] = field(default_factory=dict)
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Traced):
+            # What is tried again is seen again: the last try counts.
+            self.seen.setdefault(event.step.version, {})[event.statement.offset] = event
+        self.forward(event)
+
+    def record(self, context: Context) -> None:
+        """Add what finished steps did to the log."""
+        if self.tracer is None or context.conn.info.transaction_status != TransactionStatus.IDLE:
+            return  # the connection is lost, or the user did not wait for the statement's end
+        finished = {s.version for s in context.finished if s.direction is Direction.UP}
+        for version in sorted(finished & self.seen.keys()):
+            detail = [traces.to_json(event.trace) for event in self.seen[version].values()]
+            with postgres.reported(context.recorder.schema):
+                postgres.forget(context.conn)  # a failed script may have left another role
+                postgres.send(context.conn, *context.recorder.trace(version, json.dumps(detail)))
+
+    def differences(self, rehearsed: RehearsedPlan) -> Iterator[str]:
+        for step in rehearsed.steps:
+            if events := self.seen.get(step.version):
+                yield from plans.differences(step, _by_number(events))
+
+
+def _by_number(events: Mapping[int, Traced]) -> dict[int, Trace]:
+    """Give the traces of one script by the number of the statement in it, from 0."""
+    script = next(iter(events.values())).step.script
+    offsets = [s.offset for unit in script.units for s in unit.statements]
+    return {offsets.index(offset): event.trace for offset, event in events.items()}
+
+
+@contextmanager
+def _tracing(session: Session, notify: Notify, *, trace: bool) -> Iterator[_Tracing]:
+    if not trace:
+        yield _Tracing(notify, None)
+        return
+    schema, version = session.history.schema, session.conn.info.server_version
+    with closing(postgres.connect(session.database)) as watcher:
+        tracer = Tracer(probes.start(schema), probes.prepare(schema, version), schema, watcher)
+        yield _Tracing(notify, tracer)
+
+
+def _refuse_without_session(plan: Plan) -> None:
+    """Refuse what needs a session of its own, where a pooler hands out any for a transaction.
+
+    Raises:
+        ConfigurationError: A step runs statement by statement: its settings would reach
+            other clients, and nothing could tell the next runner that it is still at work.
+    """
+    versions = dict.fromkeys(s.version for s in plan.steps if not s.script.transactional)
+    if versions:
+        raise ConfigurationError(
+            "the database is behind a pooler in transaction mode, and this needs a session "
+            f"of its own, because it runs outside a transaction: {', '.join(versions)}",
+            detail="Nothing was run.",
+            hint="connect to PostgreSQL itself, or to a pool in session mode: "
+            "migrator --database-url URL up",
+        )
+
+
+@contextmanager
+def locked(session: Session, notify: Notify) -> Iterator[Lock]:
+    """Be the one runner of this history for a `with`; the history is there from then on.
+
+    Raises:
+        MigratorError: As `postgres.runner_lock`.
+    """
+    schema = session.history.schema
+    with Interrupts() as interrupts, closing(postgres.connect(session.database)) as keeper:
+        with postgres.reported(schema):
+            shares = session.is_pooled and postgres.shares_sessions(session.conn, keeper)
+        with postgres.runner_lock(
+            keeper,
+            schema,
+            worker=None if shares else session.conn,
+            patience=session.settings.lock_wait,
+            notify=notify,
+            interrupts=interrupts,
+        ):
+            with postgres.reported(schema):
+                session.history = history.ensure(session.conn, schema)
+            yield Lock(interrupts, shares)
+
+
+def _versions(plan: Plan) -> list[tuple[str, Direction]]:
+    return [(step.version, step.direction) for step in plan.steps]
+
+
+@contextmanager
+def _watching(session: Session) -> Iterator[Callable[[int | None], tuple[Backend, ...]]]:
+    """Give a function that tells who is in the way of a server process; None for the session's.
+
+    It asks on a connection of its own, made when first needed: on the session's own one
+    nothing can be asked meanwhile, and the keeper's transaction must never be seen with
+    a snapshot.
+    """
+    watchers: list[postgres.Connection] = []
+
+    def blockers(pid: int | None) -> tuple[Backend, ...]:
+        try:
+            if not watchers:
+                watchers.append(postgres.connect(session.database))
+            return catalog.blockers(watchers[0], pid or session.history.pid)
+        except (psycopg.OperationalError, DatabaseConnectionError):
+            # To name who is in the way is a courtesy; the work has its own connection.
+            if watchers:
+                watchers.pop().close()
+            return ()
+
+    try:
+        yield blockers
+    finally:
+        for watcher in watchers:
+            watcher.close()

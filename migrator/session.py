@@ -1,0 +1,129 @@
+"""What a command works with: the files, the database, and both of them compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files, history, planner, postgres
+from .config import Database, Settings
+from .errors import (
+    BlockedError,
+    ConfigurationError,
+)
+from .history import History
+from .model import (
+    Entry,
+    Event,
+    LogEntry,
+    Migration,
+    Overview,
+    Plan,
+    Remarked,
+)
+
+Notify = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """An open connection, where its history is, and the migrations of the directory."""
+
+    settings: Settings
+    database: Database
+    conn: postgres.Connection
+    history: History
+    migrations: tuple[Migration, ...]
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between: it invents the process that it tells libpq of."""
+        return self.conn.info.backend_pid != self.history.pid
+
+    def entries(self, *, downs: bool = False) -> tuple[Entry, ...]:
+        """Compare files and history as they are now; `downs` reads the stored down scripts."""
+        if not self.history.exists:
+            return planner.reconcile(self.migrations, ())
+        known = [migration.up.checksum for migration in self.migrations]
+        schema = self.history.schema
+        with postgres.reported(schema):
+            rows = history.read(self.conn, schema, known=known, downs=downs)
+        return planner.reconcile(self.migrations, rows)
+
+
+@contextmanager
+def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
+    """Read the files, connect and find the history; write nothing.
+
+    Raises:
+        DirectoryError, BlockedError: The files are not in order.
+        ConfigurationError: No database is configured, or its URL cannot be read.
+        DatabaseConnectionError: No connection was made.
+        HistoryError: The history cannot be used.
+    """
+    migrations = files.read(settings.directory)
+    with _reachable(settings, notify) as database, closing(postgres.connect(database)) as conn:
+        with postgres.reported(settings.schema):
+            found = history.locate(conn, settings.schema)
+        session = Session(settings, database, conn, found, migrations)
+        if session.is_pooled:
+            notify(Remarked("connected through a connection pooler"))
+        yield session
+
+
+def unblocked(plan: Plan) -> Plan:
+    """Return a plan that may run.
+
+    Raises:
+        BlockedError: It may not; every reason is in it.
+    """
+    if plan.blockers:
+        raise BlockedError("nothing was run", errors=plan.blockers)
+    return plan
+
+
+def overview(session: Session) -> Overview:
+    """Say what `status` shows: the database, and every version's state."""
+    info = session.conn.info
+    return Overview(
+        database=info.dbname,
+        server_version=postgres.version(session.conn),
+        schema=session.history.schema,
+        entries=session.entries(),
+    )
+
+
+def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry, ...]:
+    """Read the newest rows of the log, the oldest of them first; none before the first `up`."""
+    if not session.history.exists:
+        return ()
+    with postgres.reported(session.history.schema):
+        schema = session.history.schema
+        return history.read_log(session.conn, schema, version=version, limit=limit)
+
+
+@contextmanager
+def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
+    """Give the database to connect to; start the embedded server if that is meant."""
+    database = settings.database
+    if database is None:
+        raise ConfigurationError(
+            "no database is configured",
+            hint="set DATABASE_URL, or DATABASE_HOST, DATABASE_NAME, DATABASE_USER and "
+            "DATABASE_PASSWORD; for a PostgreSQL of this project's own: DATABASE_URL=embedded:",
+        )
+    if database.embedded is None:
+        yield database
+        return
+
+    from . import server  # noqa: PLC0415  (who has a database pays for no server)
+
+    def announce(embedded: server.Server, outcome: server.Outcome) -> None:
+        if outcome is server.Outcome.CREATED:
+            where = f"{embedded.home}, for this project alone"
+            notify(Remarked(f"made a PostgreSQL {embedded.version} in {where}"))
+
+    with server.running(Path.cwd(), database.embedded, notify=announce) as url:
+        yield Database(url=url)

@@ -1,0 +1,200 @@
+"""Give a scratch database the target's state, and rehearse or compare there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from . import cloning, facts, history, postgres, rehearsal, schema, scratch, snapshots
+from .config import Database
+from .errors import CancelledError, HistoryError
+from .hazards import Size
+from .interrupts import Interrupts
+from .model import AppliedMigration, Plan, Remarked
+from .rehearsal import Stage
+from .reports import Report
+from .schema import Difference
+from .session import Notify, Session
+
+_LOOK_TIMEOUT = (
+    2000  # milliseconds for a lock on one of the target's tables, while it is only looked at
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How to rehearse.
+
+    Attributes:
+        scratch: Any database of the server on which the scratch database is made; None for
+            the target's own server.
+        from_target: Copy the target's schema; do not make it from the history.
+        small: Below how many bytes a table is not worth a finding.
+    """
+
+    scratch: Database | None
+    from_target: bool
+    small: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    stage: Stage
+    origin: str
+    missing: tuple[str, ...]
+    is_from_history: bool
+
+
+def report(work: Session, plan: Plan, wish: Wish, notify: Notify) -> Report:
+    """Rehearse a plan on a scratch database; the target is only read.
+
+    Raises:
+        ScratchError: There is no scratch database to be had.
+        CancelledError: The user stopped it; the scratch database is gone.
+        MigratorError: The target's state could not be made there.
+    """
+    sizes = _sizes(work)
+    with _target_untouched(), _staged(work, wish, notify) as staged:
+        stage = staged.stage
+        # Before the rehearsal changes the state that the history makes.
+        drifted = _drift(work, wish, stage) if staged.is_from_history else None
+        migrations = rehearsal.rehearse(stage, plan.steps, sizes)
+        return Report(
+            database=work.conn.info.dbname,
+            server_version=postgres.version(work.conn),
+            scratch_version=postgres.version(stage.conn),
+            origin=staged.origin,
+            missing=staged.missing,
+            drift=drifted,
+            migrations=migrations,
+            sizes=sizes,
+            not_rehearsed=tuple(step.version for step in plan.steps[len(migrations) :]),
+        )
+
+
+def drift(work: Session, wish: Wish, notify: Notify) -> tuple[Difference, ...]:
+    """Say in what the target differs from what its history makes.
+
+    Raises:
+        HistoryError: The history cannot be run again.
+        MigratorError: As `report`.
+    """
+    with (
+        _target_untouched(),
+        _scratch(work, wish, notify) as made,
+        _stage(work, wish, made, notify) as stage,
+    ):
+        if why_not := _replay(work, stage):
+            raise HistoryError(
+                f"the database cannot be compared with its history: {why_not}",
+                hint="look at the scripts with: migrator verify",
+            )
+        return _drift(work, wish, stage)
+
+
+def _drift(work: Session, wish: Wish, stage: Stage) -> tuple[Difference, ...]:
+    made = snapshots.take(stage.conn, work.history.schema)
+    with postgres.reported(), work.conn.transaction():
+        _only_look(work)
+        there = snapshots.take(work.conn, work.history.schema)
+    # Another server has other roles.
+    elsewhere = schema.ROLE_KINDS if wish.scratch else ()
+    return schema.compare(made, there, leave_out=elsewhere)
+
+
+def _sizes(work: Session) -> dict[str, Size]:
+    with postgres.reported(), work.conn.transaction():
+        _only_look(work)
+        return facts.sizes(work.conn)
+
+
+def _only_look(work: Session) -> None:
+    work.conn.execute("set transaction read only")
+    work.conn.execute(f"set local lock_timeout = {_LOOK_TIMEOUT}".encode())
+
+
+@contextmanager
+def _target_untouched() -> Iterator[None]:
+    """Say of an interrupted rehearsal that it has touched nothing."""
+    try:
+        yield
+    except CancelledError as error:
+        raise CancelledError(
+            "interrupted; the target was not touched, and the scratch database is gone",
+            signal=error.signal,
+        ) from error
+
+
+@contextmanager
+def _staged(work: Session, wish: Wish, notify: Notify) -> Iterator[_Staged]:
+    """Make a scratch database in the target's state; it is gone when the `with` ends."""
+    origin = "on a copy of its schema"
+    if not wish.from_target:
+        with _scratch(work, wish, notify) as made:
+            refused = cloning.settle(work.database, made)
+            with _stage(work, wish, made, notify) as stage:
+                why_not = _replay(work, stage)
+                if not why_not:
+                    origin = "in the state that its history makes"
+                    yield _Staged(stage, origin, _refused(refused), is_from_history=True)
+                    return
+        origin += f", because {why_not}"
+        notify(Remarked(f"rehearsing {origin}"))
+    with _scratch(work, wish, notify) as made:
+        loaded = cloning.load_schema(work.database, made, lock_timeout=_LOOK_TIMEOUT)
+        with _stage(work, wish, made, notify) as stage:
+            yield _Staged(stage, origin, _missing(loaded), is_from_history=False)
+
+
+def _replay(work: Session, stage: Stage) -> str | None:
+    """Run the history's scripts; return why that is not possible, or None."""
+    try:
+        rehearsal.replay(stage, _applied(work), work.migrations)
+    except rehearsal.ReplayError as error:
+        return str(error)
+    return None
+
+
+def _missing(loaded: cloning.Loaded) -> tuple[str, ...]:
+    return (
+        *(f"the role {role}" for role in loaded.roles),
+        *(f"the extension {extension}" for extension in loaded.extensions),
+        *_refused(loaded.skipped),
+    )
+
+
+def _refused(skipped: Iterable[cloning.Skipped]) -> tuple[str, ...]:
+    return tuple(f"what it refused: {each.statement} ({each.reason})" for each in skipped)
+
+
+@contextmanager
+def _scratch(work: Session, wish: Wish, notify: Notify) -> Iterator[Database]:
+    with postgres.reported():
+        like = scratch.locality(work.conn)
+    with scratch.database(wish.scratch or work.database, like, notify) as made:
+        yield made
+
+
+@contextmanager
+def _stage(work: Session, wish: Wish, made: Database, notify: Notify) -> Iterator[Stage]:
+    name = work.history.schema
+    with (
+        Interrupts() as interrupts,
+        closing(postgres.connect(made)) as conn,
+        closing(postgres.connect(made)) as watcher,
+    ):
+        with postgres.reported():
+            conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
+            history.ensure(conn, name)
+        settings = replace(work.settings, lock_attempts=1)
+        yield Stage(conn, watcher, name, settings, wish.small, interrupts, notify)
+
+
+def _applied(work: Session) -> tuple[AppliedMigration, ...]:
+    if not work.history.exists:
+        return ()
+    with postgres.reported(work.history.schema):
+        return history.read(work.conn, work.history.schema, downs=True)

@@ -1,0 +1,1 @@
+"""What the program costs, in round trips and against other programs: `make bench`."""

@@ -1,0 +1,213 @@
+"""What must hold after a run, whatever struck it; every violation is a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psycopg
+
+from .histories import History, Version
+from .runs import Run
+from .snapshots import Contents, Expected, Record, State, take, total
+
+_TROUBLE = re.compile(r"Traceback|AssertionError|Exception ignored|Fatal Python|Warning:")
+_ROLLED_BACK = re.compile(r"([0-9]\S+) was rolled back whole\.")
+_STOPS = re.compile(r"([0-9]\S+) stops at this step")
+_STAYS = re.compile(r"Finished in this run, and stays: ([\w, ]+)\.")
+_MAY_BE_LOST = re.compile(r"Committed, but perhaps not on disk if the server crashed: ([\w, ]+)\.")
+_PATIENCE = 5.0  # seconds that a server may take to end sessions without a client
+_LEFT = {"broken", "detaching"}
+
+
+def explained(history: History, expected: Expected, state: State) -> Iterator[str]:
+    """Compare a database with what its own history table says of it."""
+    records, versions = state.records, history.versions
+    for record, version in zip(records, versions, strict=False):
+        if record.version != version.name:
+            yield f"the history has {record.version} where {version.name} is due"
+            return
+    for record, version in zip(records[:-1], versions, strict=False):
+        yield from _wrongly_finished(record, version)
+    if not records:
+        yield from _differences(expected[0, 0], state.contents)
+        return
+    index, last = len(records) - 1, records[-1]
+    if last.applied:
+        yield from _wrongly_finished(last, versions[index])
+        yield from _differences(expected[index + 1, 0], state.contents)
+    else:
+        yield from _interrupted(expected, index, versions[index], state)
+
+
+def _wrongly_finished(record: Record, version: Version) -> Iterator[str]:
+    if (record.applied, record.done, record.in_step) != (True, total(version), False):
+        yield f"{record} of a finished version that has {total(version)} units"
+
+
+def _interrupted(expected: Expected, index: int, version: Version, state: State) -> Iterator[str]:
+    """Compare a database in the middle of a version, with one unit under way at the most."""
+    record = state.records[-1]
+    if version.transactional:
+        yield f"{record}, though it is transactional"
+        return
+    before = expected[index, record.done]
+    behind = expected.get((index, record.done + 1), before)
+    is_alone = record.done < len(version.units) and version.units[record.done].alone
+    if not is_alone:
+        if record.in_step:
+            yield f"{record}, though that unit is transactional"
+        yield from _differences(before, state.contents)
+        return
+    found = {k: v for k, v in state.contents.items() if k.partition(" ")[0] not in _LEFT}
+    touched = _differing(before, behind)
+    for key in _differing(before, found):
+        is_possible = key in touched and record.in_step and found.get(key) == behind.get(key)
+        if not is_possible and not _is_detaching(key, state.contents):
+            yield f"{record}: {key} is {found.get(key)!r}, not {before.get(key)!r}"
+
+
+def _is_detaching(key: str, contents: Contents) -> bool:
+    """Whether a partition is halfway out: it has a constraint of its own in place of its bounds."""
+    table = key.split()[1]
+    return f"detaching {table}" in contents and key.startswith(("partition ", "constraint "))
+
+
+def _differing(one: Contents, other: Contents) -> set[str]:
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+
+
+def _differences(expected: Contents, found: Contents) -> Iterator[str]:
+    for key in sorted(_differing(expected, found)):
+        yield f"{key} is {found.get(key)!r}, not {expected.get(key)!r}"
+
+
+def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -> Iterator[str]:
+    """Compare what a run said with what is in the database.
+
+    Args:
+        before: The history as the run found it.
+        alone: No other runner was at work meanwhile.
+    """
+    yield from _untroubled(run)
+    applied = {record.version for record in state.records if record.applied}
+    said, output = run.said, run.stdout + run.stderr
+    stays, may_be_lost = _names(_STAYS, output), _names(_MAY_BE_LOST, output)
+    lost = set(said) - applied - (set(may_be_lost) if run.code == 6 else set())
+    yield from (f"it said {name} was applied, but it is not" for name in sorted(lost))
+    if (stays or may_be_lost) and [*stays, *may_be_lost] != said:
+        yield f"it summed up {stays} and {may_be_lost}, and had said {said}"
+    if "Nothing else was changed in this run" in output and said:
+        yield f"it said that nothing was changed, and had applied {', '.join(said)}"
+    if alone:
+        unsaid = applied - {record.version for record in before} - set(said)
+        yield from _complete(run, unsaid)
+        yield from _right_about_the_last(output, state)
+
+
+def _names(sentence: re.Pattern[str], output: str) -> list[str]:
+    found = sentence.search(output)
+    return found[1].split(", ") if found else []
+
+
+def _complete(run: Run, unsaid: set[str]) -> Iterator[str]:
+    # Of commits whose answers were lost nobody knows, and the message says so.
+    is_unknown = "migrator status" in run.stdout + run.stderr and run.code in (6, 130, 143)
+    if unsaid and run.code >= 0 and not is_unknown:
+        yield f"it did not say that {', '.join(sorted(unsaid))} was applied"
+
+
+def _right_about_the_last(output: str, state: State) -> Iterator[str]:
+    applied = {record.version: record.applied for record in state.records}
+    for name in _ROLLED_BACK.findall(output):
+        if applied.get(name):
+            yield f"it said {name} was rolled back, and it is applied"
+    for name in _STOPS.findall(output):
+        if applied.get(name) is not False:
+            yield f"it said {name} stops at a step, and the history does not know it"
+
+
+def _untroubled(run: Run) -> Iterator[str]:
+    """Look for what no user should ever read; SIGABRT is how we ask a run where it hangs."""
+    if run.code != -6 and _TROUBLE.search(run.stderr):
+        yield "a traceback"
+    if run.as_json and run.code >= 0 and not is_json(run):
+        yield "with --json it wrote what is no JSON"
+
+
+def is_json(run: Run) -> bool:
+    """Whether all that a run with `--json` wrote is what it promises: a document, and lines."""
+    try:
+        json.loads(run.stdout)
+        for line in run.stderr.splitlines():
+            json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def tidy(conn: psycopg.Connection[Any]) -> Iterator[str]:
+    """Look for sessions, locks and broken objects in a database that nobody uses any more."""
+    for who in wait_for_sessions(conn):
+        yield f"a session is left: {who}"
+    for lock in conn.execute(_ADVISORY).fetchall():
+        yield f"an advisory lock is left: {lock}"
+    for (name,) in conn.execute(_BROKEN).fetchall():
+        yield f"{name} is left invalid"
+    doubled = "select version, count(*) from migration_log where (action, outcome) = ('up', 'done')"
+    for row in conn.execute(f"{doubled} group by 1 having count(*) <> 1".encode()).fetchall():
+        yield f"the log counts wrongly: {row}"
+
+
+_SESSIONS = """
+select format('%s %s, %s: %s', pid, application_name, state, left(query, 200))
+from pg_stat_activity
+where datname = current_database()
+  and pid <> pg_backend_pid()
+  and backend_type = 'client backend'
+"""
+_ADVISORY = """
+select pid, classid, objid
+from pg_locks
+where locktype = 'advisory'
+  and database = (select oid from pg_database where datname = current_database())
+"""
+_BROKEN = """
+select c.oid::regclass::text
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where not (i.indisvalid and i.indisready and i.indislive)
+   or c.relname ~ '_cc(new|old)'
+union all
+select inhrelid::regclass::text
+from pg_inherits
+where inhdetachpending
+"""
+
+
+def wait_for_sessions(conn: psycopg.Connection[Any]) -> list[str]:
+    """Wait until no other client is connected to this database; give who still is."""
+    deadline = time.monotonic() + _PATIENCE
+    while rows := conn.execute(_SESSIONS.encode()).fetchall():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return [who for (who,) in rows]
+
+
+def explained_soon(
+    conn: psycopg.Connection[Any], history: History, expected: Expected
+) -> tuple[State, list[str]]:
+    """Check a database at once; where it is inexplicable, again without those still at work.
+
+    The functions that write a definition see what is newer than the transaction that asks.
+    """
+    state = take(conn)
+    if violations := list(explained(history, expected, state)):
+        wait_for_sessions(conn)
+        state = take(conn)
+        violations = list(explained(history, expected, state))
+    return state, violations

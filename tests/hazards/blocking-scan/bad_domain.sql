@@ -1,0 +1,1 @@
+alter domain amount_of_money add constraint positive check (value > 0);

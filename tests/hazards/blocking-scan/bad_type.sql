@@ -1,0 +1,2 @@
+set local timezone = 'UTC';
+alter table stamps alter column at type timestamptz;

@@ -1,0 +1,1 @@
+create table totals as select state, sum(amount) from orders group by state;

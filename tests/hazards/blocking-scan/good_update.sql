@@ -1,0 +1,1 @@
+update orders set state = 'new' where state is null;

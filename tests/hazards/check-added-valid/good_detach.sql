@@ -1,0 +1,2 @@
+-- from: 14
+alter table events detach partition events_2024 concurrently;

@@ -1,0 +1,1 @@
+alter table short alter column code type varchar(100);

@@ -1,0 +1,2 @@
+create table t (a integer, b integer);
+alter table t drop column b;

@@ -1,0 +1,1 @@
+alter view states rename column state to status;

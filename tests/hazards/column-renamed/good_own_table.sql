@@ -1,0 +1,2 @@
+create table t (a integer);
+alter table t rename column a to b;

@@ -1,0 +1,1 @@
+alter table orders add constraint orders_code_key unique (code);

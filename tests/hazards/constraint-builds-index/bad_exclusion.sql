@@ -1,0 +1,1 @@
+alter table plain add constraint apart exclude using gist (span with &&);

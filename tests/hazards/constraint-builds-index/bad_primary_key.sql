@@ -1,0 +1,1 @@
+alter table plain add primary key (id);

@@ -1,0 +1,2 @@
+create table t (a integer);
+alter table t add primary key (a);

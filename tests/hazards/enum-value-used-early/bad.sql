@@ -1,0 +1,2 @@
+alter type mood add value 'calm';
+insert into people values ('calm');

@@ -1,0 +1,3 @@
+-- migrator: no-transaction
+alter type mood add value 'calm';
+insert into people values ('calm');

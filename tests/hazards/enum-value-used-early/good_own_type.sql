@@ -1,0 +1,2 @@
+create type colour as enum ('red', 'blue');
+create table t (c colour default 'blue');

@@ -1,0 +1,1 @@
+alter table orders add constraint orders_user_fkey foreign key (user_id) references users;

@@ -1,0 +1,1 @@
+alter table notes validate constraint notes_user_fkey;

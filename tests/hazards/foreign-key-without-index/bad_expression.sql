@@ -1,0 +1,3 @@
+-- also: lock-held
+create table items (user_id bigint references users);
+create index on items ((user_id + 1), user_id);

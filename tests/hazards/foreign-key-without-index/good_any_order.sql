@@ -1,0 +1,1 @@
+alter table orders add constraint f foreign key (a, b) references pairs not valid;

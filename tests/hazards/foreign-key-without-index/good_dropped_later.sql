@@ -1,0 +1,2 @@
+create table items (user_id bigint references users);
+drop table items;

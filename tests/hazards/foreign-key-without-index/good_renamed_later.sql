@@ -1,0 +1,3 @@
+create table items (user_id bigint references users);
+create index on items (user_id);
+alter table items rename to things;

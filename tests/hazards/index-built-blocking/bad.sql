@@ -1,0 +1,1 @@
+create index orders_at on orders (at);

@@ -1,0 +1,2 @@
+-- migrator: no-transaction
+create index orders_at on orders (at);

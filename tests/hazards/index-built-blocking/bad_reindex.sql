@@ -1,0 +1,1 @@
+reindex index orders_state;

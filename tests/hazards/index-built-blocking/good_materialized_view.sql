@@ -1,0 +1,1 @@
+create index totals_amount on totals (amount);

@@ -1,0 +1,1 @@
+create index empty_at on empty (at);

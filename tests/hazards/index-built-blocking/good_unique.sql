@@ -1,0 +1,1 @@
+create unique index concurrently orders_code on orders (code);

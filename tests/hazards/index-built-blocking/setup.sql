@@ -1,0 +1,12 @@
+create table orders (
+    id     bigint generated always as identity primary key,
+    code   varchar(50) not null default 'x',
+    amount numeric(10,2),
+    state  text,
+    at     timestamptz
+);
+create index orders_state on orders (state);
+create materialized view totals as select code, sum(amount) as amount from orders group by code;
+create table events (id bigint, at date not null) partition by range (at);
+create table events_2024 partition of events for values from ('2024-01-01') to ('2025-01-01');
+create table empty (id bigint, at date not null) partition by range (at);

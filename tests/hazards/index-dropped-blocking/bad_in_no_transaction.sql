@@ -1,0 +1,2 @@
+-- migrator: no-transaction
+drop index orders_state;

@@ -1,0 +1,3 @@
+create table notes (a integer);
+create index notes_a on notes (a);
+drop index notes_a;

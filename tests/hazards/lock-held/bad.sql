@@ -1,0 +1,2 @@
+alter table orders add column note text;
+update orders set note = '' where id > 10;

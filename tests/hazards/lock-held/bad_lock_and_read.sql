@@ -1,0 +1,2 @@
+lock table orders in share mode;
+select count(*) from orders;

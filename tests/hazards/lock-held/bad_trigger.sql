@@ -1,0 +1,3 @@
+create function f() returns trigger language plpgsql as 'begin return new; end';
+create trigger watch after insert on orders for each row execute function f();
+select 1;

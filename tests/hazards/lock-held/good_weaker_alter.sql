@@ -1,0 +1,2 @@
+alter table orders alter column state set statistics 500;
+select 1;

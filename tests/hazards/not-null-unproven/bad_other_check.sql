@@ -1,0 +1,1 @@
+alter table unproven alter column a set not null;

@@ -1,0 +1,1 @@
+alter table keyed add primary key using index keyed_a;

@@ -1,0 +1,2 @@
+-- from: 18
+alter table orders add constraint n not null state not valid;

@@ -1,0 +1,2 @@
+drop sequence numbers;
+create sequence numbers;

@@ -1,0 +1,1 @@
+create or replace function twice(integer) returns integer language sql as 'select $1 + $1';

@@ -1,0 +1,2 @@
+drop view states;
+create view states as select amount from orders;

@@ -1,0 +1,1 @@
+alter view states rename to all_states;

@@ -1,0 +1,1 @@
+alter function twice(integer) rename to double;

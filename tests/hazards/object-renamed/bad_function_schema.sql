@@ -1,0 +1,2 @@
+create schema attic;
+alter function twice(integer) set schema attic;

@@ -1,0 +1,1 @@
+do $$ begin alter type mood rename to feeling; end $$;

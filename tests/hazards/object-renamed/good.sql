@@ -1,0 +1,1 @@
+alter index orders_state rename to orders_by_state;

@@ -1,0 +1,1 @@
+alter table orders rename constraint orders_pkey to orders_key;

@@ -1,0 +1,2 @@
+create type t as enum ('a');
+alter type t rename to u;

@@ -1,0 +1,2 @@
+create table notes (a integer);
+create index notes_a on notes (a); -- not concurrently

@@ -1,0 +1,3 @@
+-- migrator: no-transaction
+alter table orders add column note text;
+update orders set note = '';

@@ -1,0 +1,1 @@
+alter table orders add column tax numeric check (tax > 0);

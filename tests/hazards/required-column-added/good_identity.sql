@@ -1,0 +1,1 @@
+alter table keyed add column id bigint generated always as identity;

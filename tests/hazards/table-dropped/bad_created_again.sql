@@ -1,0 +1,2 @@
+drop table tail;
+create table tail (id bigint);

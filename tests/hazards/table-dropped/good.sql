@@ -1,0 +1,2 @@
+-- drop table tail;
+select 'drop table tail';

@@ -1,0 +1,2 @@
+create temporary table t (a integer);
+drop table t;

@@ -1,0 +1,1 @@
+do $$ begin execute 'alter table orders alter column id type integer'; end $$;

@@ -1,0 +1,2 @@
+-- alter table orders alter column amount type bigint;
+select 'alter table orders set unlogged';

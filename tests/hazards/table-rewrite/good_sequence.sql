@@ -1,0 +1,1 @@
+alter sequence orders_id_seq restart with 1000;

@@ -1,0 +1,1 @@
+alter table orders add column seen timestamptz not null default now();

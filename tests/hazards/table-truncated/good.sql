@@ -1,0 +1,1 @@
+delete from orders where at < now() - interval '1 year';

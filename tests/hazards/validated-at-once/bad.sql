@@ -1,0 +1,2 @@
+alter table orders add constraint orders_user_fkey foreign key (user_id) references users not valid;
+alter table orders validate constraint orders_user_fkey;

@@ -1,0 +1,2 @@
+alter table notes add constraint small check (a < 9) not valid;
+alter table notes validate constraint small;

@@ -1,0 +1,3 @@
+create table t (a integer);
+alter table t add constraint p check (a > 0) not valid;
+alter table t validate constraint p;

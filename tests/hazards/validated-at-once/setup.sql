@@ -1,0 +1,6 @@
+create table users (id bigint primary key);
+create table orders (id bigint primary key, user_id bigint, parent_id bigint);
+create index orders_user on orders (user_id);
+create index orders_parent on orders (parent_id);
+create table notes (user_id bigint, a integer);
+alter table notes add constraint positive check (a > 0) not valid;

@@ -1,0 +1,638 @@
+"""What is wrong is said with its place and its next step, and leaves nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from . import goldens
+from .conftest import Database, Migrate, Write, free_port, run_psql
+
+LONG = "".join(f"-- line {line} é\n" for line in range(1, 40))
+BAD_FUNCTION = (
+    "create function f() returns int language plpgsql as $$\nbegin\n  return 1 / 0;\nend\n$$;\n"
+)
+
+
+def files(*scripts: str | bytes) -> dict[str, str | bytes]:
+    """Up files in order: `01_a`, `02_b`, …"""
+    return {f"{n:02}_{'abcdefgh'[n - 1]}.up.sql": text for n, text in enumerate(scripts, 1)}
+
+
+def history(database: Database) -> list[str]:
+    """The versions that are recorded; none where there is no history."""
+    if database.rows("select to_regclass('migration_versions')") == [(None,)]:
+        return []
+    return [v for (v,) in database.rows("select version from migration_versions order by 1")]
+
+
+def relations(database: Database) -> list[str]:
+    """Whatever there is in the schema, other than our own."""
+    query = """
+    select relname from pg_class
+    where relnamespace = 'public'::regnamespace and relkind <> 'i' and relname !~ '^migration_'
+    union all
+    select proname from pg_proc where pronamespace = 'public'::regnamespace
+    order by 1
+    """
+    return [name for (name,) in database.rows(query)]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Files, and where PostgreSQL refuses them."""
+
+    files: Mapping[str, str | bytes]
+    place: str
+    sqlstate: str
+    left: Sequence[str] = ()
+    recorded: Sequence[str] = ()
+    context: str = ""
+
+
+REFUSED = {
+    "a syntax error in line 40 behind characters of two bytes": Refused(
+        files(LONG + "create table é ('é' frm);\n"), "01_a.up.sql:40:17", "42601"
+    ),
+    "a syntax error at the end of the file": Refused(
+        files("create table t (a int"), "01_a.up.sql:1:22", "42601"
+    ),
+    "a quote that is never closed": Refused(
+        files("select 1;\nselect 'é;\nselect 2;\n"), "01_a.up.sql:2:8", "42601"
+    ),
+    "a syntax error in a file with CRLF": Refused(
+        files("select 1;\r\n\r\nselect 'é', frm t;\r\n"), "01_a.up.sql:3:13", "42703"
+    ),
+    "a syntax error behind a BOM": Refused(
+        files("\ufeffselect 'é' frm t;\n"), "01_a.up.sql:1:16", "42601"
+    ),
+    "a unique violation": Refused(
+        files("create table t (a int primary key);\n\ninsert into t\nvalues (1), (1);\n"),
+        "01_a.up.sql:3:1",
+        "23505",
+    ),
+    "a division by zero": Refused(
+        files("create table t (a int);\nselect\n  1 / 0;\n"), "01_a.up.sql:2:1", "22012"
+    ),
+    "an unknown table": Refused(
+        files("create table ok ();", "alter table ok add a int;\nselect * from nowhere;\n"),
+        "02_b.up.sql:2:15",
+        "42P01",
+        left=["ok"],
+        recorded=["01_a"],
+    ),
+    "a syntax error in the body of a PL-pgSQL function": Refused(
+        files(
+            "create table t ();\n"
+            "create function f() returns int language plpgsql as $$\n"
+            "begin  -- é\n"
+            "  retrun 1;\n"
+            "end\n"
+            "$$;\n"
+        ),
+        "01_a.up.sql:4:3",
+        "42601",
+    ),
+    "an unknown table in the body of an SQL function": Refused(
+        files(
+            "create function f() returns bigint language sql as $$\n"
+            "  select count(*) /* é */\n"
+            "  from nowhere;\n"
+            "$$;\n"
+        ),
+        "01_a.up.sql:3:8",
+        "42P01",
+    ),
+    "a DO block that raises": Refused(
+        files(
+            "create table t ();\n"
+            "do $body$\n"
+            "begin\n"
+            "  raise exception 'no users' using hint = 'add some', detail = 'none at all';\n"
+            "end\n"
+            "$body$;\n"
+        ),
+        "01_a.up.sql:4:3",
+        "P0001",
+        context="PL/pgSQL function inline_code_block line 3 at RAISE",
+    ),
+    "a bad statement inside a DO block": Refused(
+        files("do $$\nbegin\n  perform 1;\n  insert into nowhere values (1);\nend\n$$;\n"),
+        "01_a.up.sql:4:15",
+        "42P01",
+        context="PL/pgSQL function inline_code_block line 4 at SQL statement",
+    ),
+    "a function of the same file that fails when it is called": Refused(
+        files(
+            "create function f() returns int language plpgsql as $$\n"
+            "begin\n"
+            "  return (select a from nowhere);\n"
+            "end\n"
+            "$$;\n"
+            "select f();\n"
+        ),
+        "01_a.up.sql:3:25",
+        "42P01",
+        context="PL/pgSQL function f() line 3 at RETURN",
+    ),
+    "a function of an earlier file that fails when it is called": Refused(
+        files(BAD_FUNCTION, "select 1;\nselect f();\n"),
+        "02_b.up.sql:2:1",
+        "22012",
+        left=["f"],
+        recorded=["01_a"],
+        context="PL/pgSQL function f() line 3 at RETURN",
+    ),
+    "a deferred constraint that fails at commit": Refused(
+        files(
+            "create table p (id int primary key);\n"
+            "create table c (p int references p deferrable initially deferred);\n"
+            "insert into c values (1);\n"
+            "insert into c values (2);\n\n"
+        ),
+        "01_a.up.sql:4:26",
+        "23503",
+        context="deferred constraints are checked at the end of the file",
+    ),
+    "a new value of an enum that is used too early": Refused(
+        files("create type e as enum ('a');", "alter type e add value 'b';\nselect 'b'::e;\n"),
+        "02_b.up.sql:2:8",
+        "55P04",
+        recorded=["01_a"],
+    ),
+    "a statement that cannot run in a transaction, hidden in a body": Refused(
+        files("create table t ();\ndo $$ begin execute 'vacuum'; end $$;\n"),
+        "01_a.up.sql:2:4",
+        "25001",
+        context='SQL statement "vacuum"\nPL/pgSQL function inline_code_block line 1 at EXECUTE',
+    ),
+    "a line of COPY data that does not fit": Refused(
+        files("create table t (a int);\ncopy t from stdin;\n1\nx\n\\.\nselect 1;\n"),
+        "01_a.up.sql:4:1",
+        "22P02",
+        context='COPY t, line 2, column a: "x"',
+    ),
+    "a BEGIN with modes that are none": Refused(
+        files("begin isolation level sometimes;\ncreate table t ();\ncommit;\n"),
+        "01_a.up.sql:1:23",
+        "42601",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_postgresql_refuses_and_it_is_told_where_and_rolled_back(
+    migrate: Migrate, write: Write, name: str
+) -> None:
+    case = REFUSED[name]
+    directory = write(case.files)
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert f"error: {directory}/{case.place}: " in result.stderr
+    assert f"SQLSTATE {case.sqlstate}" in result.stderr
+    assert "was rolled back whole" in result.stderr
+    assert "then run: migrator up" in result.stderr
+    assert relations(migrate.database) == list(case.left)
+    assert history(migrate.database) == list(case.recorded)
+
+    again = migrate("up", "--json")
+    error = again.json["error"]
+    assert again.exit_code == 1
+    assert [f"{Path(error['file']).name}:{error['line']}:{error['column']}", error["sqlstate"]] == [
+        case.place,
+        case.sqlstate,
+    ]
+    assert case.context in (error["context"] or "")
+    assert migrate("status", "--check").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a syntax error in line 40 behind characters of two bytes",
+        "a unique violation",
+        "an unknown table",
+        "a DO block that raises",
+        "a deferred constraint that fails at commit",
+        "a new value of an enum that is used too early",
+    ],
+)
+def test_an_error_of_postgresql_reads_well(migrate: Migrate, write: Write, name: str) -> None:
+    directory = write(REFUSED[name].files)
+    result = migrate("up")
+    slug = name.replace(" ", "-")
+    goldens.check(f"errors/{slug}", result.stderr, {str(directory): "migrations"})
+
+
+def test_the_failure_is_logged_with_its_sqlstate(migrate: Migrate, write: Write) -> None:
+    write(files("select 1 / 0;"))
+    migrate("up")
+    query = "select version, action, outcome, sqlstate, message from migration_log"
+    assert migrate.database.rows(query) == [("01_a", "up", "failed", "22012", "division by zero")]
+
+
+def test_a_mended_file_is_applied_without_any_repair(migrate: Migrate, write: Write) -> None:
+    write(files("create table t ();\nselect 1 / 0;\n"))
+    assert migrate("up").exit_code == 1
+    write(files("create table t ();\n"))
+    assert migrate("up").exit_code == 0
+    assert (relations(migrate.database), history(migrate.database)) == (["t"], ["01_a"])
+
+
+def test_a_failed_down_leaves_everything_applied(migrate: Migrate, write: Write) -> None:
+    directory = write(
+        {
+            "01_a.up.sql": "create table a ();",
+            "01_a.down.sql": "drop table a;\ndrop table nowhere;\n",
+            "02_b.up.sql": "create table b ();",
+            "02_b.down.sql": "drop table b;",
+        }
+    )
+    migrate("up")
+    result = migrate("down", "--all")
+    assert result.exit_code == 1
+    assert "01_a.down.sql:2:1: table " in result.stderr
+    assert "Finished in this run, and stays: 02_b." in result.stderr
+    assert "mend the down file, then run: migrator down --from-files" in result.stderr
+    assert (relations(migrate.database), history(migrate.database)) == (["a"], ["01_a"])
+    (directory / "01_a.down.sql").write_text("drop table a;")
+    assert migrate("down", "--from-files").exit_code == 0
+    assert (relations(migrate.database), history(migrate.database)) == ([], [])
+
+
+def test_a_bad_begin_in_a_no_transaction_file_has_its_place_and_keeps_what_is_done(
+    migrate: Migrate, write: Write
+) -> None:
+    head = "-- migrator: no-transaction\ncreate table done ();\n"
+    write(files(f"{head}begin isolation level sometimes;\nselect 1;\ncommit;\n"))
+    result = migrate("up")
+    assert (result.exit_code, relations(migrate.database)) == (1, ["done"])
+    assert "01_a.up.sql:3:23: syntax error" in result.stderr
+    assert "the steps before it are done and recorded" in result.stderr
+
+
+def test_a_file_that_ends_the_session_is_a_lost_connection(migrate: Migrate, write: Write) -> None:
+    write(files("create table t ();\nselect pg_terminate_backend(pg_backend_pid());\n"))
+    result = migrate("up")
+    assert (result.exit_code, relations(migrate.database)) == (6, [])
+    assert "the connection was lost while 01_a was under way" in result.stderr
+    assert "see whether it was committed with: migrator status" in result.stderr
+
+
+# Files that are not sent
+
+
+@dataclass(frozen=True)
+class Unrunnable:
+    """Files of which none is run, and every reason why."""
+
+    files: Mapping[str, str | bytes]
+    said: Sequence[str] = field(default=())
+
+
+GOOD = "create table good ();\n"
+UNRUNNABLE = {
+    "a NUL byte": Unrunnable(files(GOOD, b"select 1;\0"), ["02_b.up.sql holds a NUL: byte 9"]),
+    "Latin-1": Unrunnable(
+        files(GOOD, "select 'é';".encode("latin1")), ["02_b.up.sql is not UTF-8: byte 8 is 0xE9"]
+    ),
+    "UTF-16": Unrunnable(
+        files(GOOD, "select 1;".encode("utf-16")), ["02_b.up.sql is UTF-16, not UTF-8: byte 0"]
+    ),
+    "two files with one number": Unrunnable(
+        {"01_a.up.sql": GOOD, "1_b.up.sql": ""},
+        ["01_a.up.sql and ", "1_b.up.sql have the same number, 1"],
+    ),
+    "a down without an up": Unrunnable(
+        {"01_a.up.sql": GOOD, "02_b.down.sql": ""}, ["02_b.down.sql has no up file beside it"]
+    ),
+    "a file that is misnamed": Unrunnable(
+        {"01_a.up.sql": GOOD, "schema.sql": ""},
+        ["schema.sql is named neither NN_name.up.sql nor NN_name.down.sql"],
+    ),
+    "COMMIT in the middle": Unrunnable(
+        files(GOOD, "create table t ();\ncommit;\nselect 1;\n"), ["02_b.up.sql:2:1: COMMIT would"]
+    ),
+    "a meta-command of psql": Unrunnable(
+        files(GOOD, "\\i other.sql\n"), ["02_b.up.sql:1:1: \\i is a command of psql, not SQL"]
+    ),
+    "an unknown option": Unrunnable(
+        files(GOOD, "-- migrator: no-transactoin\nvacuum;\n"),
+        ['02_b.up.sql:1:1: unknown option "no-transactoin"'],
+    ),
+    "an option behind a statement": Unrunnable(
+        files(GOOD, "select 1;\n-- migrator: lock-timeout 1s\nselect 2;\n"),
+        ['02_b.up.sql:2:1: option "lock-timeout" stands behind a statement'],
+    ),
+    "a duration that is none": Unrunnable(
+        files(GOOD, "-- migrator: lock-timeout soon\nselect 1;\n"),
+        ['02_b.up.sql:1:1: "soon" is no duration'],
+    ),
+    "an index built concurrently beside other statements": Unrunnable(
+        files(GOOD, "create table t (a int);\ncreate index concurrently on t (a);\n"),
+        ["02_b.up.sql:2:1: CREATE INDEX CONCURRENTLY cannot run inside a transaction"],
+    ),
+    "COPY to where nobody reads": Unrunnable(
+        files(GOOD, "copy good to stdout;"), ["02_b.up.sql:1:1: COPY … TO STDOUT has nowhere to go"]
+    ),
+    "everything at once": Unrunnable(
+        {
+            **files(GOOD, "commit;\n\\i x\n", "-- migrator: x\nrollback;\n", b"\xff"),
+            "3_c.up.sql": "",
+            "05_e.down.sql": "abort;",
+            "x.sql": "",
+        },
+        [
+            "04_d.up.sql is not UTF-8",
+            "x.sql is named neither",
+            "05_e.down.sql has no up file",
+            "03_c.up.sql and ",
+            "02_b.up.sql:1:1: COMMIT",
+            "02_b.up.sql:2:1: \\i",
+            '03_c.up.sql:1:1: unknown option "x"',
+            "03_c.up.sql:2:1: ROLLBACK",
+            "05_e.down.sql:1:1: ABORT",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNRUNNABLE)
+def test_nothing_at_all_is_run_and_every_reason_is_given(
+    migrate: Migrate, write: Write, name: str
+) -> None:
+    case = UNRUNNABLE[name]
+    directory = write(case.files)
+    result = migrate("up")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert [part for part in case.said if part not in result.stderr] == []
+    assert result.stderr.count("error: ") == result.stderr.count("\nnext: ")
+    assert migrate("verify", "--offline").exit_code == 4
+    assert migrate("up", "--dry-run").exit_code == 4
+    assert relations(migrate.database) == []
+    assert migrate.database.rows("select to_regclass('migration_versions')") == [(None,)]
+    errors = migrate("up", "--json").json["error"]["errors"]
+    assert [error["code"] for error in errors] == ["migration-file"] * len(errors)
+    slug = name.replace(" ", "-")
+    goldens.check(f"errors/{slug}", result.stderr, {str(directory): "migrations"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\n\n",
+        b"-- nothing to do yet\n/* nor here */\n",
+        b";\n;",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbfselect 1;\n",
+        b"select 1;\r\n-- \xc3\xa9\r\nselect 2\r\n",
+        b"select 1",
+        b"begin;\nselect 1;\ncommit;\n",
+        b"begin; end",
+        b"\\restrict x\nselect 1;\n\\unrestrict x\n",
+        b"-- migrator: no-transaction\n",
+    ],
+)
+def test_what_is_odd_but_right_is_applied_and_taken_back(
+    migrate: Migrate, write: Write, text: bytes
+) -> None:
+    write({"01_a.up.sql": text, "01_a.down.sql": text})
+    assert migrate("up").exit_code == 0
+    assert history(migrate.database) == ["01_a"]
+    assert migrate("verify").exit_code == 0
+    assert migrate("down").exit_code == 0
+    assert history(migrate.database) == []
+
+
+def test_crlf_reaches_the_server_and_a_checkout_with_lf_is_the_same_migration(
+    migrate: Migrate, write: Write
+) -> None:
+    write(files(b"create table t as select 'a\r\nb'::text as a;\r\n"))
+    assert migrate("up").exit_code == 0
+    assert migrate.database.rows("select a from t") == [("a\r\nb",)]
+    write(files(b"create table t as select 'a\nb'::text as a;\n"))
+    (version,) = migrate("status", "--json").json["versions"]
+    assert (version["state"], version["reformatted"]) == ("applied", False)
+
+
+def test_every_file_that_is_applied_could_be_run_by_psql(
+    database: Database, second_database: Database, migrate: Migrate, write: Write
+) -> None:
+    text = "-- migrator: lock-timeout 1s\ncreate table t (a int);\ncopy t from stdin;\n1\n\\.\n"
+    directory = write(files(text))
+    assert migrate("up").exit_code == 0
+    assert run_psql(second_database, "-f", directory / "01_a.up.sql").returncode == 0
+    assert database.rows("table t") == second_database.rows("table t")
+
+
+# Directories
+
+
+def test_a_directory_that_is_not_there_or_is_a_file_is_said(
+    migrate: Migrate, directory: Path, tmp_path: Path
+) -> None:
+    for command in ("up", "down", "redo", "status", "verify"):
+        result = migrate(command, dir=tmp_path / "none")
+        assert result.exit_code == 2
+        assert f'the migrations directory "{tmp_path}/none" is not there' in result.stderr
+        assert "next: name it with --dir or MIGRATOR_DIR" in result.stderr
+    (tmp_path / "file").touch()
+    for arguments in (["up"], ["create", "x"]):
+        result = migrate(*arguments, dir=tmp_path / "file")
+        assert (result.exit_code, "Not a directory" in result.stderr) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_directory_that_may_not_be_read_is_said(migrate: Migrate, directory: Path) -> None:
+    directory.chmod(0)
+    result = migrate("up")
+    directory.chmod(0o700)
+    assert (result.exit_code, "Permission denied" in result.stderr) == (2, True)
+
+
+# Connections and privileges
+
+PASSWORD = "s3cret-Pässword"
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """A role of this database's own, with a password and no privileges."""
+    name = f"app_{database.name[-8:]}"
+    database.execute(f"create role {name} login password '{PASSWORD}'")
+    yield name
+    database.execute(f"drop owned by {name} cascade; drop role {name}")
+
+
+def test_who_may_not_create_the_history_is_told_what_it_takes(
+    migrate: Migrate, write: Write, role: str
+) -> None:
+    write(files("create table t ();"))
+    database = migrate.database
+    database.execute("revoke create on schema public from public")
+    result = migrate("up", database=database.tcp_url(role, PASSWORD))
+    assert (result.exit_code, history(database)) == (4, [])
+    assert "permission denied for schema public" in result.stderr
+    assert '"create" on the schema' in result.stderr
+    assert migrate("status", database=database.tcp_url(role, PASSWORD)).exit_code == 0
+
+
+def test_who_may_not_read_the_history_is_told_what_it_takes(
+    migrate: Migrate, write: Write, role: str
+) -> None:
+    write(files("create table t ();"))
+    migrate("up")
+    for command in ("status", "up", "down", "verify"):
+        result = migrate(command, database=migrate.database.tcp_url(role, PASSWORD))
+        assert result.exit_code == 4
+        assert "permission denied for table migration_versions" in result.stderr
+        assert '"select" on its table migration_versions' in result.stderr
+
+
+def test_who_may_only_read_the_history_blames_no_file(
+    migrate: Migrate, write: Write, role: str
+) -> None:
+    write(files("create table t ();"))
+    migrate("up")
+    database = migrate.database
+    database.execute(f"grant select on migration_versions to {role}")
+    directory = write(files("create table t ();", "select 1;"))
+    url = database.tcp_url(role, PASSWORD)
+    assert migrate("status", "--check", database=url).exit_code == 3
+    result = migrate("up", database=url)
+    assert (result.exit_code, history(database)) == (1, ["01_a"])
+    assert "permission denied for table migration_versions" in result.stderr
+    assert f"{directory}" not in result.stderr
+    assert "needs all rights on migration_versions and migration_log" in result.stderr
+
+
+def test_who_does_not_own_a_table_is_shown_the_statement(
+    migrate: Migrate, write: Write, role: str
+) -> None:
+    write(files("create table t ();"))
+    migrate("up")
+    database = migrate.database
+    database.execute(f"grant all on migration_versions, migration_log to {role}")
+    write(files("create table t ();", "select 1;\nalter table t add a int;\n"))
+    result = migrate("up", database=database.tcp_url(role, PASSWORD))
+    assert (result.exit_code, history(database)) == (1, ["01_a"])
+    assert "02_b.up.sql:2:1: must be owner of table t" in result.stderr
+    assert "--role NAME" in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["option", "file"])
+def test_a_role_that_is_not_there_blames_no_statement(
+    migrate: Migrate, write: Write, asked: str
+) -> None:
+    option = "-- migrator: role nobody_at_all\n" if asked == "file" else ""
+    directory = write(files(f"{option}create table t ();"))
+    result = migrate("up", *([] if asked == "file" else ["--role", "nobody_at_all"]))
+    assert (result.exit_code, relations(migrate.database)) == (1, [])
+    assert 'role "nobody_at_all" does not exist' in result.stderr
+    assert "check the name of the role" in result.stderr
+    assert f"{directory}" not in result.stderr
+
+
+def test_what_keeps_from_connecting_is_said_without_the_password(
+    migrate: Migrate, write: Write, role: str
+) -> None:
+    write(files("create table t ();"))
+    database = migrate.database
+    tcp = database.postgres.tcp_url
+    port = database.postgres.server.port
+    good = database.tcp_url(role, PASSWORD)
+    secret = good.split(":")[2].partition("@")[0]
+    cases = {
+        database.tcp_url(role, f"not-{PASSWORD}"): ("password authentication failed", "the user"),
+        tcp(database.name, "nobody_at_all", PASSWORD): ("password authentication", "the user"),
+        tcp("no_such_db", role, PASSWORD): ('database "no_such_db" does not exist', "create it"),
+        good.replace(f":{port}/", f":{free_port()}/"): ("Connection refused", "server runs there"),
+        good.replace("127.0.0.1", "no-host.invalid"): ("resolve host", "check the host's name"),
+        f"{good}?sslmode=require": ("SSL", "check whether the server takes SSL"),
+    }
+    for url, (said, hint) in cases.items():
+        for command in (["up"], ["status"], ["status", "--json"], ["-vv", "down", "--yes"]):
+            result = migrate(*command, database=url)
+            output = (result.stdout + result.stderr).replace('\\"', '"')
+            assert (result.exit_code, said in output, hint in output) == (6, True, True), output
+            assert PASSWORD not in output
+            assert secret not in output
+            assert "Errno" not in output
+    assert migrate("up", database=good.replace(secret, "")).exit_code == 6
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://app:s3cret@h/x",
+        "postgresql+asyncpg://app:s3cret@h/x",
+        "postgresql://app:s3@cret@h/x",
+        "postgresql://app:s3/cret@h/x",
+        "postgresql://app:s3%cret@h/x",
+        "postgresql://app:s3cret@h:x/x",
+        "app:s3cret@h/x",
+        "host=h password=s3cret bogus=1",
+    ],
+)
+def test_a_bad_url_is_said_to_be_one_and_never_shown(
+    migrate: Migrate, write: Write, url: str
+) -> None:
+    write(files("select 1;"))
+    for command in (["up"], ["status", "--json"], ["-vv", "status"]):
+        result = migrate(*command, database=url)
+        assert result.exit_code == 2
+        assert "the database URL " in result.stdout + result.stderr
+        assert not re.search("s3|cret", result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "no database is configured"),
+        ({"DATABASE_SSL": "perhaps"}, 'DATABASE_SSL is "perhaps"'),
+        ({"DATABASE_PORT": "54e2"}, 'DATABASE_PORT is "54e2", which is no port'),
+        ({"DATABASE_PORT": "99999"}, 'DATABASE_PORT is "99999", which is no port'),
+    ],
+)
+def test_variables_that_say_nothing_or_nonsense_are_a_matter_of_usage(
+    migrate: Migrate, write: Write, environ: dict[str, str], said: str
+) -> None:
+    write(files("select 1;"))
+    result = migrate("up", database="", environ=environ)
+    assert (result.exit_code, said in result.stderr, "next: " in result.stderr) == (2, True, True)
+    # What needs no database asks for none.
+    assert migrate("verify", "--offline", database="", environ=environ).exit_code == 0
+    assert migrate("create", "x", database="", environ=environ).exit_code == 0
+
+
+def test_a_table_of_that_name_that_is_not_ours_is_left_alone(
+    migrate: Migrate, write: Write
+) -> None:
+    write(files("create table t ();"))
+    migrate.database.execute("create table migration_versions (version bigint, dirty bool)")
+    for command in ("status", "up", "down"):
+        result = migrate(command)
+        assert result.exit_code == 4
+        assert '"public.migration_versions" is not a history of this tool' in result.stderr
+    migrate.database.execute(
+        "drop table migration_versions; create view migration_versions as select 1 as a"
+    )
+    result = migrate("up")
+    assert (result.exit_code, relations(migrate.database)) == (4, [])
+    assert 'relation "migration_versions" already exists' in result.stderr
+    assert "put the history elsewhere with --schema" in result.stderr
+
+
+def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> None:
+    write(files("create table t ();"))
+    for command in ("status", "up"):
+        result = migrate("--schema", "no such", command)
+        assert (result.exit_code, result.stdout) == (4, "")
+        assert 'there is no schema "no such"' in result.stderr
+        assert 'create it with: create schema "no such"' in result.stderr

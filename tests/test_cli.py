@@ -1,0 +1,654 @@
+"""Every command and option, as text and JSON, with the exit codes that DESIGN.md promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+
+from migrator.cli import main
+
+from . import goldens
+from .conftest import Migrate, Result, Write, call, process_environment, spawn
+
+COMMANDS = sorted(main.commands)
+EVENTS = {"step-started", "statement-finished", "step-finished"}
+
+
+def pair(version: str, table: str) -> dict[str, str]:
+    """A migration that creates a table, and takes it back."""
+    return {
+        f"{version}.up.sql": f"create table {table} (id int);\n",
+        f"{version}.down.sql": f"drop table {table};\n",
+    }
+
+
+THREE = {**pair("01_users", "users"), **pair("02_roles", "roles"), **pair("03_posts", "posts")}
+
+
+@pytest.fixture
+def three(write: Write) -> Path:
+    """A directory of three migrations."""
+    return write(THREE)
+
+
+def tables(migrate: Migrate) -> list[str]:
+    query = """
+    select relname from pg_class
+    where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1
+    """
+    names = [name for (name,) in migrate.database.rows(query)]
+    return [name for name in names if not name.startswith("migration_")]
+
+
+def history(migrate: Migrate) -> list[str]:
+    query = "select version from migration_versions order by applied_at"
+    return [version for (version,) in migrate.database.rows(query)]
+
+
+def is_untouched(migrate: Migrate) -> bool:
+    """Whether nothing at all has been created in the database."""
+    query = "select count(*) from pg_class where relnamespace = 'public'::regnamespace"
+    return migrate.database.rows(query) == [(0,)]
+
+
+def states(migrate: Migrate) -> dict[str, str]:
+    rows = migrate("status", "--json").json["versions"]
+    return {row["version"]: row["state"] for row in rows}
+
+
+def unify(migrate: Migrate) -> None:
+    """Make all that a run writes into the history the same for every run."""
+    migrate.database.execute(
+        "update migration_versions set applied_by = 'dba', duration_ms = 12, "
+        "applied_at = '2026-05-06 07:08' where applied_at is not null"
+    )
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_as_it_was_and_shows_an_example(command: str) -> None:
+    arguments = [command, "--help"] if command else ["--help"]
+    result = call(*arguments, environ={"COLUMNS": "80"})
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Example: migrator " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "..." not in result.stdout.partition("Commands:")[2]
+    goldens.check(f"help/{command or 'migrator'}", result.stdout)
+
+
+def test_every_option_has_a_sentence() -> None:
+    for command in (main, *main.commands.values()):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{command.name} {parameter.name}"
+
+
+def test_h_is_help_and_version_is_the_version() -> None:
+    assert call("up", "-h").stdout == call("up", "--help").stdout
+    assert call("--version").stdout.startswith("migrator, version ")
+
+
+def test_python_m_migrator_is_the_same(tmp_path: Path) -> None:
+    result = spawn("--dir", tmp_path, "verify", "--offline")
+    assert (result.exit_code, result.stdout) == (0, "0 migrations can be read and run\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin1"])
+def test_a_terminal_that_cannot_show_a_letter_ends_no_run(
+    migrate_process: Migrate, write: Write, encoding: str
+) -> None:
+    write({"01_a.up.sql": "do $$ begin raise warning '漢字 …'; end $$; create table t ();"})
+    environ = {"PYTHONIOENCODING": encoding}
+    assert migrate_process("up", environ=environ).exit_code == 0
+    assert migrate_process("--help", environ=environ).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frob"], "error: no such command 'frob'\nnext: see: migrator --help\n"),
+        (["up", "--frob"], "error: no such option '--frob'"),
+        (["--frob", "up"], "error: no such option '--frob'\nnext: see: migrator --help\n"),
+        (["up", "extra"], "error: got unexpected extra argument (extra)"),
+        (["create"], "error: missing argument 'NAME'\nnext: see: migrator create --help\n"),
+        (["up", "--steps", "0"], "error: invalid value for '--steps'"),
+        (["up", "--steps", "two"], "error: invalid value for '--steps'"),
+        (["up", "--lock-timeout", "soon"], '"soon" is no duration; write 500ms, 2s or 15min'),
+        (["up", "--statement-timeout", "-1"], '"-1" is no duration'),
+        (["up", "--lock-wait", "ever"], '"ever" is no duration'),
+        (["down", "--all", "--to", "1"], "error: --steps, --to and --all exclude one another"),
+        (["down", "--steps", "1", "--all"], "error: --steps, --to and --all exclude one another"),
+        (["create", "a/b"], 'error: the name "a/b" holds a path separator'),
+    ],
+)
+def test_wrong_usage_is_said_in_one_manner_and_exits_with_2(
+    migrate: Migrate, three: Path, arguments: Sequence[str], said: str
+) -> None:
+    result = migrate(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert is_untouched(migrate)
+    as_json = migrate("--json", *arguments)
+    assert (as_json.exit_code, as_json.json["error"]["code"]) == (2, "usage")
+    assert migrate(*arguments, "--json").json == as_json.json
+
+
+def test_no_command_is_answered_with_the_help() -> None:
+    result = call()
+    assert result.exit_code == 2
+    assert "Usage: migrator [OPTIONS] COMMAND" in result.stdout + result.stderr
+
+
+# status
+
+
+def test_status_creates_nothing(migrate: Migrate, three: Path) -> None:
+    for arguments in (["status"], ["status", "--check"], ["verify"], ["log"], ["status", "--json"]):
+        migrate(*arguments)
+    assert is_untouched(migrate)
+
+
+def test_status_shows_every_state_in_a_table(migrate: Migrate, write: Write, three: Path) -> None:
+    write(pair("05_late", "late"))
+    assert migrate("up").exit_code == 0
+    unify(migrate)
+    (three / "01_users.up.sql").write_text("create table users (id bigint);\n")
+    (three / "02_roles.up.sql").write_text("-- why\ncreate table roles (id int);\n")
+    for name in ("up", "down"):
+        (three / f"03_posts.{name}.sql").unlink()
+    write({"04_new.up.sql": "", **pair("06_more", "more")})
+    result = migrate("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    goldens.check("status/every-state", result.stdout)
+    assert migrate("status", "--check").exit_code == 4
+
+
+def test_status_fits_80_columns_however_long_the_names_are(migrate: Migrate, write: Write) -> None:
+    long = "20240102030405_add_the_column_that_everybody_has_waited_for_since_the_beginning"
+    write({"01_b.up.sql": "", f"{long}.up.sql": "", f"{long}.down.sql": ""})
+    migrate("up", "--to", long)
+    migrate.database.execute(
+        "update migration_versions set applied_by = 'a_role_with_a_very_long_name_of_its_own', "
+        "duration_ms = 3599000"
+    )
+    write({"00_a.up.sql": "", "20990102030405_a_pending_one_with_a_name_of_some_length.up.sql": ""})
+    result = migrate("status")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "out of order" in result.stdout
+    assert "20240102030405" in result.stdout
+    wide = migrate("status", environ={"COLUMNS": "200"}).stdout
+    assert long in wide
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_json_stands_before_and_behind_the_command(
+    migrate: Migrate, three: Path, before: bool
+) -> None:
+    migrate("up", "--to", "2")
+    result = migrate(*(["--json", "status"] if before else ["status", "--json"]))
+    assert set(result.json) == {"database", "server_version", "schema", "versions"}
+    assert result.json["database"] == migrate.database.name
+    applied, _, pending = result.json["versions"]
+    assert set(applied) >= {
+        "number",
+        "version",
+        "name",
+        "state",
+        "reformatted",
+        "applied_at",
+        "applied_by",
+        "duration_ms",
+        "reversible",
+    }
+    assert (applied["number"], applied["name"], applied["state"]) == (1, "users", "applied")
+    assert (pending["state"], pending["applied_at"], pending["reversible"]) == (
+        "pending",
+        None,
+        True,
+    )
+
+
+def test_the_environment_takes_the_place_of_options(migrate: Migrate, three: Path) -> None:
+    url = migrate.database.url
+    environ = {"MIGRATOR_DIR": str(three), "MIGRATOR_SCHEMA": "public", "DATABASE_URL": url}
+    assert call("up", environ=environ).exit_code == 0
+    from_option = {"MIGRATOR_DIR": str(three)}
+    result = call("--database-url", url, "status", "--check", environ=from_option)
+    assert result.exit_code == 0
+    wrong = {**environ, "MIGRATOR_LOCK_TIMEOUT": "soon"}
+    assert call("up", environ=wrong).exit_code == 2
+
+
+def test_status_check_has_a_code_for_every_case(migrate: Migrate, write: Write) -> None:
+    directory = write(pair("01_a", "a"))
+    assert migrate("status", "--check").exit_code == 3
+    migrate("up")
+    assert migrate("status", "--check").exit_code == 0
+    write(pair("02_b", "b"))
+    assert migrate("status", "--check").exit_code == 3
+    migrate("up")
+    write(pair("00_z", "z"))
+    assert migrate("status", "--check").exit_code == 4
+    for name in ("00_z", "01_a"):
+        (directory / f"{name}.up.sql").unlink()
+        (directory / f"{name}.down.sql").unlink()
+    assert migrate("status", "--check").exit_code == 4
+    write({**pair("01_a", "a"), "03_c.up.sql": "-- migrator: no-transaction\nselect 1;\nselect x;"})
+    assert migrate("up").exit_code == 1
+    assert migrate("status", "--check").exit_code == 7
+
+
+# up
+
+
+def test_up_applies_in_order_and_once(migrate: Migrate, three: Path) -> None:
+    first = migrate("up")
+    assert (first.exit_code, first.stdout) == (0, "3 migrations applied\n")
+    goldens.check("up/three", first.stderr + first.stdout)
+    assert history(migrate) == ["01_users", "02_roles", "03_posts"]
+    second = migrate("up")
+    assert (second.exit_code, second.stdout, second.stderr) == (0, "nothing to do\n", "")
+
+
+def test_up_stops_where_it_is_told_to(migrate: Migrate, three: Path) -> None:
+    assert migrate("up", "--steps", "1").stdout == "1 migration applied\n"
+    assert migrate("up", "--to", "2").stdout == "1 migration applied\n"
+    assert migrate("up", "--to", "01_users").stdout == "nothing to do\n"
+    unknown = migrate("up", "--to", "03_post")
+    assert (unknown.exit_code, "next: the nearest is 03_posts" in unknown.stderr) == (2, True)
+    assert tables(migrate) == ["roles", "users"]
+
+
+def test_a_dry_run_shows_the_sql_and_touches_nothing(migrate: Migrate, three: Path) -> None:
+    result = migrate("up", "--dry-run", "--to", "2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    goldens.check("up/dry-run", result.stdout, {str(three): "migrations"})
+    assert is_untouched(migrate)
+    document = migrate("up", "--dry-run", "--json").json
+    assert (document["dry_run"], len(document["steps"])) == (True, 3)
+    assert set(document["steps"][0]) >= {
+        "version",
+        "direction",
+        "path",
+        "transactional",
+        "statements",
+    }
+    migrate("up")
+    assert migrate("down", "--all", "--dry-run").exit_code == 0
+    assert migrate("redo", "--dry-run").exit_code == 0
+    assert len(tables(migrate)) == 3
+
+
+def test_verbose_names_every_statement_with_its_place(migrate: Migrate, three: Path) -> None:
+    for arguments in (["-v", "up", "--steps", "1"], ["up", "-v", "--steps", "1"]):
+        stderr = migrate(*arguments).stderr
+        assert ".up.sql:1  CREATE TABLE  (" in stderr
+
+
+def test_json_tells_of_every_step_and_every_event(migrate: Migrate, three: Path) -> None:
+    result = migrate("up", "--json")
+    steps = result.json["steps"]
+    assert set(result.json) >= {"steps", "notes"}
+    assert [step["version"] for step in steps] == ["01_users", "02_roles", "03_posts"]
+    assert set(steps[0]) >= {"version", "direction", "seconds", "statements", "notices"}
+    assert set(steps[0]["statements"][0]) >= {"line", "command", "rows", "seconds"}
+    events = [Result(0, line, "").json["event"] for line in result.stderr.splitlines()]
+    assert set(events) == EVENTS
+
+
+def test_notices_are_shown_with_their_place(migrate: Migrate, write: Write) -> None:
+    directory = write(
+        {"01_a.up.sql": "select 1;\ndo $$ begin raise warning 'careful' using hint = 'h'; end $$;"}
+    )
+    stderr = migrate("up").stderr
+    assert f"  {directory}/01_a.up.sql:2: WARNING: careful\n    hint: h\n" in stderr
+
+
+def test_numbers_are_compared_as_numbers(migrate: Migrate, write: Write) -> None:
+    versions = ["9_a", "10_b", "100_c", "20240102030405_d", "99999999999999999999_e"]
+    write({f"{version}.up.sql": "" for version in reversed(versions)})
+    assert migrate("up").exit_code == 0
+    assert history(migrate) == versions
+    assert list(states(migrate)) == versions
+
+
+def test_a_modified_file_stops_everything_with_its_difference(
+    migrate: Migrate, three: Path
+) -> None:
+    migrate("up", "--to", "2")
+    (three / "01_users.up.sql").write_text("create table users (id bigint);\n")
+    words = {str(three): "migrations"}
+    for command in ("up", "verify"):
+        result = migrate(command)
+        assert (result.exit_code, result.stdout) == (4, "")
+        goldens.check(f"{command}/modified", result.stderr, words)
+    assert tables(migrate) == ["roles", "users"]
+    error = migrate("up", "--json").json["error"]
+    assert [each["code"] for each in error["errors"]] == ["modified"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- why\ncreate  table users\n  (id int)",
+        "begin;\ncreate table users (id int);\ncommit;\n",
+        "create table users (id int);\r\n",
+    ],
+)
+def test_a_reformatted_file_stops_nothing_and_is_shown(
+    migrate: Migrate, three: Path, text: str
+) -> None:
+    migrate("up", "--to", "1")
+    (three / "01_users.up.sql").write_bytes(text.encode())
+    assert migrate("verify").exit_code == 0
+    is_same = text.endswith("\r\n")
+    assert ("* edited since in comments" in migrate("status").stdout) is not is_same
+    assert migrate("up").stdout == "2 migrations applied\n"
+
+
+def test_a_hole_stops_up_and_says_where_the_file_is(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    (three / "02_roles.up.sql").unlink()
+    (three / "02_roles.down.sql").unlink()
+    result = migrate("up")
+    assert result.exit_code == 4
+    goldens.check("up/missing", result.stderr)
+    assert migrate("verify").exit_code == 4
+
+
+def test_a_late_number_stops_up_unless_it_is_told_otherwise(
+    migrate: Migrate, three: Path, write: Write
+) -> None:
+    migrate("up")
+    write({**pair("00_zero", "zero"), **pair("04_four", "four")})
+    result = migrate("up")
+    assert result.exit_code == 4
+    goldens.check("up/out-of-order", result.stderr)
+    assert migrate("up", "--out-of-order").stdout == "2 migrations applied\n"
+    assert history(migrate)[-2:] == ["00_zero", "04_four"]
+    assert migrate("down", "--steps", "2").exit_code == 0
+    assert tables(migrate) == ["posts", "roles", "users"]
+
+
+def test_all_that_disagrees_is_said_at_once(migrate: Migrate, three: Path, write: Write) -> None:
+    migrate("up")
+    (three / "01_users.up.sql").write_text("select 1;")
+    (three / "02_roles.up.sql").unlink()
+    (three / "02_roles.down.sql").unlink()
+    write({"00_zero.up.sql": "", "04_four.up.sql": "commit;"})
+    for command in ("up", "verify"):
+        result = migrate(command, "--json")
+        assert result.exit_code == 4
+        assert [error["code"] for error in result.json["error"]["errors"]] == [
+            "out-of-order",
+            "modified",
+            "missing",
+            "migration-file",
+        ]
+
+
+def test_a_database_ahead_of_the_files_is_noted_and_no_error(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    for name in ("02_roles", "03_posts"):
+        (three / f"{name}.up.sql").unlink()
+        (three / f"{name}.down.sql").unlink()
+    for arguments in (["up"], ["verify"], ["status", "--check"]):
+        result = migrate(*arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "the database is ahead of these files" in result.stdout
+    assert "migrator verify" not in migrate("status").stdout
+
+
+def test_a_deleted_row_is_the_manual_recovery(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    migrate.database.execute("delete from migration_versions where version = '03_posts'")
+    migrate.database.execute("drop table posts")
+    assert states(migrate)["03_posts"] == "pending"
+    assert migrate("up").stdout == "1 migration applied\n"
+    assert "posts" in tables(migrate)
+
+
+def test_a_table_that_is_locked_ends_with_5_and_names_who_is_in_the_way(
+    migrate: Migrate, three: Path, write: Write
+) -> None:
+    migrate("up")
+    write({"04_a.up.sql": "alter table users add name text;"})
+    with migrate.database.connect() as holder:
+        holder.execute("begin")
+        holder.execute("lock table users")
+        result = migrate("up", "--lock-timeout", "50ms", "--lock-attempts", "1")
+    assert result.exit_code == 5
+    assert "04_a.up.sql:1:1: canceling statement due to lock timeout" in result.stderr
+    assert "migrator up" in result.stderr
+    assert migrate("up").exit_code == 0
+
+
+def test_an_interrupted_migration_goes_on_or_needs_a_decision(
+    migrate: Migrate, write: Write
+) -> None:
+    head = "-- migrator: no-transaction\n"
+    write({"01_a.up.sql": f"{head}create table a (id int);\nselect x;\n"})
+    assert migrate("up").exit_code == 1
+    assert tables(migrate) == ["a"]
+    assert states(migrate) == {"01_a": "interrupted"}
+    write({"01_a.up.sql": f"{head}create table a (id bigint);\nselect 1;\n"})
+    result = migrate("up")
+    assert result.exit_code == 7
+    goldens.check(
+        "up/interrupted-and-edited", result.stderr, {str(migrate.directory): "migrations"}
+    )
+    write({"01_a.up.sql": f"{head}create table a (id int);\nselect 1;\n"})
+    result = migrate("up")
+    assert (result.exit_code, states(migrate)) == (0, {"01_a": "applied"})
+    assert "goes on behind step 1 of 2" in result.stdout + result.stderr
+
+
+def test_one_schema_is_named_and_another_is_left_alone(migrate: Migrate, three: Path) -> None:
+    migrate.database.execute('create schema "Odd name"')
+    assert migrate("--schema", "Odd name", "up").exit_code == 0
+    assert migrate.database.rows("select to_regclass('public.migration_versions')") == [(None,)]
+    assert migrate("--schema", "Odd name", "status", "--check").exit_code == 0
+
+
+# down
+
+
+def test_down_takes_back_the_newest_and_as_many_as_are_asked_for(
+    migrate: Migrate, three: Path
+) -> None:
+    migrate("up")
+    result = migrate("down")
+    assert result.stdout == "1 migration reverted\n"
+    assert tables(migrate) == ["roles", "users"]
+    migrate("up")
+    assert migrate("down", "--to", "1").stdout == "2 migrations reverted\n"
+    assert migrate("down", "--to", "1").stdout == "nothing to do\n"
+    migrate("up")
+    assert migrate("down", "--steps", "9").stdout == "3 migrations reverted\n"
+    migrate("up")
+    result = migrate("down", "--all", "--json")
+    assert [step["version"][:2] for step in result.json["steps"]] == ["03", "02", "01"]
+    assert {step["direction"] for step in result.json["steps"]} == {"down"}
+    assert tables(migrate) == []
+    assert migrate("down").stdout == "nothing to do\n"
+
+
+def test_down_runs_what_was_stored_when_the_file_is_gone(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    for name in ("up", "down"):
+        (three / f"03_posts.{name}.sql").unlink()
+    result = migrate("down")
+    assert (result.exit_code, "posts" in tables(migrate)) == (0, False)
+    assert "note: 03_posts has no down file; the stored script runs" in result.stdout
+
+
+def test_down_runs_what_was_stored_when_the_file_has_changed_and_the_file_if_asked(
+    migrate: Migrate, three: Path
+) -> None:
+    migrate("up")
+    other = "drop table posts;\ncreate table by_file ();\n"
+    (three / "03_posts.down.sql").write_text(other)
+    stored = migrate("down")
+    assert "the stored one runs (--from-files takes the file)" in stored.stdout
+    assert tables(migrate) == ["roles", "users"]
+    (three / "03_posts.down.sql").write_text(THREE["03_posts.down.sql"])
+    migrate("up")
+    (three / "03_posts.down.sql").write_text(other)
+    from_files = migrate("down", "--from-files")
+    assert "the file runs, as --from-files asks" in from_files.stdout
+    assert tables(migrate) == ["by_file", "roles", "users"]
+
+
+def test_a_stored_script_that_fails_is_named_as_one(migrate: Migrate, three: Path) -> None:
+    (three / "03_posts.down.sql").write_text("select 1;\ndrop table nowhere;\n")
+    migrate("up")
+    (three / "03_posts.down.sql").write_text("drop table posts;\n")
+    result = migrate("down")
+    assert (result.exit_code, len(tables(migrate))) == (1, 3)
+    assert '03_posts.down.sql (stored):2:1: table "nowhere" does not exist' in result.stderr
+    assert "next: mend the down file, then run: migrator down --from-files" in result.stderr
+    assert migrate("down", "--from-files").exit_code == 0
+
+
+def test_down_of_what_is_irreversible_takes_nothing_back(migrate: Migrate, three: Path) -> None:
+    (three / "02_roles.down.sql").unlink()
+    migrate("up")
+    result = migrate("down", "--all")
+    assert result.exit_code == 4
+    goldens.check("down/irreversible", result.stderr)
+    assert len(tables(migrate)) == 3
+
+
+def on_terminal(migrate: Migrate, answer: bytes, *arguments: str) -> Result:
+    """Run the program with a terminal for its stdin, on which somebody types."""
+    keyboard, terminal = os.openpty()
+    try:
+        os.write(keyboard, answer)
+        done = subprocess.run(
+            [sys.executable, "-m", "migrator", "--dir", migrate.directory, *arguments],
+            env=process_environment({"DATABASE_URL": migrate.database.url}),
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_down_asks_on_a_terminal_after_it_has_said_what_is_unusual(
+    migrate: Migrate, three: Path
+) -> None:
+    migrate("up")
+    (three / "03_posts.down.sql").write_text("drop table posts cascade;")
+    question = f"take back 03_posts on database {migrate.database.name}?"
+    declined = on_terminal(migrate, b"n\n", "down")
+    assert (declined.exit_code, len(tables(migrate))) == (130, 3)
+    assert "not confirmed; nothing was run" in declined.stderr
+    note, _, _ = declined.stderr.partition(question)
+    assert "the stored one runs" in note
+    agreed = on_terminal(migrate, b"y\n", "down")
+    assert (agreed.exit_code, tables(migrate)) == (0, ["roles", "users"])
+    assert question in agreed.stderr
+    redone = on_terminal(migrate, b"\n", "redo")
+    assert (redone.exit_code, "take back 02_roles" in redone.stderr) == (130, True)
+
+
+def test_down_asks_nobody_with_yes_or_without_a_terminal(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    result = on_terminal(migrate, b"", "down", "--yes")
+    assert (result.exit_code, "take back" in result.stderr) == (0, False)
+    result = spawn("--dir", three, "down", environ={"DATABASE_URL": migrate.database.url})
+    assert (result.exit_code, "take back" in result.stderr) == (0, False)
+    assert tables(migrate) == ["users"]
+
+
+# redo
+
+
+def test_redo_applies_the_edited_file(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    (three / "03_posts.up.sql").write_text("create table posts (id bigint);\n")
+    assert migrate("up").exit_code == 4
+    result = migrate("redo")
+    assert (result.exit_code, result.stdout) == (0, "1 migration reverted, 1 migration applied\n")
+    assert migrate("verify").exit_code == 0
+    query = "select atttypid::regtype::text from pg_attribute where attrelid = 'posts'::regclass"
+    assert ("bigint",) in migrate.database.rows(query)
+    assert migrate("redo", "--steps", "2").exit_code == 0
+    assert len(tables(migrate)) == 3
+
+
+def test_redo_takes_nothing_back_whose_file_is_gone(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    for name in ("up", "down"):
+        (three / f"03_posts.{name}.sql").unlink()
+    result = migrate("redo")
+    assert (result.exit_code, len(tables(migrate))) == (4, 3)
+    assert "03_posts is applied, and its file is gone" in result.stderr
+
+
+def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three: Path) -> None:
+    migrate("up")
+    (three / "03_posts.up.sql").write_text("create tabel posts ();\n")
+    result = migrate("redo")
+    assert (result.exit_code, tables(migrate)) == (1, ["roles", "users"])
+    assert "Finished in this run, and stays: 03_posts" in result.stderr
+
+
+# create
+
+
+def test_create_writes_a_pair_that_up_applies(migrate: Migrate, tmp_path: Path) -> None:
+    directory = tmp_path / "new"
+    for number, name in (("01", "Add Users"), ("02", "add phone")):
+        stem = name.lower().replace(" ", "_")
+        result = migrate("create", name, dir=directory)
+        expected = f"{directory}/{number}_{stem}.up.sql\n{directory}/{number}_{stem}.down.sql\n"
+        assert (result.exit_code, result.stdout) == (0, expected)
+    goldens.check("create/up", (directory / "01_add_users.up.sql").read_text())
+    goldens.check("create/down", (directory / "01_add_users.down.sql").read_text())
+    document = migrate("create", "x", "--json", dir=directory).json
+    assert document == {
+        "up": f"{directory}/03_x.up.sql",
+        "down": f"{directory}/03_x.down.sql",
+    }
+    assert migrate("up", dir=directory).exit_code == 0
+    assert migrate("down", "--all", dir=directory).exit_code == 0
+
+
+# verify
+
+
+def test_verify_offline_needs_no_database(migrate: Migrate, three: Path) -> None:
+    result = migrate("verify", "--offline", database="")
+    assert (result.exit_code, result.stdout) == (0, "3 migrations can be read and run\n")
+    document = migrate("verify", "--offline", "--json", database="").json
+    assert document == {"notes": [], "versions": 3}
+    (three / "02_roles.up.sql").write_text("commit;\n")
+    assert migrate("verify", "--offline", database="").exit_code == 4
+    assert migrate("verify", database="").exit_code == 2
+
+
+def test_verify_looks_into_down_files_too(migrate: Migrate, three: Path) -> None:
+    (three / "02_roles.down.sql").write_text("drop table roles;\n\\q\n")
+    result = migrate("verify")
+    assert (result.exit_code, "02_roles.down.sql:2:1: \\q" in result.stderr) == (4, True)
+
+
+def test_verify_says_what_can_never_be_taken_back(migrate: Migrate, three: Path) -> None:
+    (three / "02_roles.down.sql").unlink()
+    result = migrate("verify")
+    assert result.exit_code == 0
+    assert "note: irreversible, for want of a down file: 02_roles" in result.stdout

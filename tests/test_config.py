@@ -1,0 +1,149 @@
+"""Options and environment → which database, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from migrator import config, postgres
+from migrator.config import Database
+from migrator.errors import ConfigurationError
+
+URL = "postgresql://app:s3cret@db.example:5432/shop"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"HOME": "/root"}, None),
+        ({"DATABASE_URL": ""}, None),
+        ({"DATABASE_URL": "  "}, None),
+        ({"PGPASSWORD": "x"}, None),  # that says nothing of where
+        ({"PGSSLMODE": "require"}, None),
+        ({"DATABASE_URL": URL}, Database(url=URL)),
+        ({"DATABASE_URL": f" {URL}\n"}, Database(url=URL)),
+        ({"DATABASE_URL": "postgres://h/d"}, Database(url="postgres://h/d")),
+        ({"DATABASE_URL": "host=h dbname=d"}, Database(url="host=h dbname=d")),
+        ({"DATABASE_URL": "service=prod"}, Database(url="service=prod")),
+        ({"DATABASE_URL": URL, "DATABASE_HOST": "other"}, Database(url=URL)),
+        ({"DATABASE_URL": URL, "DATABASE_PORT": "x"}, Database(url=URL)),
+        ({"DATABASE_URL": "embedded:"}, Database(embedded="postgres")),
+        ({"DATABASE_URL": "embedded:shop"}, Database(embedded="shop")),
+        ({"PGHOST": "h"}, Database()),
+        ({"PGSERVICE": "prod"}, Database()),
+        ({"DATABASE_HOST": "h"}, Database(parameters={"host": "h"})),
+        (
+            {
+                "DATABASE_HOST": "h",
+                "DATABASE_PORT": "5433",
+                "DATABASE_NAME": "d",
+                "DATABASE_USER": "u",
+                "DATABASE_PASSWORD": " p ",
+                "DATABASE_SSL": "true",
+            },
+            Database(
+                parameters={
+                    "host": "h",
+                    "port": "5433",
+                    "dbname": "d",
+                    "user": "u",
+                    "password": " p ",
+                    "sslmode": "require",
+                }
+            ),
+        ),
+    ],
+)
+def test_the_environment_says_which_database_is_meant(
+    environ: Mapping[str, str], expected: Database | None
+) -> None:
+    assert config.database(None, environ) == expected
+
+
+def test_the_option_comes_before_the_environment() -> None:
+    assert config.database(URL, {"DATABASE_URL": "postgresql://other/x"}) == Database(url=URL)
+    assert config.database("", {"DATABASE_URL": URL}) == Database(url=URL)
+
+
+@pytest.mark.parametrize(
+    ("word", "mode"),
+    [
+        ("true", "require"),
+        ("TRUE ", "require"),
+        ("false", "disable"),
+        ("prefer", "prefer"),
+        ("verify-full", "verify-full"),
+    ],
+)
+def test_ssl_is_true_false_or_a_word_of_libpq(word: str, mode: str) -> None:
+    database = config.database(None, {"DATABASE_SSL": word})
+    assert database == Database(parameters={"sslmode": mode})
+
+
+@pytest.mark.parametrize(
+    ("environ", "message", "hint"),
+    [
+        ({"DATABASE_SSL": "yes"}, 'DATABASE_SSL is "yes"', "use true, false or"),
+        ({"DATABASE_SSL": "1"}, 'DATABASE_SSL is "1"', "verify-full"),
+        ({"DATABASE_PORT": "54x"}, 'DATABASE_PORT is "54x", which is no port', "such as 5432"),
+        ({"DATABASE_PORT": "-1"}, 'DATABASE_PORT is "-1", which is no port', "such as 5432"),
+        ({"DATABASE_PORT": "0"}, 'DATABASE_PORT is "0", which is no port', "from 1 to 65535"),
+        ({"DATABASE_PORT": "65536"}, 'DATABASE_PORT is "65536", which is no port', "65535"),
+        (
+            {"DATABASE_URL": "mysql://u:s3cret@h/d"},
+            'the database URL begins with "mysql://"',
+            "migrator is for PostgreSQL",
+        ),
+        (
+            {"DATABASE_URL": "postgresql+psycopg://u:s3cret@h/d"},
+            'the database URL begins with "postgresql+psycopg://"',
+            'drop the "+…"',
+        ),
+        (
+            {"DATABASE_URL": "u:s3cret@h/d"},
+            "the database URL is neither a URL nor a libpq connection string",
+            "write postgresql://",
+        ),
+        (
+            {"DATABASE_URL": "Embedded:"},
+            "the database URL is neither a URL nor a libpq connection string",
+            "or embedded:",
+        ),
+    ],
+)
+def test_what_cannot_be_right_says_what_would_be(
+    environ: Mapping[str, str], message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.database(None, environ)
+    assert caught.value.message == message
+    assert hint in (caught.value.hint or "")
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_no_password_is_in_what_a_programmer_would_print() -> None:
+    database = config.database(None, {"DATABASE_USER": "u", "DATABASE_PASSWORD": "s3cret"})
+    assert "s3cret" not in repr(config.Settings(database=database))
+    assert "s3cret" not in repr(config.database(URL, {}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3@cret@h/d",
+        "postgresql://u:s3/cret@h/d",
+        "postgresql://u:s3cr%zzet@h/d",
+        "postgresql://u:s3 cret@h:x/d",
+        "postgresql://u:s3cret@h:x/d",
+        "host=h password=s3cret bogus=1",
+        "host=h password='s3cret",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_never_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        postgres.connect(Database(url=url))
+    assert caught.value.message == "the database URL cannot be read"
+    assert "%40 (@)" in (caught.value.hint or "")
+    assert not any(part in f"{caught.value!r}" for part in ("s3", "cret"))

@@ -1,0 +1,199 @@
+"""The worked example in `migrations/`: each down undoes its up, by the tool and by psql alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT, Database, Migrate, dump_schema, run_psql
+
+EXAMPLE = PROJECT / "migrations"
+UPS = sorted(EXAMPLE.glob("*.up.sql"))
+DOWNS = sorted(EXAMPLE.glob("*.down.sql"), reverse=True)
+
+# The steps before and after the one that makes room for both forms of a name.
+STEPS_TO_BOTH_FORMS = 9
+STEPS_AFTER_BOTH_FORMS = len(UPS) - STEPS_TO_BOTH_FORMS
+
+NAMES = {  # name: (first_name, last_name)
+    "Ada Lovelace": ("Ada", "Lovelace"),
+    "Plato": ("Plato", None),
+    "Gabriel García Márquez": ("Gabriel", "García Márquez"),
+    "Jean  Bartik": ("Jean", " Bartik"),
+    " Grace Hopper ": ("", "Grace Hopper "),
+    "Cher ": ("Cher", ""),
+    "": ("", None),
+    " ": ("", ""),
+    "   ": ("", "  "),
+    "Tab\tand\nline end": ("Tab\tand\nline", "end"),
+    "No-break\u00a0space": ("No-break\u00a0space", None),
+    "O'Neil \\ 100 %s": ("O'Neil", "\\ 100 %s"),
+}
+
+TABLES = """
+select c.relname
+from pg_catalog.pg_class c
+where c.relnamespace = 'public'::regnamespace
+  and c.relkind = 'r'
+  and c.relname not like 'migration\\_%'
+order by c.relname
+"""
+
+FOREIGN_KEYS_WITHOUT_INDEX = """
+select c.conname
+from pg_catalog.pg_constraint c
+where c.contype = 'f'
+  and c.connamespace = 'public'::regnamespace
+  and not exists (
+      select from pg_catalog.pg_index i
+      where i.indrelid = c.conrelid
+        and (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey
+  )
+"""
+
+HALF_DONE = """
+select indexrelid::regclass::text from pg_catalog.pg_index where not indisvalid
+union all
+select conname from pg_catalog.pg_constraint where not convalidated
+"""
+
+
+@pytest.fixture
+def example(migrate: Migrate) -> Migrate:
+    """The program, bound to the worked example and an empty database."""
+    return Migrate(migrate.run, migrate.database, EXAMPLE)
+
+
+def up(example: Migrate, *options: str) -> None:
+    result = example("up", *options)
+    assert result.exit_code == 0, result.stdout + result.stderr
+
+
+def down(example: Migrate, *options: str) -> None:
+    result = example("down", "--yes", *options)
+    assert result.exit_code == 0, result.stdout + result.stderr
+
+
+def schema(database: Database) -> str:
+    """What pg_dump says, without the tool's own tables."""
+    return dump_schema(database, "--exclude-table=public.migration_*")
+
+
+def data(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables but the tool's own."""
+    tables = [str(name) for (name,) in database.rows(TABLES)]
+    return {name: database.rows(f"select t.* from {name} t order by t::text") for name in tables}
+
+
+def names(database: Database) -> list[str]:
+    return [name for (name,) in database.rows("select name from users order by email")]
+
+
+def add_names(database: Database) -> list[str]:
+    """Add a user for each of `NAMES`; give the names of all users, by e-mail address."""
+    with database.connect() as conn, conn.cursor() as cursor:
+        cursor.executemany(
+            "insert into users (email, name) values (%s, %s)",
+            [(f"{number}@example.org", name) for number, name in enumerate(NAMES)],
+        )
+    return names(database)
+
+
+def test_the_example_is_about_a_dozen_complete_pairs() -> None:
+    assert 12 <= len(UPS) <= 13
+    stems = [path.name.removesuffix(".up.sql") for path in UPS]
+    assert stems == sorted(path.name.removesuffix(".down.sql") for path in DOWNS)
+    assert [stem[:3] for stem in stems] == [f"{number:02}_" for number in range(1, len(UPS) + 1)]
+
+
+def test_up_down_to_nothing_and_up_give_the_same_schema_and_data(example: Migrate) -> None:
+    database = example.database
+    nothing = schema(database)
+    up(example)
+    first_schema, first_data = schema(database), data(database)
+    assert first_data["users"]
+
+    down(example, "--all")
+    assert schema(database) == nothing
+    assert data(database) == {}
+
+    up(example)
+    assert schema(database) == first_schema
+    assert data(database) == first_data
+
+
+def test_each_down_undoes_its_up_and_nothing_else(example: Migrate) -> None:
+    database = example.database
+    before = (schema(database), data(database))
+    for path in UPS:
+        up(example, "--steps", "1")
+        after = (schema(database), data(database))
+        assert after != before, path.name
+        down(example)
+        assert (schema(database), data(database)) == before, path.name
+        up(example, "--steps", "1")
+        assert (schema(database), data(database)) == after, path.name
+        before = after
+    assert example("status", "--check").exit_code == 0
+
+
+def test_names_are_cut_at_the_first_space(example: Migrate) -> None:
+    up(example, "--steps", str(STEPS_TO_BOTH_FORMS))
+    add_names(example.database)
+    up(example)
+    rows = example.database.rows(
+        "select first_name, last_name, name from users where email like '%@example.org'"
+    )
+    assert sorted(rows, key=repr) == sorted(((*parts, None) for parts in NAMES.values()), key=repr)
+
+
+def test_reverting_the_split_gives_back_every_name_exactly(example: Migrate) -> None:
+    up(example, "--steps", str(STEPS_TO_BOTH_FORMS - 1))
+    before = add_names(example.database)
+    up(example)
+    down(example, "--steps", str(STEPS_AFTER_BOTH_FORMS + 1))
+    assert names(example.database) == before
+
+
+def test_names_changed_after_the_split_survive_its_down(example: Migrate) -> None:
+    up(example)
+    example.database.execute(
+        "update users set last_name = 'King' where email = 'ada@example.com';"
+        "insert into users (email, first_name, last_name)"
+        " values ('ann@example.org', 'Mary Ann', 'Smith')"
+    )
+    down(example, "--steps", str(STEPS_AFTER_BOTH_FORMS + 1))
+    rows = example.database.rows("select email, name from users")
+    found: dict[str, str] = dict(rows)
+    assert found["ada@example.com"] == "Ada King"
+    assert found["ann@example.org"] == "Mary Ann Smith"
+    assert found["grace@example.com"] == " Grace Hopper "
+
+
+def test_no_foreign_key_is_without_an_index_and_nothing_is_left_half_done(
+    example: Migrate,
+) -> None:
+    up(example)
+    assert example.database.rows(FOREIGN_KEYS_WITHOUT_INDEX) == []
+    assert example.database.rows(HALF_DONE) == []
+
+
+def test_psql_alone_runs_the_files_up_and_down(example: Migrate, second_database: Database) -> None:
+    nothing = schema(second_database)
+    up(example)
+
+    psql(second_database, UPS)
+    assert schema(second_database) == schema(example.database)
+    assert data(second_database) == data(example.database)
+
+    psql(second_database, DOWNS)
+    assert schema(second_database) == nothing
+
+
+def psql(database: Database, files: list[Path]) -> None:
+    """Run each file by `psql -f`, with no other option; the test is skipped where psql is not."""
+    for path in files:
+        done = run_psql(database, "--file", path)
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,245 @@
+"""The migrations directory: what is read, what is refused, and what `create` writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from migrator import files, parsing
+from migrator.errors import BlockedError, DirectoryError, UsageError
+
+from .conftest import Write
+
+NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+
+
+def versions(directory: Path) -> list[str]:
+    return [migration.version for migration in files.read(directory)]
+
+
+def complaints(directory: Path) -> list[str]:
+    """Every problem of a directory, with the directory's own name left out."""
+    with pytest.raises(BlockedError) as caught:
+        files.read(directory)
+    assert all(error.hint for error in caught.value.errors), "every problem has a next step"
+    return [str(error).replace(f"{directory}/", "") for error in caught.value.errors]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], []),
+        (["01_a.up.sql", "01_a.down.sql"], ["01_a"]),
+        (["10_b.up.sql", "9_a.up.sql", "100_c.up.sql"], ["9_a", "10_b", "100_c"]),
+        (["20240102030405_a.up.sql", "1_b.up.sql"], ["1_b", "20240102030405_a"]),
+        (["99999999999999999999_b.up.sql", "9_a.up.sql"], ["9_a", "99999999999999999999_b"]),
+        (["0_a.up.sql", "1_A-b.c_9.up.sql"], ["0_a", "1_A-b.c_9"]),
+        (["01_a.up.sql", "README.md", "seed.sql.gz", ".02_b.up.sql", "notes.txt"], ["01_a"]),
+        (["01_a.up.sql", "01_a.up.sql~", "01_a.up.sql.orig", "#1_a.up.sql#"], ["01_a"]),
+    ],
+)
+def test_migrations_are_read_by_ascending_number(
+    write: Write, names: list[str], expected: list[str]
+) -> None:
+    assert versions(write(dict.fromkeys(names, "select 1;\n"))) == expected
+
+
+def test_a_directory_inside_is_ignored_whatever_its_name(directory: Path) -> None:
+    (directory / "01_a.up.sql").mkdir()
+    assert versions(directory) == []
+
+
+def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
+    (migration,) = files.read(write({"01_a.up.sql": "select 1;"}))
+    assert migration.down is None
+
+
+MISNAMED = "is named neither NN_name.up.sql nor NN_name.down.sql"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["schema.sql"], [f"schema.sql {MISNAMED}"]),
+        (["a_01.up.sql"], [f"a_01.up.sql {MISNAMED}"]),
+        (["01.up.sql"], [f"01.up.sql {MISNAMED}"]),
+        (["01_a.sql"], [f"01_a.sql {MISNAMED}"]),
+        (["01-a.up.sql"], [f"01-a.up.sql {MISNAMED}"]),
+        (["01_a b.up.sql"], [f"01_a b.up.sql {MISNAMED}"]),
+        (["01_é.up.sql"], [f"01_é.up.sql {MISNAMED}"]),
+        (["01_a.UP.sql"], [f"01_a.UP.sql {MISNAMED}"]),
+        (["01_a.up.SQL"], [f"01_a.up.SQL {MISNAMED}"]),
+        (["٠١_a.up.sql"], [f"٠١_a.up.sql {MISNAMED}"]),
+        (["01_a.down.sql"], ["01_a.down.sql has no up file beside it"]),
+        (
+            ["01_a.up.sql", "1_b.up.sql"],
+            ["01_a.up.sql and 1_b.up.sql have the same number, 1"],
+        ),
+        (
+            ["01_a.up.sql", "01_b.up.sql", "001_c.up.sql"],
+            [
+                "001_c.up.sql and 01_a.up.sql have the same number, 1",
+                "01_a.up.sql and 01_b.up.sql have the same number, 1",
+            ],
+        ),
+        (
+            ["x.sql", "y.sql", "02_b.down.sql", "03_c.up.sql", "3_d.up.sql"],
+            [
+                f"x.sql {MISNAMED}",
+                f"y.sql {MISNAMED}",
+                "02_b.down.sql has no up file beside it",
+                "03_c.up.sql and 3_d.up.sql have the same number, 3",
+            ],
+        ),
+    ],
+)
+def test_every_file_that_is_no_migration_is_named(
+    write: Write, names: list[str], expected: list[str]
+) -> None:
+    assert complaints(write(dict.fromkeys(names, "select 1;\n"))) == expected
+
+
+def test_who_mends_the_directory_hears_of_the_sql_in_it_too(write: Write) -> None:
+    directory = write({"x.sql": "", "01_a.up.sql": "select 1;\ncommit;\n", "02_b.up.sql": b"\xff"})
+    assert [line.partition(" ")[0] for line in complaints(directory)] == [
+        "02_b.up.sql",
+        "x.sql",
+        "01_a.up.sql:2:1:",
+    ]
+
+
+def test_a_link_to_nowhere_is_a_file_that_cannot_be_read(directory: Path) -> None:
+    (directory / "01_a.up.sql").symlink_to(directory / "gone")
+    assert complaints(directory) == ["01_a.up.sql cannot be read: No such file or directory"]
+
+
+@not_as_root
+def test_an_unreadable_file_or_directory_says_so(write: Write) -> None:
+    directory = write({"01_a.up.sql": ""})
+    (directory / "01_a.up.sql").chmod(0)
+    assert complaints(directory) == ["01_a.up.sql cannot be read: Permission denied"]
+    directory.chmod(0)
+    with pytest.raises(DirectoryError, match="cannot be read: Permission denied"):
+        files.read(directory)
+    directory.chmod(0o700)
+
+
+def test_a_directory_that_is_not_there_or_is_a_file_says_so(directory: Path) -> None:
+    with pytest.raises(DirectoryError, match=r'migrations directory ".*/none" is not there'):
+        files.read(directory / "none")
+    (directory / "file").touch()
+    with pytest.raises(DirectoryError, match="cannot be read: Not a directory"):
+        files.read(directory / "file")
+
+
+# create
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], "01_x"),
+        (["01_a"], "02_x"),
+        (["1_a"], "2_x"),
+        (["9_a"], "10_x"),
+        (["09_a"], "10_x"),
+        (["99_a"], "100_x"),
+        (["0001_a", "0002_b"], "0003_x"),
+        (["000_a"], "001_x"),
+        (["2_a", "10_b"], "11_x"),
+        (["20250102030405_a"], "20260506070809_x"),
+        (["20990102030405_a"], "20990102030406_x"),
+        (["1700000000_a"], "1700000001_x"),  # seconds since 1970 cannot be told from a number
+        (["99999999999999999999_a"], "100000000000000000000_x"),
+    ],
+)
+def test_create_takes_the_next_number_as_wide_as_the_others(
+    write: Write, names: list[str], expected: str
+) -> None:
+    directory = write({f"{name}.up.sql": "" for name in names})
+    up_path, down_path = files.create(directory, "x", now=NOW)
+    assert (up_path.name, down_path.name) == (f"{expected}.up.sql", f"{expected}.down.sql")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("add_phone", "add_phone"),
+        ("Add Phone", "add_phone"),
+        ("  add   phone!  ", "add_phone"),
+        ("add-phone", "add-phone"),
+        ("v1.2", "v1.2"),
+        ("2fa", "2fa"),
+        ("naïve", "na_ve"),
+        ("-x", "x"),
+    ],
+)
+def test_create_makes_a_good_name_of_any_words(directory: Path, name: str, stem: str) -> None:
+    up_path, _ = files.create(directory, name, now=NOW)
+    assert up_path.name == f"01_{stem}.up.sql"
+    assert versions(directory) == [f"01_{stem}"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", "/etc/passwd"])
+def test_create_refuses_a_path(directory: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="holds a path separator"):
+        files.create(directory, name, now=NOW)
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "!!", "---", "漢字"])
+def test_create_refuses_a_name_with_nothing_in_it(directory: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="holds no letter or digit"):
+        files.create(directory, name, now=NOW)
+    assert list(directory.iterdir()) == []
+
+
+def test_create_makes_the_directory_that_it_needs(tmp_path: Path) -> None:
+    up_path, _ = files.create(tmp_path / "db" / "migrations", "x", now=NOW)
+    assert up_path == tmp_path / "db" / "migrations" / "01_x.up.sql"
+
+
+def test_create_writes_templates_that_can_be_applied_as_they_are(directory: Path) -> None:
+    for path in files.create(directory, "x", now=NOW):
+        script = parsing.parse(path, path.read_text())
+        assert (script.problems, script.units[0].statements) == ((), ())
+        assert "01_x" in path.read_text()
+
+
+def test_create_never_overwrites_and_leaves_nothing_half_made(
+    directory: Path, write: Write
+) -> None:
+    (directory / "01_x.up.sql").mkdir()  # `read` ignores it, so its number is free
+    with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.up\.sql: File exists"):
+        files.create(directory, "x", now=NOW)
+    assert [path.name for path in directory.iterdir()] == ["01_x.up.sql"]
+    (directory / "01_x.up.sql").rmdir()
+    (directory / "01_x.down.sql").mkdir()
+    with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.down\.sql: File exists"):
+        files.create(directory, "x", now=NOW)
+    assert [path.name for path in directory.iterdir()] == ["01_x.down.sql"]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"x.sql": ""}, {"01_a.up.sql": "", "1_b.up.sql": ""}, {"01_a.up.sql": b"\xff"}]
+)
+def test_create_adds_nothing_to_a_directory_that_is_not_in_order(
+    write: Write, broken: Mapping[str, str | bytes]
+) -> None:
+    directory = write(broken)
+    with pytest.raises(BlockedError):
+        files.create(directory, "x", now=NOW)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(broken)
+
+
+@not_as_root
+def test_create_says_that_a_directory_cannot_be_written(directory: Path) -> None:
+    directory.chmod(0o500)
+    with pytest.raises(DirectoryError, match=r"cannot write .*: Permission denied"):
+        files.create(directory, "x", now=NOW)
+    directory.chmod(0o700)

@@ -1,0 +1,411 @@
+"""Each hazard is found where it is, and nowhere else: examples on a real server, and tables.
+
+`hazards/<id>/bad*.sql` has that finding and no other, `good*.sql` has none of it.  The first
+lines of an example may say more: `-- also: ID` for a finding that comes with it, `-- from: 18`
+for the PostgreSQL that it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+import psycopg
+import pytest
+
+from migrator import answers, facts, parsing, probes
+from migrator.hazards import (
+    HAZARDS,
+    Facts,
+    Finding,
+    Hazard,
+    Severity,
+    Size,
+    data_lost,
+    enum_value_used,
+    problems,
+)
+from migrator.model import Script, Statement, Unit
+from migrator.traces import Change, ConstraintChange, LockMode, Relation, Touch, Trace
+from migrator.verdicts import find, sizes_after, told
+
+from .conftest import Database
+
+EXAMPLES = Path(__file__).parent / "hazards"
+FILE = PurePath("1_a.up.sql")
+SCHEMA = "public"
+MEGABYTE = 1 << 20
+LARGE = Size(41 << 30, 210_000_000)
+SMALL = 8 * MEGABYTE
+
+
+# On a real server
+
+
+def examples(prefix: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(EXAMPLES).with_suffix(""))
+        for path in EXAMPLES.glob(f"*/{prefix}*.sql")
+    )
+
+
+def header(text: str, name: str) -> list[str]:
+    return re.findall(rf"^-- {name}: (.*)$", text, re.MULTILINE)
+
+
+def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
+    """Run a script as `up` would, every table being large, and give what is found."""
+    database.execute(setup)
+    script = parsing.parse(FILE, text)
+    assert not script.problems
+    with database.connect() as conn:
+        before = facts.before(conn, dict.fromkeys(facts.sizes(conn), LARGE))
+        old = facts.objects(conn, SCHEMA)
+        traced = []
+        for unit in script.units:
+            try:
+                traced += list(run(database, conn, unit))
+            except psycopg.errors.UnsafeNewEnumValueUsage as error:
+                return (enum_value_used(unit.statements[-1], error.diag.message_primary or ""),)
+        new = facts.objects(conn, SCHEMA)
+        known = replace(
+            before,
+            indexes=facts.indexes(conn),
+            objects=facts.named(new),
+            object_changes=answers.difference(old, new, old).objects,
+        )
+    return find(script, traced, facts=known, small=SMALL)
+
+
+def run(
+    database: Database, conn: psycopg.Connection, unit: Unit
+) -> Iterator[tuple[Statement, Trace]]:
+    start = ask(conn, probes.start(SCHEMA))
+    if not unit.transactional:
+        (statement,) = unit.statements
+        with database.connect() as watcher:
+            with probes.sampling(watcher, conn.info.backend_pid, SCHEMA) as sampled:
+                conn.execute(statement.text.encode())
+            yield statement, answers.difference(start, sampled.result(), start)
+        return
+    with conn.transaction():
+        before = start = ask(conn, probes.start(SCHEMA))
+        for statement in unit.statements:
+            conn.execute(statement.text.encode())
+            after = ask(conn, probes.after_statement(SCHEMA, conn.info.server_version))
+            yield statement, answers.difference(before, after, start)
+            before = after
+
+
+def ask(conn: psycopg.Connection, question: bytes) -> answers.Snapshot:
+    row = conn.execute(question).fetchone()
+    assert row
+    return answers.read(row[0])
+
+
+def rehearse_example(database: Database, example: str) -> tuple[Finding, ...]:
+    path = (EXAMPLES / example).with_suffix(".sql")
+    text = path.read_text()
+    for version in header(text, "from"):
+        if database.postgres.version < int(version):
+            pytest.skip(f"needs PostgreSQL {version}")
+    return rehearse(database, path.with_name("setup.sql").read_text(), text)
+
+
+@pytest.mark.parametrize("example", examples("bad"))
+def test_a_bad_example_has_its_hazard_and_no_other(database: Database, example: str) -> None:
+    findings = rehearse_example(database, example)
+    hazard, text = example.partition("/")[0], (EXAMPLES / f"{example}.sql").read_text()
+    stands = {finding.hazard.id for finding in findings if finding.stands}
+    if hazard == "outside-transaction":
+        assert [finding.hazard.id for finding in findings] == [hazard]
+        assert not stands
+    else:
+        assert stands == {hazard, *header(text, "also")}, findings
+    assert all("{" not in finding.message for finding in findings)
+
+
+@pytest.mark.parametrize("example", examples("good"))
+def test_a_good_example_has_not_that_hazard(database: Database, example: str) -> None:
+    hazard = example.partition("/")[0]
+    found = [f for f in rehearse_example(database, example) if f.hazard.id == hazard]
+    assert [f for f in found if f.stands or hazard == "outside-transaction"] == []
+
+
+def test_every_hazard_has_a_bad_and_a_good_example() -> None:
+    compared = {"down-loses-data"}  # told by a comparison of schemas
+    for examples_of in (examples("bad"), examples("good")):
+        assert {each.partition("/")[0] for each in examples_of} == set(HAZARDS) - compared
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alter table events add check (id > 0);",
+        "alter table events alter column id set not null;",
+        "alter table events add column note text not null;",
+        "alter table events drop column id;",
+        "alter table events rename column id to number;",
+        "create index on events (id);",
+        "drop table events;",
+    ],
+)
+def test_a_partitioned_table_is_told_without_its_partitions(database: Database, text: str) -> None:
+    setup = """
+        create table events (id bigint, at date) partition by range (at);
+        create table events_1 partition of events for values from ('2024-01-01') to ('2025-01-01');
+        create table events_2 partition of events for values from ('2025-01-01') to ('2026-01-01');
+    """
+    assert [finding.relation for finding in rehearse(database, setup, text)] == ["public.events"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "alter table orders alter column id type bigint;",
+            "rewrites public.orders (41 GB, 210 M rows) while ACCESS EXCLUSIVE is held: "
+            "blocks reads and writes",
+        ),
+        (
+            "create index i on orders (id);",
+            "builds public.i on public.orders (41 GB, 210 M rows) while SHARE is held: "
+            "blocks writes",
+        ),
+        (
+            "drop table orders cascade;",
+            "drops public.orders (41 GB, 210 M rows), and with it "
+            "constraint items_order_id_fkey on table items and view numbers",
+        ),
+        (
+            "alter table items add note text;\n\nselect 1;\nupdate items set note = '';",
+            "holds ACCESS EXCLUSIVE on public.items (41 GB, 210 M rows) over 2 later statements, "
+            "of which line 4 writes public.items: blocks reads and writes",
+        ),
+        (
+            "create table notes (order_id integer references orders);",
+            "foreign key notes_order_id_fkey has no index on order_id of public.notes",
+        ),
+    ],
+)
+def test_a_message_names_tables_sizes_and_whom_it_blocks(
+    database: Database, text: str, message: str
+) -> None:
+    setup = """
+        create table orders (id integer primary key, n integer);
+        create table items (order_id integer references orders);
+        create view numbers as select n from orders;
+    """
+    if text.startswith("alter table orders"):
+        setup = "create table orders (id integer)"
+    assert [finding.message for finding in rehearse(database, setup, text)] == [message]
+
+
+# Tables of values
+
+
+ORDERS = Relation(16400, "public.orders", "r")
+ITEMS = Relation(16500, "public.items", "r")
+ALTER = Touch(ORDERS, LockMode.ACCESS_EXCLUSIVE, is_stronger=True)
+NONE = Trace()
+
+
+def script(text: str) -> Script:
+    return parsing.parse(FILE, text)
+
+
+def findings(
+    text: str, *traces: Trace, sizes: dict[str, Size] | None = None, known: Facts | None = None
+) -> list[Finding]:
+    """Weigh made-up traces of a script's statements."""
+    read = script(text)
+    statements = [statement for unit in read.units for statement in unit.statements]
+    given = replace(known or Facts(), sizes=sizes or {})
+    return list(find(read, list(zip(statements, traces, strict=True)), facts=given, small=SMALL))
+
+
+REWRITE = Trace((replace(ALTER, rewritten=True),))
+DROP = Trace((replace(ALTER, dropped=True),))
+REQUIRED = Trace((replace(ALTER, columns_added=("note",), scans=1),))
+
+
+@pytest.mark.parametrize(
+    ("trace", "size", "expected"),
+    [
+        (REWRITE, LARGE, Severity.FINDING),
+        (REWRITE, Size(SMALL, 9), Severity.FINDING),
+        (REWRITE, Size(SMALL - 1, 9), Severity.INFORMATION),
+        (REWRITE, None, Severity.FINDING),  # nobody knows how large it is
+        (DROP, Size(0, 0), Severity.FINDING),  # what is lost is no question of time
+        (REQUIRED, Size(8192, 1), Severity.FINDING),
+        (REQUIRED, Size(8192, None), Severity.FINDING),
+        (REQUIRED, Size(0, 0), Severity.INFORMATION),
+    ],
+)
+def test_a_small_table_is_information_where_only_time_is_at_stake(
+    trace: Trace, size: Size | None, expected: Severity
+) -> None:
+    (finding,) = findings("alter;", trace, sizes={"public.orders": size} if size else {})
+    assert finding.severity is expected
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"), [(LARGE, Severity.FINDING), (Size(0, 0), Severity.INFORMATION)]
+)
+def test_a_lock_on_a_small_table_weighs_what_the_later_statements_do(
+    items: Size, expected: Severity
+) -> None:
+    later = Trace((Touch(ITEMS, LockMode.ROW_EXCLUSIVE, is_stronger=True, scans=1),))
+    sizes = {"public.orders": Size(0, 0), "public.items": items}
+    (finding,) = findings("alter;\nupdate items;", Trace((ALTER,)), later, sizes=sizes)
+    assert (finding.hazard.id, finding.severity) == ("lock-held", expected)
+
+
+def test_a_lock_is_told_again_only_if_it_blocks_more() -> None:
+    modes = (LockMode.SHARE, LockMode.SHARE_ROW_EXCLUSIVE, LockMode.ACCESS_EXCLUSIVE)
+    traces = [Trace((Touch(ORDERS, mode, is_stronger=True),)) for mode in modes]
+    found = findings("a;b;c;d;", *traces, NONE)
+    assert [f.statement and f.statement.text for f in found] == ["a;", "c;"]
+
+
+def test_what_the_file_created_in_an_earlier_transaction_concerns_nobody() -> None:
+    created = Trace((replace(ALTER, is_ours=True),), created=(ORDERS,))
+    assert findings("-- migrator: no-transaction\na;\nb;", created, REWRITE) == []
+
+
+def test_a_renamed_table_keeps_its_size() -> None:
+    purchases = replace(ORDERS, name="public.purchases")
+    renamed = Trace((replace(ALTER, relation=purchases, renamed_from="public.orders"),))
+    rewritten = Trace((Touch(purchases, LockMode.ACCESS_EXCLUSIVE, rewritten=True),))
+    sizes = {"public.orders": LARGE}
+    found = findings("a;b;", renamed, rewritten, sizes=sizes)
+    assert "public.purchases (41 GB, 210 M rows)" in found[-1].message
+    assert sizes_after(sizes, [renamed]) == {"public.purchases": LARGE}
+
+
+def test_after_a_script_its_new_tables_are_empty_and_its_dropped_ones_gone() -> None:
+    traces = [Trace(created=(ITEMS,)), DROP]
+    assert sizes_after({"public.orders": LARGE}, traces) == {"public.items": Size(0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("indexes", "is_found"),
+    [
+        ((), True),
+        ((("a", "b"),), False),
+        ((("b", "a", "c"),), False),
+        ((("a", "c", "b"),), True),
+        ((("a",),), True),
+        ((("",), ("a", "b")), False),
+    ],
+)
+def test_an_index_serves_a_foreign_key_if_it_begins_with_its_columns(
+    indexes: tuple[tuple[str, ...], ...], is_found: bool
+) -> None:
+    key = ConstraintChange("k", "f", Change.ADDED_NOT_VALID, ("a", "b"), "public.items")
+    trace = Trace((replace(ALTER, constraints=(key,)),))
+    found = findings("alter;", trace, known=Facts(indexes={"public.orders": indexes}))
+    assert bool(found) is is_found
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (Size(0, 0), "0 bytes, 0 rows"),
+        (Size(8192), "8192 bytes"),
+        (Size(SMALL, 9_999), "8192 kB, 9999 rows"),
+        (Size(12 * MEGABYTE, 10_000), "12 MB, 10 k rows"),
+        (LARGE, "41 GB, 210 M rows"),
+        (Size(50 << 40, 10**13), "50 TB, 10000 G rows"),
+    ],
+)
+def test_a_size_is_told_as_the_server_does(size: Size, expected: str) -> None:
+    assert told(size) == expected
+
+
+# What comments accept
+
+
+@pytest.mark.parametrize(
+    ("comment", "accepted"),
+    [
+        ("-- migrator: allow table-rewrite the table is read-only at night", True),
+        ("--migrator: allow  table-rewrite  at night", True),
+        ("-- migrator: allow lock-held at night", False),
+        ("-- allow table-rewrite at night", False),
+        ("-- migrator: allow table-rewrite", False),
+        ("/* -- migrator: allow table-rewrite at night */", False),
+    ],
+)
+def test_a_comment_above_a_statement_accepts_a_hazard(comment: str, accepted: bool) -> None:
+    text = f"select 1;\n\n-- because\n{comment}\nalter table orders set unlogged;"
+    (finding,) = findings(text, NONE, REWRITE)
+    assert (finding.accepted is not None) is accepted
+    assert finding.stands is not accepted
+
+
+def test_a_comment_accepts_a_hazard_of_the_statement_below_alone() -> None:
+    text = "-- migrator: allow table-rewrite at night\nalter;\nalter;"
+    found = [f for f in findings(text, REWRITE, REWRITE) if f.hazard.id == "table-rewrite"]
+    assert [finding.accepted for finding in found] == ["at night", None]
+
+
+def test_a_statement_has_as_many_accepted_hazards_as_comments() -> None:
+    text = (
+        "-- migrator: allow table-rewrite at night\n"
+        "-- migrator: allow lock-held for a minute\nalter;\nalter;"
+    )
+    found = findings(text, REWRITE, NONE)
+    assert {f.hazard.id: f.accepted for f in found} == {
+        "table-rewrite": "at night",
+        "lock-held": "for a minute",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-- migrator: allow table-rewrite at night\nalter;", []),
+        (
+            "alter;\n-- migrator: allow tabel-rewrite at night\nalter;",
+            ['1_a.up.sql:2:1: there is no hazard "tabel-rewrite"'],
+        ),
+        ("-- migrator: allow\nalter;", ["1_a.up.sql:1:1: allow names no hazard"]),
+        (
+            "  -- migrator: allow lock-held\nalter;",
+            ["1_a.up.sql:1:3: allow lock-held gives no reason"],
+        ),
+        (
+            "alter;\n-- migrator: allow lock-held at night",
+            ["1_a.up.sql:2:1: allow lock-held stands above no statement"],
+        ),
+        (
+            "-- migrator: allow lock-held at night\nbegin;\nalter;\ncommit;",
+            ["1_a.up.sql:1:1: allow lock-held stands above no statement"],
+        ),
+    ],
+)
+def test_a_comment_that_accepts_nothing_is_a_problem(text: str, expected: list[str]) -> None:
+    assert [str(problem) for problem in problems(script(text))] == expected
+
+
+# The catalogue
+
+
+@pytest.mark.parametrize("hazard", HAZARDS.values(), ids=HAZARDS.keys())
+def test_a_hazard_says_when_what_and_what_to_do_instead(hazard: Hazard) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)+", hazard.id)
+    for sentence in (hazard.condition, hazard.effect, hazard.workaround):
+        assert sentence[0].isupper()
+        assert sentence.endswith(".")
+    assert not hazard.name.endswith(".")
+
+
+def test_a_down_that_loses_data_is_told_with_what_it_restores() -> None:
+    finding = data_lost("public.users", "column public.users.phone")
+    assert finding.hazard.id == "down-loses-data"
+    assert finding.message == (
+        "the down restores the shape of column public.users.phone, and its data are lost"
+    )

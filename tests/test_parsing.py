@@ -1,0 +1,430 @@
+"""One file's text, read as a script: options, units, checksum, and what is refused where."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from migrator import parsing
+from migrator.errors import MigrationFileError
+from migrator.model import Options, Script
+
+PATH = PurePath("01_a.up.sql")
+ALONE = "-- migrator: no-transaction\n"
+
+
+def parse(text: str) -> Script:
+    return parsing.parse(PATH, text)
+
+
+def units(text: str) -> list[tuple[bool, list[str]]]:
+    """Each unit: whether it is a transaction, and its statements."""
+    return [(u.transactional, [s.text for s in u.statements]) for u in parse(text).units]
+
+
+def problems(text: str) -> list[tuple[str, str]]:
+    """Each problem: its line and column, and what it says."""
+    found = parse(text).problems
+    assert all(problem.hint for problem in found), "every problem has a next step"
+    return [
+        (f"{p.location.line}:{p.location.column}" if p.location else "", p.message) for p in found
+    ]
+
+
+# What is run together
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [(True, [])]),
+        ("-- only comments\n/* of\nboth kinds */\n", [(True, [])]),
+        (";;\n;", [(True, [])]),
+        ("select 1;\nselect 2", [(True, ["select 1;", "select 2"])]),
+        ("begin;\nselect 1;\ncommit;\n", [(True, ["select 1;"])]),
+        ("BEGIN TRANSACTION; select 1; END;", [(True, ["select 1;"])]),
+        ("start transaction; select 1; commit work;", [(True, ["select 1;"])]),
+        ("begin; commit;", [(True, [])]),
+        ("\\restrict abc\nselect 1;\n\\unrestrict abc\n", [(True, ["select 1;"])]),
+        ("create index concurrently on t (a);", [(False, ["create index concurrently on t (a);"])]),
+        ("vacuum full t", [(False, ["vacuum full t"])]),
+        ("drop index concurrently i;", [(False, ["drop index concurrently i;"])]),
+        ("reindex table concurrently t;", [(False, ["reindex table concurrently t;"])]),
+        (
+            "alter table t detach partition p concurrently;",
+            [(False, ["alter table t detach partition p concurrently;"])],
+        ),
+        (ALONE, []),
+        (ALONE + "select 1; vacuum;", [(True, ["select 1;"]), (False, ["vacuum;"])]),
+        (
+            ALONE + "begin; select 1; select 2; commit; vacuum;",
+            [(True, ["select 1;", "select 2;"]), (False, ["vacuum;"])],
+        ),
+        (
+            ALONE + "begin; select 1; end; begin; select 2; commit;",
+            [(True, ["select 1;"]), (True, ["select 2;"])],
+        ),
+        (ALONE + "call p(); do $$ $$;", [(False, ["call p();"]), (False, ["do $$ $$;"])]),
+    ],
+)
+def test_statements_are_cut_into_what_takes_effect_together(
+    text: str, expected: list[tuple[bool, list[str]]]
+) -> None:
+    assert units(text) == expected
+    assert problems(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "begin"),
+    [
+        ("select 1;", None),
+        ("begin; select 1; commit;", "begin;"),
+        ("BEGIN READ WRITE, DEFERRABLE; select 1; END;", "BEGIN READ WRITE, DEFERRABLE;"),
+        (
+            "start transaction isolation level serializable; select 1; commit;",
+            "start transaction isolation level serializable;",
+        ),
+    ],
+)
+def test_a_wrapped_file_keeps_the_modes_of_its_begin(text: str, begin: str | None) -> None:
+    (unit,) = parse(text).units
+    assert (unit.begin.text if unit.begin else None) == begin
+    assert [statement.text for statement in unit.statements] == ["select 1;"]
+
+
+@pytest.mark.parametrize(
+    ("text", "transactional"),
+    [
+        ("select 1;", True),
+        (ALONE + "select 1;", False),
+        ("create index concurrently on t (a);", False),
+        ("create index on t (a);", True),
+        ("select 'create index concurrently';", True),
+        ("-- create index concurrently\nselect 1;", True),
+    ],
+)
+def test_a_script_is_one_transaction_unless_it_says_otherwise_or_cannot_be(
+    text: str, transactional: bool
+) -> None:
+    assert parse(text).transactional == transactional
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select 1;", Options()),
+        ("-- migrator: lock-timeout 2s\nselect 1;", Options(lock_timeout=2000)),
+        ("--migrator:lock-timeout 0\nselect 1;", Options(lock_timeout=0)),
+        ("--  migrator:   statement-timeout   15 min  \n", Options(statement_timeout=900_000)),
+        ("-- migrator: role app_owner\nselect 1;", Options(role="app_owner")),
+        ("-- migrator: role App Owner\nselect 1;", Options(role="App Owner")),
+        (
+            "-- Why: it is late.\n\n-- migrator: lock-timeout 1h\n  -- migrator: role r\nselect 1;",
+            Options(lock_timeout=3_600_000, role="r"),
+        ),
+        ("-- migrator: role r\r\nselect 1;\r\n", Options(role="r")),
+        ("select 1; -- migrator: role r\n", Options()),  # behind a statement: a remark
+        ("/* -- migrator: role r */ select 1;", Options()),
+        ("select '\n-- migrator: role r\n';", Options()),
+        ("-- see migrator: the manual\nselect 1;", Options()),
+    ],
+)
+def test_options_are_comments_of_their_own_above_the_first_statement(
+    text: str, expected: Options
+) -> None:
+    assert parse(text).options == expected
+    assert problems(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-- migrator: no-transactoin\n", [("1:1", 'unknown option "no-transactoin"')]),
+        ("-- é\n-- migrator: wait 2s\n", [("2:1", 'unknown option "wait"')]),
+        ("-- migrator:\nselect 1;", [("1:1", 'unknown option ""')]),
+        (
+            "select 1;\n  -- migrator: role r\nselect 2;",
+            [("2:3", 'option "role" stands behind a statement')],
+        ),
+        (
+            "copy t from stdin;\n1\n\\.\n-- migrator: no-transaction\nselect 1;",
+            [("4:1", 'option "no-transaction" stands behind a statement')],
+        ),
+        ("-- migrator: role a\n-- migrator: role b\n", [("2:1", 'option "role" is given twice')]),
+        ("-- migrator: role\n", [("1:1", 'option "role" names no role')]),
+        (
+            "-- migrator: no-transaction please\n",
+            [("1:1", 'option "no-transaction" takes no value')],
+        ),
+        ("-- migrator: lock-timeout\n", [("1:1", '"" is no duration')]),
+        ("-- migrator: lock-timeout soon\n", [("1:1", '"soon" is no duration')]),
+        ("-- migrator: statement-timeout -1s\n", [("1:1", '"-1s" is no duration')]),
+        ("-- migrator: statement-timeout 1 fortnight\n", [("1:1", '"1 fortnight" is no duration')]),
+        (
+            "-- migrator: a\r\n-- migrator: b\r\nselect 1;\r\n-- migrator: c\r\n",
+            [
+                ("1:1", 'unknown option "a"'),
+                ("2:1", 'unknown option "b"'),
+                ("4:1", 'unknown option "c"'),
+            ],
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_an_error_with_its_line(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert problems(text) == expected
+
+
+# What is refused
+
+
+BREAKS = "would break up the migration's own transaction"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select 1;\ncommit;\nselect 2;", [("2:1", f"COMMIT {BREAKS}")]),
+        ("select 1; rollback;", [("1:11", f"ROLLBACK {BREAKS}")]),
+        ("select 'é'; savepoint s;", [("1:13", f"SAVEPOINT {BREAKS}")]),
+        ("abort;", [("1:1", f"ABORT {BREAKS}")]),
+        ("begin;\nselect 1;", [("1:1", f"BEGIN {BREAKS}")]),
+        ("select 1;\nend;", [("2:1", f"END {BREAKS}")]),
+        ("prepare transaction 'x';", [("1:1", f"PREPARE {BREAKS}")]),
+        (
+            "begin; select 1; commit; select 2;",
+            [("1:1", f"BEGIN {BREAKS}"), ("1:18", f"COMMIT {BREAKS}")],
+        ),
+        (
+            "begin; select 1; commit; begin; select 2; commit;",
+            [
+                ("1:1", f"BEGIN {BREAKS}"),
+                ("1:18", f"COMMIT {BREAKS}"),
+                ("1:26", f"BEGIN {BREAKS}"),
+                ("1:43", f"COMMIT {BREAKS}"),
+            ],
+        ),
+        (
+            "begin; select 1; commit and chain;",
+            [("1:1", f"BEGIN {BREAKS}"), ("1:18", f"COMMIT {BREAKS}")],
+        ),
+        ("begin; savepoint s; commit;", [("1:8", f"SAVEPOINT {BREAKS}")]),
+        ("release s;", [("1:1", f"RELEASE {BREAKS}")]),
+    ],
+)
+def test_transaction_control_is_refused_at_its_place(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert problems(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "create function f() returns void language plpgsql as $$ begin null; end $$;",
+        "create procedure p() language plpgsql as $$ begin commit; end $$;",
+        "do $$ begin perform 1; exception when others then null; end $$;",
+        "create function f() returns int begin atomic; select 1; end;",
+        "comment on table t is 'commit;';",
+        "select 1 as begin; -- commit;",
+        'create table "commit" ();',
+        "prepare p as select 1;",
+    ],
+)
+def test_words_inside_bodies_literals_and_names_are_no_transaction_control(text: str) -> None:
+    assert problems(text) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "command"),
+    [
+        ("create index concurrently on t (a);", "CREATE INDEX CONCURRENTLY"),
+        (
+            "CREATE UNIQUE INDEX /* ! */ CONCURRENTLY i ON t (a);",
+            "CREATE UNIQUE INDEX CONCURRENTLY",
+        ),
+        ("drop index concurrently i;", "DROP INDEX CONCURRENTLY"),
+        ("reindex index concurrently i;", "REINDEX CONCURRENTLY"),
+        ("reindex (verbose, concurrently) table t;", "REINDEX CONCURRENTLY"),
+        ("reindex schema s;", "REINDEX SCHEMA"),
+        ("alter table t detach partition p concurrently;", "DETACH PARTITION CONCURRENTLY"),
+        ("vacuum t;", "VACUUM"),
+        ("cluster;", "CLUSTER of all tables"),
+        ("create database d;", "CREATE DATABASE"),
+        ("drop database d;", "DROP DATABASE"),
+        ("alter database d set tablespace s;", "ALTER DATABASE SET TABLESPACE"),
+        ("create tablespace s location '/x';", "CREATE TABLESPACE"),
+        ("drop tablespace s;", "DROP TABLESPACE"),
+        ("alter system set work_mem = '1GB';", "ALTER SYSTEM"),
+        ("commit prepared 'x';", "COMMIT PREPARED"),
+        ("discard all;", "DISCARD ALL"),
+    ],
+)
+def test_what_cannot_run_in_a_transaction_is_refused_beside_others_and_runs_alone(
+    statement: str, command: str
+) -> None:
+    said = [("2:1", f"{command} cannot run inside a transaction")]
+    assert problems(f"select 1;\n{statement}") == said
+    assert problems(statement) == []
+    assert problems(f"{ALONE}select 1;\n{statement}") == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "cluster t using i;",
+        "alter database d set work_mem = '1GB';",
+        "reindex table t;",
+        "analyze;",
+    ],
+)
+def test_what_may_run_in_a_transaction_is_not_refused(statement: str) -> None:
+    assert problems(f"select 1;\n{statement}") == []
+
+
+def test_a_wrapped_file_does_not_hide_what_cannot_run_in_it() -> None:
+    text = "begin;\ncreate index concurrently on t (a);\ncommit;"
+    said = "CREATE INDEX CONCURRENTLY cannot run inside a transaction"
+    assert problems(text) == [("2:1", said)]
+    assert problems(ALONE + text) == [("3:1", said)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ALONE + "begin; select 1;", [("2:1", "this BEGIN has no COMMIT")]),
+        (ALONE + "select 1; commit;", [("2:11", "COMMIT without a BEGIN before it")]),
+        (ALONE + "rollback;", [("2:1", "ROLLBACK without a BEGIN before it")]),
+        (ALONE + "begin; rollback; commit;", [("2:8", f"ROLLBACK {BREAKS}")]),
+        (ALONE + "begin; begin; commit;", [("2:8", f"BEGIN {BREAKS}")]),
+    ],
+)
+def test_blocks_of_a_no_transaction_file_have_to_be_whole(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert problems(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\\i other.sql\nselect 1;", [("1:1", "\\i is a command of psql, not SQL")]),
+        ("select 1;\n  \\set x 1\n", [("2:3", "\\set is a command of psql, not SQL")]),
+        ("\\copy t from 'x'\n", [("1:1", "\\copy is a command of psql, not SQL")]),
+        ("copy t to stdout;", [("1:1", "COPY … TO STDOUT has nowhere to go")]),
+        ("copy (select 1) to stdout;", [("1:1", "COPY … TO STDOUT has nowhere to go")]),
+        (
+            "copy t from stdin",
+            [("1:1", "the data of this COPY do not begin on the next line")],
+        ),
+        (
+            "select 1;\nset transaction isolation level serializable;",
+            [("2:1", "SET TRANSACTION comes too late: the transaction has begun")],
+        ),
+        (
+            "commit;\n-- migrator: x\n\\i y\ncopy t to stdout;",
+            [
+                ("1:1", f"COMMIT {BREAKS}"),
+                ("2:1", 'unknown option "x"'),
+                ("3:1", "\\i is a command of psql, not SQL"),
+                ("4:1", "COPY … TO STDOUT has nowhere to go"),
+            ],
+        ),
+    ],
+)
+def test_what_only_psql_can_do_is_refused_at_its_place(
+    text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert problems(text) == expected
+
+
+def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
+    for end in ("\n", "\r\n"):
+        text = end.join(["-- é ü 漢字 🐘", "select 'é🐘'; commit;", ""])
+        assert problems(text) == [("2:14", f"COMMIT {BREAKS}")]
+
+
+# Bytes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b"select 1;\n", b"select 1;\r\n", True),
+        (b"select 1;\n", b"\xef\xbb\xbfselect 1;\n", True),
+        (b"select 1;\n", b"select 1;", True),
+        (b"select 1;\n", b"select 1; \t\r\n\r\n\n", True),
+        (b"select\n1;", b"select\r\n1;", True),
+        (b"select 1;", b" select 1;", False),
+        (b"select 1;", b"select  1;", False),
+        (b"select 1;", b"SELECT 1;", False),
+    ],
+)
+def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
+    one: bytes, other: bytes, same: bool
+) -> None:
+    checksums = {parsing.read_source(PATH, raw).checksum for raw in (one, other)}
+    assert (len(checksums) == 1) == same
+
+
+def test_the_text_is_the_files_own_without_its_bom() -> None:
+    assert parsing.read_source(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == (
+        "select 'a\r\nb';\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "hint"),
+    [
+        (b"select 'a\0b';", "holds a NUL: byte 9 is 0x00 (counted from 0)", "remove it"),
+        (
+            "select 'é';".encode("latin1"),
+            "is not UTF-8: byte 8 is 0xE9 (counted from 0)",
+            "iconv -f LATIN1 -t UTF-8 01_a.up.sql",
+        ),
+        (
+            "select 1;".encode("utf-16"),
+            "is UTF-16, not UTF-8: byte 0 is 0xFF (counted from 0)",
+            "iconv -f UTF-16 -t UTF-8 01_a.up.sql",
+        ),
+        (b"-- \xed\xa0\x80", "is not UTF-8: byte 3 is 0xED (counted from 0)", "iconv"),
+    ],
+)
+def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
+    with pytest.raises(MigrationFileError) as caught:
+        parsing.read_source(PATH, raw)
+    assert caught.value.message == f"01_a.up.sql {message}"
+    assert hint in (caught.value.hint or "")
+
+
+# The same statements
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("select 1;", "select 1", True),
+        ("select 1;", "-- a\nselect /* b */ 1 ;\n;", True),
+        ("begin; select 1; commit;", "select 1;", True),
+        ("select 1; select 2;", "select 1;\n\nselect 2;", True),
+        ("select 1;", "SELECT 1;", False),
+        ("select 1; select 2;", "select 2; select 1;", False),
+        ("select 'a';", "select 'a ';", False),
+        ("select $$a$$;", "select $$ a$$;", False),
+        ("select a.b;", "select a . b;", True),
+        ("select 1 - -1;", "select 1 --1;", False),
+        ("", "-- nothing", True),
+        ("copy t from stdin;\n1\n\\.\n", "copy t  from stdin;\n1\n\\.\n", True),
+        ("copy t from stdin;\n1\n\\.\n", "copy t from stdin;\n1 \n\\.\n", False),
+    ],
+)
+def test_scripts_are_compared_by_what_postgresql_reads_of_them(
+    one: str, other: str, same: bool
+) -> None:
+    assert parsing.same_statements(one, other) == same
+    assert parsing.same_statements(other, one) == same

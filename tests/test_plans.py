@@ -1,0 +1,385 @@
+"""`up --plan` runs what was rehearsed or nothing, and takes all of its locks first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Database, Migrate, Result, Write
+from tests.sessions import Run, Runs, applied, holding, wait_for, waiting_for_a_lock
+
+TABLES = {"01_t.up.sql": "create table a (id int); create table b (id int);"}
+PENDING = {
+    "02_b.up.sql": "alter table a add x int;\nalter table b add x int;\n",
+    "03_c.up.sql": "create table c (id int);\n",
+}
+
+
+@pytest.fixture
+def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
+    runs = Runs(database, directory, tmp_path)
+    yield runs
+    runs.end()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    return tmp_path / "plan.json"
+
+
+def save(migrate: Migrate, write: Write, plan: Path, pending: dict[str, str] = PENDING) -> None:
+    """Apply two tables, and rehearse what is pending."""
+    write(TABLES)
+    assert migrate("up").exit_code == 0
+    write(dict(pending))
+    result = migrate("rehearse", "--save", plan)
+    assert result.exit_code in (0, 4), result.stderr
+
+
+def locks(plan: Path) -> dict[str, Any]:
+    """The locks in a plan file, by version."""
+    import json
+
+    return {each["version"]: each["locks"] for each in json.loads(plan.read_text())["steps"]}
+
+
+def columns(database: Database, table: str) -> list[str]:
+    query = f"select attname from pg_attribute where attrelid = '{table}'::regclass and attnum > 0"
+    return [name for (name,) in database.rows(f"{query} order by attnum")]
+
+
+def remarks(result: Result) -> list[str]:
+    return [line for line in result.stderr.splitlines() if "rehearsed" in line]
+
+
+def test_what_was_rehearsed_runs_without_a_remark(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 0, result.stderr
+    assert remarks(result) == []
+    assert applied(migrate.database) == ["01_t", "02_b", "03_c"]
+    again = migrate("up", "--plan", plan)
+    assert (again.exit_code, again.stdout) == (0, "nothing to do\n")
+
+
+def test_a_part_of_what_was_rehearsed_runs_and_then_the_rest(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    assert migrate("up", "--plan", plan, "--to", "02").exit_code == 0
+    assert migrate("up", "--plan", plan).exit_code == 0
+    assert applied(migrate.database) == ["01_t", "02_b", "03_c"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("alter table a add x int;", [["public.a", "ACCESS EXCLUSIVE"]]),
+        ("alter table a rename to z;", [["public.a", "ACCESS EXCLUSIVE"]]),
+        (
+            "alter table a rename to z; alter table b rename to a; alter table z rename to b;",
+            [["public.a", "ACCESS EXCLUSIVE"], ["public.b", "ACCESS EXCLUSIVE"]],
+        ),
+        ("create index on a (id); drop table a;", [["public.a", "ACCESS EXCLUSIVE"]]),
+        ("create index on a (id);", [["public.a", "SHARE"]]),
+        ("create schema s; alter table a set schema s;", [["public.a", "ACCESS EXCLUSIVE"]]),
+        ("insert into a values (1);", []),
+        ("create table c (id int); alter table c add x int;", []),
+        ("create index concurrently on a (id);", []),
+    ],
+)
+def test_the_plan_names_the_strongest_lock_on_each_table_that_was_there(
+    migrate: Migrate, write: Write, plan: Path, script: str, expected: list[list[str]]
+) -> None:
+    save(migrate, write, plan, {"02_b.up.sql": script})
+    assert locks(plan) == {"02_b": expected}
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 0, result.stderr
+    assert remarks(result) == []
+
+
+def test_every_change_since_is_named_and_nothing_runs(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    (migrate.directory / "03_c.up.sql").unlink()
+    write({"02_b.up.sql": "alter table a add y int;", "04_d.up.sql": "select 1;"})
+    migrate.database.execute("delete from migration_versions")
+    write({"01_t.up.sql": "create table if not exists a (id int);"})
+    result = migrate("up", "--plan", plan, "--json")
+    assert result.exit_code == 4
+    error = result.json["error"]
+    assert error["code"] == "plan-changed"
+    assert error["detail"].splitlines() == [
+        "01_t is pending, and was not rehearsed to its end",
+        "02_b was edited since",
+        "04_d is pending, and was not rehearsed to its end",
+        "01_t was taken back since",
+        "the file of 03_c is gone",
+    ]
+    assert columns(migrate.database, "a") == ["id"]
+
+
+def test_a_version_that_was_applied_since_is_named(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    write({"015_x.up.sql": "select 1;", "02_b.up.sql": "alter table a add y int;"})
+    assert migrate("up", "--to", "02").exit_code == 0
+    (migrate.directory / "015_x.up.sql").rename(migrate.directory / "15_x.up.sql")
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 4
+    assert "02_b was applied since, with another content" in result.stderr
+    assert applied(migrate.database)[-1] == "02_b"
+
+
+def test_what_failed_in_the_rehearsal_and_what_was_behind_it_does_not_run(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    pending = {"02_b.up.sql": "select 1;", "03_c.up.sql": "select 1 / 0;", "04_d.up.sql": "select;"}
+    save(migrate, write, plan, pending)
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 4
+    for version in ("03_c", "04_d"):
+        assert f"{version} is pending, and was not rehearsed to its end" in result.stderr
+    assert migrate("up", "--plan", plan, "--to", "02").exit_code == 0
+    assert applied(migrate.database) == ["01_t", "02_b"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1}', "\x00"])
+def test_what_is_no_plan_is_refused(migrate: Migrate, write: Write, plan: Path, text: str) -> None:
+    write(TABLES)
+    plan.write_text(text)
+    result = migrate("up", "--plan", plan, "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (2, "usage")
+    assert migrate("up", "--plan", plan.with_name("nix")).exit_code == 2
+
+
+# Locks
+
+
+def test_a_table_that_was_dropped_since_ends_the_run_before_any_work(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    migrate.database.execute("drop table b")
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 1
+    assert 'relation "public.b" does not exist' in result.stderr
+    assert columns(migrate.database, "a") == ["id"]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_plan_and_compares_what_is_left(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    script = "-- migrator: no-transaction\nselect 1;\nalter table a add x int;\nvacuum b;\n"
+    save(migrate, write, plan, {"02_b.up.sql": script})
+    with holding(migrate.database, "select from a"):
+        options = ("--lock-timeout", "10ms", "--lock-attempts", "1")
+        assert migrate("up", "--plan", plan, *options).exit_code == 5
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 0, result.stderr
+    assert remarks(result) == []
+    assert applied(migrate.database) == ["01_t", "02_b"]
+
+
+def test_it_waits_for_no_lock_and_does_nothing_before_it_has_all(
+    migrate: Migrate, write: Write, plan: Path, runs: Runs
+) -> None:
+    save(migrate, write, plan)
+    database = migrate.database
+    with holding(database, "select from b") as reader:
+        run = runs("up", "--plan", str(plan))
+        run.says("try 1 of 150 at 02_b failed: could not obtain lock on relation")
+        wait_for(lambda: "try 26 of" in run.stderr)
+        assert not waiting_for_a_lock(database), "no reader queues behind it"
+        assert columns(database, "a") == columns(database, "b") == ["id"]
+        # Between two tries, and within one, whoever does not need b goes on.
+        database.execute("insert into a values (1)")
+        assert applied(database) == ["01_t"]
+        reader.rollback()
+        result = run.result()
+    assert result.exit_code == 0, result.stderr
+    assert applied(database) == ["01_t", "02_b", "03_c"]
+
+
+def test_an_interrupt_while_it_tries_for_its_locks_leaves_nothing(
+    migrate: Migrate, write: Write, plan: Path, runs: Runs
+) -> None:
+    save(migrate, write, plan)
+    with holding(migrate.database, "select from b"):
+        run = runs("up", "--plan", str(plan))
+        run.says("try 1 of 150")
+        run.signal(2)
+        result = run.result()
+    assert result.exit_code == 130
+    assert applied(migrate.database) == ["01_t"]
+
+
+# What differs
+
+
+DEPENDS = """\
+do $$ begin
+    if exists (select from a) then alter table b add y int; end if;
+end $$;
+"""
+
+
+def test_what_was_not_rehearsed_is_said_in_the_end(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan, {"02_b.up.sql": f"select 1;\n{DEPENDS}"})
+    assert locks(plan) == {"02_b": []}
+    migrate.database.execute("insert into a values (1)")
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 0
+    assert remarks(result) == ["02_b, statement 2: ACCESS EXCLUSIVE on public.b was not rehearsed"]
+
+
+def test_a_rewrite_that_was_rehearsed_and_did_not_happen_is_said(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    script = """do $$ begin
+        if not exists (select from a) then alter table b alter id type bigint; end if;
+    end $$;"""
+    save(migrate, write, plan, {"02_b.up.sql": script})
+    migrate.database.execute("insert into a values (1)")
+    result = migrate("up", "--plan", plan)
+    assert remarks(result) == [
+        "02_b, statement 1: a rewrite of public.b was rehearsed, and did not happen"
+    ]
+
+
+def traces(database: Database) -> dict[str, list[Any]]:
+    query = "select version, detail from migration_log where action = 'trace' order by 1"
+    return dict(database.rows(query))
+
+
+@pytest.mark.parametrize("with_plan", [True, False])
+def test_what_each_statement_did_is_in_the_log(
+    migrate: Migrate, write: Write, plan: Path, with_plan: bool
+) -> None:
+    save(migrate, write, plan)
+    result = migrate("up", *(["--plan", plan] if with_plan else ["--trace"]))
+    assert result.exit_code == 0
+    assert "public.a: takes ACCESS EXCLUSIVE, which blocks reads and writes" in result.stderr
+    found = traces(migrate.database)
+    assert {version: len(detail) for version, detail in found.items()} == {"02_b": 2, "03_c": 1}
+    touched = {touch["relation"]["name"] for trace in found["02_b"] for touch in trace["touches"]}
+    assert {"public.a", "public.b"} <= touched
+    assert found["03_c"][0]["created"][0]["name"] == "public.c"
+
+
+def test_without_the_option_nothing_is_traced(migrate: Migrate, write: Write) -> None:
+    write(TABLES)
+    assert migrate("up").exit_code == 0
+    assert traces(migrate.database) == {}
+
+
+def test_a_statement_that_was_tried_again_is_traced_once(
+    migrate: Migrate, write: Write, runs: Runs
+) -> None:
+    write(TABLES)
+    assert migrate("up").exit_code == 0
+    write(PENDING)
+    with holding(migrate.database, "select from b") as reader:
+        run = runs("up", "--trace", "--lock-timeout", "50ms")
+        run.says("try 1 of 10")
+        reader.rollback()
+        assert run.result().exit_code == 0
+    assert len(traces(migrate.database)["02_b"]) == 2
+
+
+def test_the_traces_of_what_was_finished_before_a_failure_are_in_the_log(
+    migrate: Migrate, write: Write
+) -> None:
+    migrate.database.execute("create role nobody_special")
+    write(
+        {
+            **TABLES,
+            "02_b.up.sql": "-- migrator: no-transaction\nset role nobody_special; select 1 / 0;",
+        }
+    )
+    result = migrate("up", "--trace")
+    assert result.exit_code == 1
+    assert "division by zero" in result.stderr
+    assert list(traces(migrate.database)) == ["01_t"]
+    migrate.database.execute("drop role nobody_special")
+
+
+# Under load
+
+
+@contextmanager
+def writers(database: Database, count: int) -> Iterator[list[str]]:
+    """Let sessions write b, then a: the other way round than the migration; give their errors."""
+    failed: list[str] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(database.url, autocommit=True) as conn:
+            while not stop.is_set():
+                try:
+                    with conn.transaction():
+                        conn.execute("insert into b (id) values (1)")
+                        conn.execute("select pg_sleep(0.002)")
+                        conn.execute("insert into a (id) values (1)")
+                except psycopg.errors.Error as error:
+                    failed.append(error.sqlstate or "")
+                # Where no two transactions are ever apart, nobody gets these locks.
+                stop.wait(0.03)
+
+    threads = [threading.Thread(target=write) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_no_writer_in_the_opposite_lock_order_fails_because_of_a_plan(
+    migrate: Migrate, write: Write, plan: Path, runs: Runs
+) -> None:
+    save(migrate, write, plan)
+    with writers(migrate.database, 2) as failed:
+        wait_for(lambda: migrate.database.rows("select from a limit 1"))
+        run: Run = runs("up", "--plan", str(plan))
+        result = run.result()
+    assert (result.exit_code, failed) == (0, []), result.stderr
+    assert applied(migrate.database) == ["01_t", "02_b", "03_c"]
+
+
+def test_without_a_plan_such_a_writer_and_the_migration_stand_in_each_others_way(
+    migrate: Migrate, write: Write, runs: Runs
+) -> None:
+    """What the plan is there for: the same two transactions, step by step."""
+    write(TABLES)
+    assert migrate("up").exit_code == 0
+    write(PENDING)
+    database = migrate.database
+    with psycopg.connect(database.url) as writer:
+        writer.execute("set deadlock_timeout = '10ms'")
+        writer.execute("insert into b (id) values (1)")
+        run = runs("up", "--lock-timeout", "60s")
+        wait_for(lambda: waiting_for_a_lock(database))
+        try:
+            writer.execute("insert into a (id) values (1)")
+        except psycopg.errors.DeadlockDetected:
+            hit = "the application"
+        else:
+            hit = "the migration"  # which tries again
+        writer.rollback()
+    assert run.result().exit_code == 0
+    assert hit == "the application"

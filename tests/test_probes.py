@@ -1,0 +1,378 @@
+"""What statements lock, rewrite, read and change, by the server's own account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from migrator import answers, probes
+from migrator.traces import LockMode, ObjectChange, Touch, Trace
+
+from .conftest import Database, Postgres
+
+FOLDER = Path(__file__).parent / "traces"
+NOTHING, PERHAPS = "nothing", "perhaps "
+
+
+@dataclass(slots=True)
+class Row:
+    """A row of `statements.txt`; its head says what is in it."""
+
+    statements: list[str] = field(default_factory=list)
+    expected: dict[str, str] = field(default_factory=dict)
+    since: dict[int, dict[str, str]] = field(default_factory=dict)
+    perhaps: dict[str, str] = field(default_factory=dict)
+    needs: int = 13
+
+    def at(self, version: int, told: dict[str, str]) -> dict[str, str]:
+        """What is expected of a version that tells this."""
+        expected = self.expected | {name: self.perhaps[name] for name in told.keys() & self.perhaps}
+        for since, otherwise in sorted(self.since.items()):
+            expected |= otherwise if since <= version else {}
+        return expected
+
+
+def rows() -> Iterator[Row]:
+    text = (FOLDER / "statements.txt").read_text()
+    for paragraph in re.split(r"\n{2,}", text):
+        row = Row()
+        for line in paragraph.splitlines():
+            if line.startswith("#"):
+                continue
+            since, rest = _since(line.strip())
+            if not line.startswith(" "):
+                row.statements.append(rest)
+                row.needs = since
+            elif rest != NOTHING:
+                told = row.expected if since == row.needs else row.since.setdefault(since, {})
+                if rest.startswith(PERHAPS):
+                    rest, told = rest.removeprefix(PERHAPS), row.perhaps
+                names, _, fate = rest.partition(": ")
+                told |= dict.fromkeys(names.split(", "), fate)
+        if row.statements:
+            yield row
+
+
+def _since(line: str) -> tuple[int, str]:
+    found = re.fullmatch(r"since (\d+), (.*)", line)
+    return (int(found[1]), found[2]) if found else (13, line)
+
+
+ROWS = list(rows())
+
+
+# A trace as sentences
+
+
+def sentences(trace: Trace) -> dict[str, str]:
+    """Say what became of each relation and object, as `statements.txt` does."""
+    assert len({touch.relation.name for touch in trace.touches}) == len(trace.touches)
+    told = {
+        short(touch.relation.name): of_touch(touch, is_made=touch.relation in trace.created)
+        for touch in trace.touches
+    }
+    return told | {f"{each.kind} {short(each.name)}": of_object(each) for each in trace.objects}
+
+
+def of_touch(touch: Touch, *, is_made: bool) -> str:
+    words = ["created"] if is_made else []
+    mode = touch.mode.sql.lower() if touch.mode else "no lock"
+    words += [mode if touch.is_stronger else "held"]
+    words += ["ours"] * (touch.is_ours and not is_made)
+    words += ["rewritten"] * touch.rewritten + ["dropped"] * touch.dropped
+    words += [f"was {short(touch.renamed_from)}"] if touch.renamed_from else []
+    words += ["scanned" + (f" {touch.scans} times" if touch.scans > 1 else "")] * bool(touch.scans)
+    for name in ("inserted", "updated", "deleted"):
+        words += [f"{count} {name}"] if (count := getattr(touch, name)) else []
+    words += [f"+ {column}" for column in touch.columns_added]
+    words += [f"- {column}" for column in touch.columns_dropped]
+    words += [f"{before} is {after}" for before, after in touch.columns_renamed]
+    words += [f"{column} not null" for column in touch.not_null_set]
+    words += [f"{column} of another type" for column in touch.types_changed]
+    for each in touch.constraints:
+        of_what = " ".join([each.kind, ", ".join(each.columns)]).strip()
+        to = f" -> {short(each.references)}" if each.references else ""
+        words.append(f"{each.name} ({of_what}{to}) {each.change}")
+    return ", ".join(words)
+
+
+def of_object(change: ObjectChange) -> str:
+    words = ["dropped"] * change.dropped
+    words += [f"was {change.renamed_from}"] if change.renamed_from else []
+    words += [f"+ {label}" for label in change.values_added]
+    words += [f"{before} is {after}" for before, after in change.values_renamed]
+    return ", ".join(words)
+
+
+def short(name: str) -> str:
+    return re.sub(r"^pg_temp_\d+\.", "pg_temp.", name.removeprefix("public."))
+
+
+# Asking
+
+Session = psycopg.Connection[TupleRow]
+
+
+def ask(conn: Session, question: bytes) -> answers.Snapshot:
+    return answers.read(conn.execute(question).fetchall()[0][0])
+
+
+def trace(conn: Session, *statements: str, schema: str = "migrator") -> Trace:
+    """Run statements in a transaction that is rolled back, and give the trace of the last."""
+    question = probes.after_statement(schema, conn.info.server_version)
+    conn.execute("begin")
+    try:
+        before = after = start = ask(conn, probes.start(schema))
+        for statement in statements:
+            conn.execute(statement.encode())
+            before, after = after, ask(conn, question)
+    finally:
+        conn.execute("rollback")
+    return answers.difference(before, after, start)
+
+
+def forget_statistics(conn: Session) -> None:
+    """Have the planner know as little of every table as when it was made.
+
+    CREATE INDEX and its like write what they counted in place, and no rollback takes that back:
+    what a statement scans would depend on those traced before it.
+    """
+    unknown = -1 if conn.info.server_version >= 140000 else 0
+    conn.execute(
+        f"""
+        update pg_class
+        set relpages = 0, reltuples = {unknown}
+        where oid >= 16384
+          and relkind in ('r', 'p', 'm')
+          and (relpages, reltuples) <> (0, {unknown})
+        """.encode()
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(postgres: Postgres) -> Iterator[Database]:
+    """A database that `schema.sql` was run in."""
+    with postgres.database() as database:
+        database.execute((FOLDER / "schema.sql").read_text())
+        yield database
+
+
+@pytest.fixture(scope="module")
+def session(shop: Database) -> Iterator[Session]:
+    """One session for many traces, so that what one of them counted is there in the next."""
+    with shop.connect() as conn:
+        conn.prepare_threshold = None
+        yield conn
+
+
+# The table
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: "; ".join(row.statements))
+def test_a_statement_does_what_the_table_says(session: Session, row: Row) -> None:
+    version = session.info.server_version // 10000
+    if version < row.needs:
+        pytest.skip(f"needs PostgreSQL {row.needs}")
+    forget_statistics(session)
+    told = sentences(trace(session, *row.statements))
+    assert told == row.at(version, told)
+
+
+def test_the_table_is_large() -> None:
+    assert len(ROWS) >= 200
+
+
+# What is left out
+
+
+def test_our_own_tables_are_left_out(database: Database) -> None:
+    database.execute(
+        """
+        create schema ours;
+        create table ours.migration_versions (version text primary key);
+        create table ours.migration_log (id bigint generated always as identity primary key);
+        create table ours.migration_logs (id bigint);
+        create table migration_versions (version text)
+        """
+    )
+    statement = """
+        with claimed as (insert into ours.migration_versions values ('1')),
+             noted as (insert into ours.migration_log default values),
+             other as (insert into ours.migration_logs values (1))
+        select from public.migration_versions
+    """
+    with database.connect() as conn:
+        assert set(sentences(trace(conn, statement, schema="ours"))) == {
+            "migration_versions",
+            "ours.migration_logs",
+        }
+
+
+def test_a_history_may_stand_in_a_schema_of_any_name(database: Database) -> None:
+    database.execute("""create schema "It's"; create table "It's".migration_log (id int)""")
+    with database.connect() as conn:
+        statement = """insert into "It's".migration_log values (1)"""
+        assert trace(conn, statement, schema="It's") == Trace()
+
+
+def test_what_an_earlier_transaction_counted_is_not_counted_again(database: Database) -> None:
+    database.execute("create table orders as select 1 as id")
+    with database.connect() as conn:
+        conn.execute("insert into orders select id from orders")
+        conn.execute("update orders set id = 2")
+        told = sentences(trace(conn, "insert into orders values (3)"))
+    assert told == {"orders": "row exclusive, 1 inserted"}
+
+
+# Where it can be asked
+
+
+def test_an_ordinary_role_suffices(shop: Database, session: Session) -> None:
+    session.execute("create role ordinary login password 'secret'")
+    session.execute("create schema workshop authorization ordinary")
+    try:
+        with psycopg.connect(shop.tcp_url("ordinary", "secret"), autocommit=True) as conn:
+            conn.execute("create table workshop.tools (id integer)")
+            told = sentences(trace(conn, "alter table workshop.tools alter id type bigint"))
+            assert told == {
+                "workshop.tools": "access exclusive, rewritten, scanned, id of another type"
+            }
+            told = sentences(trace(conn, "drop table workshop.tools"))
+            assert told == {"workshop.tools": "access exclusive, dropped"}
+    finally:
+        session.execute("drop owned by ordinary cascade")
+        session.execute("drop role ordinary")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "set local search_path to archive, pg_catalog",
+        "set local search_path to ''",
+        "set transaction read only",
+        "set local default_transaction_isolation to serializable",
+        "set local standard_conforming_strings to off",
+        "set local jit_above_cost to 0",
+        "set local enable_indexscan to off",
+    ],
+)
+def test_settings_do_not_matter(session: Session, setting: str) -> None:
+    told = sentences(trace(session, setting, "select from public.alone"))
+    assert told == {"alone": "access share, scanned"}
+
+
+def test_a_serializable_transaction_has_the_same_trace(session: Session) -> None:
+    session.execute("set default_transaction_isolation to serializable")
+    try:
+        assert sentences(trace(session, "select from alone")) == {"alone": "access share, scanned"}
+    finally:
+        session.execute("reset default_transaction_isolation")
+
+
+def test_a_prepared_question_has_the_same_answer(session: Session) -> None:
+    session.execute("begin")
+    session.execute(probes.prepare("migrator", session.info.server_version))
+    session.execute("alter table orders add column extra integer")
+    asked = ask(session, probes.after_statement("migrator", session.info.server_version))
+    assert ask(session, probes.EXECUTE) == asked
+    session.execute(probes.DEALLOCATE)
+    session.execute("rollback")
+
+
+# Outside a transaction
+
+OUTSIDE = [
+    (
+        "create index concurrently lines_text on lines (text)",
+        {"lines": "share update exclusive", "lines_text": "created"},
+    ),
+    (
+        "drop index concurrently orders_code",
+        {"orders": "share update exclusive", "orders_code": "dropped"},
+    ),
+    (
+        "reindex index concurrently orders_code",
+        {"orders": "share update exclusive", "orders_code": "rewritten"},
+    ),
+    (
+        "vacuum full orders",
+        {"orders": "rewritten", "orders_code": "rewritten"},
+    ),
+    ("vacuum orders", {"orders": "share update exclusive"}),
+    (
+        "alter table events detach partition events_1 concurrently",
+        {"events": "share update exclusive"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "expected"), OUTSIDE, ids=lambda each: str(each))
+def test_a_statement_outside_a_transaction_is_watched(
+    database: Database, statement: str, expected: dict[str, str]
+) -> None:
+    if statement.endswith(" concurrently") and database.postgres.version < 14:
+        pytest.skip("needs PostgreSQL 14")
+    database.execute((FOLDER / "schema.sql").read_text())
+    told = sentences(watched(database, statement, "orders, lines, events"))
+    for name, fate in expected.items():
+        assert fate in told[name].split(", "), told
+
+
+def watched(database: Database, statement: str, tables: str) -> Trace:
+    """Trace a statement that waits for its first lock until the watcher has seen it wait."""
+    with database.connect() as holder, database.connect() as watcher, database.connect() as conn:
+        before = ask(watcher, probes.start("migrator"))
+        pids = conn.info.backend_pid, watcher.info.backend_pid
+        holder.execute("begin")
+        holder.execute(f"lock table {tables} in share update exclusive mode".encode())
+        with (
+            ThreadPoolExecutor(max_workers=1) as pool,
+            probes.sampling(watcher, pids[0], "migrator") as sampled,
+        ):
+            released = pool.submit(release_when_seen, holder, database, *pids)
+            conn.execute(statement.encode())
+            released.result()
+        after = sampled.result()
+    return answers.difference(before, after, before)
+
+
+def release_when_seen(holder: Session, database: Database, pid: int, watcher: int) -> None:
+    """Let a session that waits go on, once another one has asked for its locks and got them."""
+    waits = f"select 1 from pg_locks where pid = {pid} and not granted".encode()
+    asked = f"select query_start from pg_stat_activity where pid = {watcher}".encode()
+    with database.connect() as conn:
+        while not conn.execute(waits).fetchall():
+            pass
+        for _ in range(2):
+            last = conn.execute(asked).fetchall()
+            while conn.execute(asked).fetchall() == last:
+                pass
+    holder.execute("rollback")
+
+
+def test_what_was_sampled_says_so(shop: Database) -> None:
+    with shop.connect() as watcher, shop.connect() as conn:
+        before = ask(watcher, probes.start("migrator"))
+        with probes.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
+            pass
+        found = answers.difference(before, sampled.result(), before)
+    assert found == Trace(sampled=True)
+
+
+def test_the_strongest_lock_seen_is_told(shop: Database) -> None:
+    with shop.connect() as watcher, shop.connect() as conn:
+        before = ask(watcher, probes.start("migrator"))
+        conn.execute("begin")
+        conn.execute("select from alone")
+        conn.execute("lock table alone in share mode")
+        with probes.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
+            pass
+        (touch,) = answers.difference(before, sampled.result(), before).touches
+    assert touch.mode is LockMode.SHARE

@@ -1,0 +1,136 @@
+"""What the catalog before and after says of a statement that was interrupted: a table."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from migrator import parsing, recovery
+from migrator.model import Objects, Statement
+from migrator.recovery import Recovery
+
+NOTHING = Recovery()
+CREATE = "create index concurrently i on t (a)"
+DROP = "drop index concurrently i"
+REINDEX = "reindex table concurrently t"
+DETACH = "alter table t detach partition p concurrently"
+
+
+def statement(text: str) -> Statement:
+    (unit,) = parsing.parse(PurePath("x.sql"), f"-- migrator: no-transaction\n{text};").units
+    return unit.statements[0]
+
+
+def objects(
+    valid: str = "", invalid: str = "", building: str = "", attached: str = "", detaching: str = ""
+) -> Objects:
+    """Each word is the OID of an object."""
+    texts = (valid, invalid, building, attached, detaching)
+    return Objects(*(frozenset(map(int, text.split())) for text in texts))
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "now", "unsure", "expected"),
+    [
+        # CREATE INDEX: what it left invalid goes; a valid one that is new is its work
+        (CREATE, objects(), objects(), True, NOTHING),
+        (CREATE, objects("1"), objects("1"), True, NOTHING),
+        (CREATE, objects("1"), objects("1", "2"), True, Recovery(drop=frozenset([2]))),
+        (CREATE, objects("1"), objects("1", "2"), False, Recovery(drop=frozenset([2]))),
+        (CREATE, objects("1"), objects("1 2"), True, Recovery(is_done=True)),
+        # it failed for certain, so the new one is somebody else's
+        (CREATE, objects("1"), objects("1 2"), False, NOTHING),
+        # what was invalid before is not ours, even if it has become valid
+        (CREATE, objects("1", "2"), objects("1", "2"), True, NOTHING),
+        (CREATE, objects("1", "2"), objects("1 2"), True, NOTHING),
+        # somebody is building it right now
+        (CREATE, objects(), objects("", "2", "2"), True, NOTHING),
+        (CREATE, objects(), objects("", "2 3", "2"), True, Recovery(drop=frozenset([3]))),
+        # DROP INDEX: gone is done; half gone is dropped again by the statement itself
+        (DROP, objects("1"), objects(), True, Recovery(is_done=True)),
+        (DROP, objects("", "1"), objects(), True, Recovery(is_done=True)),
+        (DROP, objects("1"), objects(), False, NOTHING),
+        (DROP, objects("1"), objects("1"), True, NOTHING),
+        (DROP, objects("1"), objects("", "1"), True, NOTHING),
+        # REINDEX: never known to be done; the new index, or the replaced one, goes
+        (REINDEX, objects("1"), objects("1", "2"), True, Recovery(drop=frozenset([2]))),
+        (REINDEX, objects("1"), objects("2", "1"), True, Recovery(drop=frozenset([1]))),
+        (REINDEX, objects("1"), objects("1", "2", "2"), True, NOTHING),
+        (REINDEX, objects("1"), objects("2"), True, NOTHING),
+        # DETACH: pending is finalised, and done by that; gone is done
+        (
+            DETACH,
+            objects(attached="1"),
+            objects(attached="1", detaching="1"),
+            False,
+            Recovery(finalize=frozenset([1]), is_done=True),
+        ),
+        (DETACH, objects(attached="1 2"), objects(attached="2"), True, Recovery(is_done=True)),
+        (DETACH, objects(attached="1 2"), objects(attached="2"), False, NOTHING),
+        (DETACH, objects(attached="1"), objects(attached="1"), True, NOTHING),
+        # it was pending before the statement began
+        (
+            DETACH,
+            objects(attached="1", detaching="1"),
+            objects(attached="1", detaching="1"),
+            True,
+            NOTHING,
+        ),
+        # nothing is known of any other
+        ("vacuum t", objects("1"), objects("1 2", "3"), True, NOTHING),
+        ("call p()", objects("1"), objects("", "3"), True, NOTHING),
+    ],
+)
+def test_what_to_do_before_a_statement_is_sent_again(
+    text: str, before: Objects, now: Objects, *, unsure: bool, expected: Recovery
+) -> None:
+    assert recovery.recover(statement(text), before, now, unsure=unsure) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CREATE, True),
+        ("create unique index concurrently i on t (a)", True),
+        (DROP, True),
+        (REINDEX, True),
+        ("reindex (verbose, concurrently) index i", True),
+        (DETACH, True),
+        ("vacuum t", False),
+        ("call p()", False),
+        ("alter system set work_mem = '4MB'", False),
+        ("create database d", False),
+    ],
+)
+def test_the_catalog_tells_how_far_these_came(text: str, *, expected: bool) -> None:
+    assert recovery.leaves_traces(statement(text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "some", "none"),
+    [
+        (CREATE, ["i", "t"], ["a"]),
+        ("create index concurrently on only s.t using gin (a) where b > 1", ["s.t"], ["a", "b"]),
+        ('create index concurrently i on "My S" . "T ""1""" (a)', ['"My S"."T ""1"""'], ["a"]),
+        ("create index concurrently i on t /* on u */ (a) -- v", ["t"], ["u", "v", "a"]),
+        ("drop index concurrently if exists s.i", ["s.i"], []),
+        ("reindex (verbose) table concurrently größe", ["größe"], []),
+        (DETACH, ["t", "p"], []),
+    ],
+)
+def test_the_words_that_may_name_a_relation(text: str, some: list[str], none: list[str]) -> None:
+    names = recovery.names(statement(text))
+    assert names is not None
+    assert set(some) <= set(names)
+    assert not set(none) & set(names)
+
+
+@pytest.mark.parametrize("what", ["schema concurrently s", "database concurrently d", "schema s"])
+def test_a_reindex_of_everything_may_leave_something_anywhere(what: str) -> None:
+    assert recovery.names(statement(f"reindex {what}")) is None
+
+
+def test_what_is_dumped_is_loaded_again() -> None:
+    everything = objects("1 2", "3", "3", "4 5", "5")
+    assert recovery.load(recovery.dump(everything)) == everything

@@ -1,0 +1,430 @@
+"""A rehearsal tells what `up` would do, proves the downs, and touches nothing on the target."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT, Database, Migrate, Result, Write, call
+from tests.sessions import Runs, wait_for
+from tests.test_corpora import CORPORA, HISTORIES, History, prepared, scripts, set_up
+
+SCHEMA = """
+select c.oid::int, n.nspname, c.relname, c.relfilenode::int, c.reltuples
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+order by 1
+"""
+LARGE = "insert into t select g, repeat('x', 100) from generate_series(1, 1000) g; analyze t"
+TABLE = {
+    "01_t.up.sql": "create table t (id int primary key, phone text);\n",
+    "01_t.down.sql": "drop table t;\n",
+}
+
+
+@pytest.fixture
+def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
+    runs = Runs(database, directory, tmp_path)
+    yield runs
+    runs.end()
+
+
+def state(database: Database) -> list[Any]:
+    """Everything about the target that a rehearsal could have changed."""
+    rows: list[Any] = database.rows(SCHEMA)
+    if database.rows("select to_regclass('migration_versions')") != [(None,)]:
+        rows += database.rows("select * from migration_versions order by 1")
+        rows += database.rows("select count(*) from migration_log")
+    return rows
+
+
+def scratch_databases(database: Database) -> list[Any]:
+    return database.rows("select datname from pg_database where datname ^@ 'migrator_scratch_'")
+
+
+def start(migrate: Migrate, write: Write, pending: dict[str, str], setup: str = LARGE) -> None:
+    """Apply a table with 1,000 rows, and write what is to be rehearsed."""
+    write(TABLE)
+    assert migrate("up").exit_code == 0
+    migrate.database.execute(setup)
+    write(dict(pending))
+
+
+def rehearse(migrate: Migrate, *options: str | Path) -> Result:
+    """Rehearse with no table too small, and hold that nothing has been touched."""
+    before = state(migrate.database)
+    result = migrate("rehearse", "--small", "0", *options)
+    assert "internal error" not in result.stderr
+    assert state(migrate.database) == before
+    assert scratch_databases(migrate.database) == []
+    return result
+
+
+def hazards(result: Result) -> list[tuple[str, str, str]]:
+    return [
+        (migration["version"], finding["hazard"], finding["severity"])
+        for migration in result.json["migrations"]
+        for finding in migration["findings"]
+    ]
+
+
+def the_down(result: Result) -> Any:
+    """The down proof of the last migration."""
+    return result.json["migrations"][-1]["down"]
+
+
+# The target
+
+
+def test_a_fresh_database_stays_empty(migrate: Migrate, write: Write) -> None:
+    write({**TABLE, "02_u.up.sql": "create table u (id int);", "02_u.down.sql": "drop table u;"})
+    result = rehearse(migrate)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert state(migrate.database) == []
+    assert result.stdout.endswith("2 migrations, 0 findings\n")
+
+
+def test_nothing_is_touched_when_something_is_found(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t alter id type bigint;"})
+    assert rehearse(migrate).exit_code == 4
+
+
+def test_nothing_is_touched_when_an_up_fails(migrate: Migrate, write: Write) -> None:
+    pending = {"02_b.up.sql": "create table b ();\nselect 1 / 0;\n", "03_c.up.sql": "select 1;"}
+    start(migrate, write, pending)
+    result = rehearse(migrate)
+    assert result.exit_code == 4
+    assert "02_b.up.sql:2:1: division by zero" in result.stdout
+    assert "SQLSTATE 22012" in result.stdout
+    assert "the target was not touched" in result.stdout
+    assert "migrator up" not in result.stdout, "there is nothing to go on with"
+    assert "not rehearsed, because 02_b stands in the way: 03_c" in result.stdout
+    assert result.stdout.endswith("1 failed, 1 not rehearsed\n")
+    document = rehearse(migrate, "--json").json
+    assert document["migrations"][-1]["error"]["code"] == "statement"
+    assert document["not_rehearsed"] == ["03_c"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_nothing_is_touched_and_the_scratch_database_is_gone_after_a_signal(
+    database: Database, runs: Runs, migrate: Migrate, write: Write, number: int, code: int
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "create table b ();\nselect pg_sleep(600);\n"})
+    before = state(database)
+    run = runs("rehearse")
+    sleeping = "select from pg_stat_activity where query ^@ 'select pg_sleep'"
+    wait_for(lambda: database.rows(f"{sleeping} and state = 'active'"))
+    assert len(scratch_databases(database)) == 1
+    run.signal(number)
+    result = run.result()
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert "interrupted; the target was not touched" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "migrator up" not in result.stderr
+    assert scratch_databases(database) == []
+    assert state(database) == before
+    assert not database.rows(sleeping)
+
+
+def test_the_history_it_starts_from_is_made_again(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t add b int;"})
+    assert "in the state that its history makes" in rehearse(migrate).stdout
+
+
+def test_from_target_the_schema_is_copied(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table by_hand add b int;"})
+    assert rehearse(migrate).exit_code == 4, "the history does not make this table"
+    migrate.database.execute("create table by_hand ()")
+    result = rehearse(migrate, "--from-target")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "on a copy of its schema\n" in result.stdout
+    assert "drift: not compared" in result.stdout
+
+
+def test_a_history_that_cannot_run_again_is_replaced_by_a_copy(
+    migrate: Migrate, write: Write
+) -> None:
+    migrate.database.execute("create table outside (id int)")
+    write({"01_a.up.sql": "alter table outside add a int;"})
+    assert migrate("up").exit_code == 0
+    write({"02_b.up.sql": "alter table outside add b int;"})
+    result = rehearse(migrate)
+    assert result.exit_code == 0, result.stdout
+    assert "on a copy of its schema, because the script of 01_a does not run" in result.stderr
+    assert "the script of 01_a does not run again: " in result.stdout
+    assert migrate.database.rows("select count(*) from outside") == [(0,)]
+    drift = migrate("drift")
+    assert (drift.exit_code, drift.stdout) == (4, "")
+    assert "cannot be compared with its history: the script of 01_a does not run" in drift.stderr
+
+
+def test_only_to_a_version(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_b.up.sql": "select 1;", "03_c.up.sql": "select 1 / 0;"})
+    result = rehearse(migrate, "--to", "02", "--json")
+    assert result.exit_code == 0
+    assert [each["version"] for each in result.json["migrations"]] == ["02_b"]
+
+
+# Findings
+
+
+def test_a_finding_names_the_size_in_the_target_and_exits_with_4(
+    migrate: Migrate, write: Write
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t alter id type bigint;"})
+    result = rehearse(migrate)
+    ((size,),) = migrate.database.rows("select pg_table_size('t') / 1024")
+    assert result.exit_code == 4
+    rewrite = f"rewrites public.t ({size} kB, 1000 rows) while ACCESS EXCLUSIVE is held"
+    assert f"FINDING table-rewrite line 1: {rewrite}: blocks reads and writes" in result.stdout
+    assert "instead: Add a column of the form you want" in result.stdout
+    assert result.stdout.endswith("1 migration, 1 finding\n")
+
+
+def test_a_small_table_is_a_note_and_exits_with_0(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t alter id type bigint;"})
+    result = migrate("rehearse", "--json")
+    assert hazards(result) == [("02_b", "table-rewrite", "information")]
+    assert (result.exit_code, result.json["clean"]) == (0, True)
+    assert migrate("rehearse", "--small", "1kB").exit_code == 4
+    assert migrate("rehearse", environ={"MIGRATOR_REHEARSE_SMALL": "1kB"}).exit_code == 4
+    assert migrate("rehearse", "--small", "much").exit_code == 2
+
+
+def test_what_is_accepted_with_a_reason_exits_with_0(migrate: Migrate, write: Write) -> None:
+    drop = "-- migrator: allow column-dropped nobody reads it\nalter table t drop column phone;\n"
+    start(migrate, write, {"02_b.up.sql": drop})
+    result = rehearse(migrate)
+    assert result.exit_code == 0, result.stdout
+    assert "accepted column-dropped line 2" in result.stdout
+    assert "(accepted: nobody reads it)" in result.stdout
+    assert "0 findings (1 accepted)" in result.stdout
+    write({"02_b.up.sql": drop.partition("\n")[2]})
+    assert rehearse(migrate).exit_code == 4
+
+
+def test_an_enum_value_that_is_used_too_early_is_a_finding(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {}, setup="select 1")
+    write({"02_m.up.sql": "create type mood as enum ('a'); alter table t add m mood;"})
+    assert migrate("up").exit_code == 0
+    early = "alter type mood add value 'b';\nupdate t set m = 'b';\n"
+    write({"03_n.up.sql": early})
+    result = rehearse(migrate, "--json")
+    assert result.exit_code == 4
+    assert hazards(result) == [("03_n", "enum-value-used-early", "finding")]
+    assert result.json["migrations"][0]["findings"][0]["line"] == 2
+    assert migrate("up").exit_code == 1, "PostgreSQL says the same"
+
+
+def test_what_runs_outside_a_transaction_is_sampled(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {"02_i.up.sql": "create index concurrently i on t (phone);"})
+    result = rehearse(migrate, "--json")
+    assert result.exit_code == 0
+    (statement,) = result.json["migrations"][0]["statements"]
+    assert statement["trace"]["sampled"] is True
+    assert hazards(result) == [("02_i", "outside-transaction", "information")]
+    assert "(sampled: brief locks may be missing)" in rehearse(migrate).stdout
+
+
+def test_sizes_follow_a_table_that_is_renamed_on_the_way(migrate: Migrate, write: Write) -> None:
+    pending = {
+        "02_b.up.sql": "alter table t rename to s;",
+        "03_c.up.sql": "alter table s add x xml",
+    }
+    start(migrate, write, pending)
+    stdout = rehearse(migrate).stdout
+    assert (
+        ", 1000 rows): takes ACCESS EXCLUSIVE, which blocks reads and writes, renamed to" in stdout
+    )
+
+
+# The downs
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "said"),
+    [
+        ("alter table t add a int;", "alter table t drop a;", "undoes it, and it can be applied"),
+        ("alter table t add a int;", None, "there is none; the migration is irreversible"),
+        (
+            "create table a (); create table b ();",
+            "drop table a; drop table if exists nix; alter table b rename to c;",
+            "leaves the schema different from before:\n    table public.c: added",
+        ),
+        (
+            "alter table t drop phone;",
+            "alter table t add phone text;",
+            "restores the shape, and not the data: column public.t.phone",
+        ),
+        (
+            "create table a (); create table b ();",
+            "drop table a;",
+            "it leaves something behind, so that an up after it fails: ",
+        ),
+        ("create table a ();", "drop table nix;", "it fails: "),
+        (
+            "alter table t drop phone;",
+            "-- migrator: irreversible they are gone\n",
+            "irreversible, says its file: they are gone",
+        ),
+        (
+            "alter table t drop phone;",
+            "-- migrator: irreversible they are gone\nalter table t add phone text;\n",
+            "irreversible, says its file: they are gone",
+        ),
+    ],
+    ids=["undoes", "none", "leaves", "data", "leftover", "fails", "irreversible", "partly"],
+)
+def test_whether_the_down_undoes_the_up_is_said(
+    migrate: Migrate, write: Write, up: str, down: str | None, said: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": up, **({"02_b.down.sql": down} if down else {})})
+    assert f"down: {said}" in rehearse(migrate).stdout
+
+
+def test_the_down_proof_in_json(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "create table a (x int);", "01_a.down.sql": "drop table a;"})
+    assert the_down(rehearse(migrate, "--json")) == {
+        "undoes": True,
+        "left": [],
+        "lost": [],
+        "again": [],
+        "irreversible": None,
+        "error": None,
+    }
+
+
+def test_a_second_up_that_fails_ends_the_rehearsal_and_is_not_clean(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a (); create type b as enum ('x');",
+            "01_a.down.sql": "drop table a;",
+            "02_c.up.sql": "create table c ();",
+        }
+    )
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, result.json["clean"]) == (4, False)
+    assert "already exists" in the_down(result)["error"]["message"]
+    assert result.json["not_rehearsed"] == ["02_c"]
+
+
+def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearsed(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a ();",
+            "01_a.down.sql": "drop table a; drop table nix;",
+            "02_c.up.sql": "alter table a add c int;",
+        }
+    )
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
+
+
+def test_a_down_that_fails_halfway_ends_the_rehearsal(migrate: Migrate, write: Write) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a ();",
+            "01_a.down.sql": "-- migrator: no-transaction\ndrop table a;\ndrop table nix;\n",
+            "02_c.up.sql": "alter table a add c int;",
+        }
+    )
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, result.json["not_rehearsed"]) == (4, ["02_c"])
+
+
+def test_an_irreversible_one_does_not_keep_the_next_ones_from_being_rehearsed(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a ();",
+            "01_a.down.sql": "-- migrator: irreversible it is the first one\n",
+            "02_c.up.sql": "alter table a add c int;",
+        }
+    )
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
+    assert result.json["migrations"][0]["down"]["irreversible"] == "it is the first one"
+
+
+# Drift
+
+
+def test_drift_is_told_with_the_rehearsal_and_alone(migrate: Migrate, write: Write) -> None:
+    pending = {"02_b.up.sql": "alter table t add b int;", "02_b.down.sql": "alter table t drop b;"}
+    start(migrate, write, pending)
+    clean = migrate("drift")
+    assert (clean.exit_code, clean.stdout) == (
+        0,
+        "no drift: the database is as its history makes it\n",
+    )
+    assert "drift: none" in rehearse(migrate).stdout
+    migrate.database.execute(
+        "create index by_hand on t (phone); alter table t alter id type bigint"
+    )
+    before = state(migrate.database)
+    found = migrate("drift")
+    assert state(migrate.database) == before
+    assert scratch_databases(migrate.database) == []
+    assert found.exit_code == 4
+    assert "index public.by_hand: added\n" in found.stdout
+    assert "column public.t.id: changed\n  - integer not null\n  + bigint not null" in found.stdout
+    assert migrate("drift", "--json").json == {"drift": found.stdout.splitlines()}
+    result = rehearse(migrate)
+    assert result.exit_code == 4
+    assert "drift: the database differs from what its history makes" in result.stdout
+    assert result.stdout.endswith("drift in 2 objects\n")
+
+
+def test_a_fresh_database_with_strange_tables_drifts(migrate: Migrate) -> None:
+    migrate.database.execute("create table strange ()")
+    assert "table public.strange: added" in migrate("drift").stdout
+
+
+# Whole histories
+
+
+def test_the_worked_example_rehearses_to_its_end(migrate: Migrate) -> None:
+    result = migrate("rehearse", "--json", dir=PROJECT / "migrations")
+    assert result.exit_code in (0, 4), result.stderr
+    ups = list((PROJECT / "migrations").glob("*.up.sql"))
+    assert len(result.json["migrations"]) == len(ups)
+    assert result.json["not_rehearsed"] == []
+    assert all(each["down"]["undoes"] or each["down"]["lost"] for each in result.json["migrations"])
+    assert state(migrate.database) == []
+
+
+@pytest.mark.corpora
+@pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no migration histories in {CORPORA}")
+@pytest.mark.parametrize(
+    "history",
+    [
+        each
+        for each in HISTORIES
+        if each.folder in ("authelia", "chirpstack_as", "river", "quickwit")
+    ],
+    ids=lambda history: history.folder,
+)
+def test_the_last_third_of_a_real_history_rehearses_to_its_end(
+    history: History, database: Database, tmp_path: Path
+) -> None:
+    set_up(history, [database])
+    migrate = Migrate(call, database, prepared(history, tmp_path / "migrations"))
+    versions = [path.name.removesuffix(".up.sql") for path in scripts(history, "up")]
+    applied = versions[: len(versions) * 2 // 3]
+    assert migrate("up", "--to", applied[-1]).exit_code == 0
+    before = state(database)
+    result = migrate("rehearse", "--small", "0", "--json")
+    assert result.exit_code in (0, 4), result.stderr
+    assert state(database) == before
+    seen = [each["version"] for each in result.json["migrations"]]
+    assert seen + result.json["not_rehearsed"] == versions[len(applied) :]
+    assert not any(each["error"] for each in result.json["migrations"])

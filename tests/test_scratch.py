@@ -1,0 +1,395 @@
+"""Scratch databases: made, given a schema, and gone whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from migrator import cloning, config, dumps, schema, scratch, snapshots
+from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
+from migrator.model import Event, Remarked
+
+from . import test_snapshots as described
+from .conftest import Database, Postgres, process_environment
+
+LOCK_TIMEOUT = 2000
+
+
+def names(postgres: Postgres) -> list[str]:
+    """Name the scratch databases of a server."""
+    with psycopg.connect(postgres.url()) as conn:
+        rows = conn.execute("select datname from pg_database where datname ~ '^migrator_scratch_'")
+        return sorted(name for (name,) in rows)
+
+
+def ignore(event: Event) -> None:
+    """Hear nothing."""
+
+
+@contextmanager
+def made(
+    postgres: Postgres, like: scratch.Locality | None = None
+) -> Iterator[tuple[config.Database, list[str]]]:
+    """Make a scratch database, and give it with what was remarked."""
+    remarks: list[str] = []
+
+    def notify(event: Event) -> None:
+        assert isinstance(event, Remarked)
+        remarks.append(event.text)
+
+    with scratch.database(config.Database(postgres.url()), like, notify) as database:
+        yield database, remarks
+
+
+def connect(database: config.Database) -> psycopg.Connection[tuple[object, ...]]:
+    """Open a session in autocommit mode."""
+    where = make_conninfo(database.url, **database.parameters)
+    return psycopg.connect(where, autocommit=True)
+
+
+# Creating and dropping
+
+
+def test_it_is_there_in_the_with_and_gone_after_it(postgres: Postgres) -> None:
+    with made(postgres) as (database, remarks), connect(database) as conn:
+        assert [conn.info.dbname] == names(postgres)
+        conn.execute("create table t (id integer)")
+    assert names(postgres) == []
+    assert remarks == []
+
+
+@pytest.mark.parametrize("reason", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_it_is_gone_after_an_error_with_sessions_on_it(
+    postgres: Postgres, reason: type[BaseException]
+) -> None:
+    def fail() -> None:
+        with made(postgres) as (database, _):
+            left.append(connect(database))
+            left[0].execute("begin; create table t (id integer)")
+            raise reason
+
+    left: list[psycopg.Connection[tuple[object, ...]]] = []
+    with pytest.raises(reason):
+        fail()
+    assert names(postgres) == []
+    with pytest.raises(psycopg.OperationalError):
+        left[0].execute("select 1")
+    left[0].close()
+
+
+WAITING = """
+import sys, time
+from migrator import config, scratch
+with scratch.database(config.Database(sys.argv[1]), None, print):
+    print("made", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_is_gone_after_a_signal(postgres: Postgres, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", WAITING, postgres.url()]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=process_environment()
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"made\n"
+        assert len(names(postgres)) == 1
+        process.send_signal(number)
+        assert process.wait(30) != 0
+    assert names(postgres) == []
+
+
+def test_what_a_killed_run_left_is_dropped_an_hour_later_if_nobody_uses_it(
+    postgres: Postgres,
+) -> None:
+    now = datetime.now(UTC)
+    old, used, young = (
+        scratch.new_name(now - age)
+        for age in (timedelta(hours=2), timedelta(hours=3), timedelta(minutes=5))
+    )
+    foreign = "migrator_scratch_of_my_own"
+    everything = [old, used, young, foreign]
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        for name in everything:
+            conn.execute(f"create database {name}".encode())
+        try:
+            with psycopg.connect(postgres.url(used)), made(postgres) as (_, remarks):
+                assert remarks == [f'dropped the scratch database "{old}" of a killed run']
+            assert names(postgres) == sorted([used, young, foreign])
+        finally:
+            for name in everything:
+                conn.execute(f"drop database if exists {name}".encode())
+
+
+@pytest.mark.parametrize(
+    "name", ["postgres", "migrator_scratch_", "migrator_scratch_of_my_own", "x_migrator_scratch_1"]
+)
+def test_nothing_else_is_dropped(database: Database, name: str) -> None:
+    with database.connect() as conn:
+        if name != "postgres":
+            conn.execute(f"create database {name}".encode())
+        try:
+            with pytest.raises(ScratchError, match="no scratch database"):
+                scratch.drop(conn, name, force=True)
+            still = conn.execute("select from pg_database where datname = %s", [name])
+            assert still.fetchone() is not None
+        finally:
+            if name != "postgres":
+                conn.execute(f"drop database {name}".encode())
+
+
+def test_it_encodes_and_sorts_as_the_target(postgres: Postgres) -> None:
+    create = "create database odd template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'"
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute(
+            (create + (" locale_provider libc" if postgres.version >= 15 else "")).encode()
+        )
+        try:
+            with psycopg.connect(postgres.url("odd")) as odd:
+                like = scratch.locality(odd)
+            with made(postgres, like) as (database, remarks), connect(database) as found:
+                assert scratch.locality(found) == like
+                assert like.encoding == "LATIN1"
+                assert remarks == []
+        finally:
+            conn.execute("drop database odd")
+
+
+def test_it_sorts_as_c_and_says_so_where_the_server_lacks_the_locale(postgres: Postgres) -> None:
+    like = scratch.Locality("UTF8", "xx_XX.utf8", "xx_XX.utf8")
+    with made(postgres, like) as (database, remarks), connect(database) as conn:
+        found = scratch.locality(conn)
+        assert (found.encoding, found.collate) == ("UTF8", "C")
+        (remark,) = remarks
+        assert remark.startswith("the scratch database sorts text as C: ")
+        assert "xx_XX.utf8" in remark
+
+
+def test_a_role_that_may_not_create_databases_is_told_so(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute("create role poor login password 'secret'")
+        try:
+            admin = config.Database(postgres.tcp_url("postgres", "poor", "secret"))
+            with (
+                pytest.raises(ScratchError, match="does not create") as caught,
+                scratch.database(admin, None, ignore),
+            ):
+                pass
+            assert caught.value.detail == "permission denied to create database"
+        finally:
+            conn.execute("drop role poor")
+
+
+def test_without_a_server_there_is_no_connection(tmp_path: Path) -> None:
+    admin = config.Database(f"host={tmp_path}")
+    with pytest.raises(DatabaseConnectionError), scratch.database(admin, None, ignore):
+        pass
+
+
+# Loading a schema
+
+
+@pytest.fixture
+def target(postgres: Postgres) -> Iterator[Database]:
+    """An empty database, and the roles that the described schema names."""
+    roles = "snapshot_reader, snapshot_owner"
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        for role in roles.split(", "):
+            conn.execute(f"create role {role}".encode())
+        with postgres.database() as database:
+            yield database
+        conn.execute(f"drop role {roles}".encode())
+
+
+def test_a_loaded_schema_is_the_same_to_a_snapshot(postgres: Postgres, target: Database) -> None:
+    target.execute(described.BASE)
+    # A trace of the life of a database: what was dropped leaves gaps behind.
+    target.execute(
+        "alter table public.users drop column born, add column phone text;"
+        "alter table public.posts validate constraint posts_short;"
+        "create index invalid_one on public.users (phone)"
+    )
+    with made(postgres) as (copy, _):
+        loaded = cloning.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+        with target.connect() as before, connect(copy) as after:
+            found = schema.compare(snapshots.take(before, None), snapshots.take(after, None))
+            assert list(schema.lines(found)) == [
+                "user mapping snapshot_reader on server far: removed"
+            ]
+            populated = "select relispopulated from pg_class where relname = 'totals'"
+            assert after.execute(populated).fetchone() == (True,)
+    mapping = cloning.Skipped(
+        "create user mapping for snapshot_reader server far options",
+        "left out: it would reach another server",
+    )
+    assert loaded == cloning.Loaded(skipped=(mapping,))
+
+
+def test_roles_that_the_scratch_server_lacks_are_named(
+    contrib_postgres: Postgres, postgres: Postgres
+) -> None:
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute("create role absent")
+    with postgres.database() as target:
+        target.execute(
+            "create table t (id integer); alter table t owner to absent;"
+            "create table u (id integer); grant select on u to absent"
+        )
+        with made(contrib_postgres) as (copy, _):
+            loaded = cloning.load_schema(
+                config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT
+            )
+            with connect(copy) as conn2:
+                assert len(conn2.execute("table t").fetchall()) == 0
+                assert len(conn2.execute("table u").fetchall()) == 0
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute("drop role absent")
+    assert loaded.roles == ("absent",)
+    assert loaded.lacking == ("the role absent",)
+    assert [each for each in loaded.skipped if "absent" not in each.statement] == []
+    assert cloning.Skipped("GRANT SELECT ON TABLE public.u TO absent;",
+                           'role "absent" does not exist') in loaded.skipped  # fmt: skip
+
+
+def test_extensions_that_the_scratch_server_lacks_are_named(
+    contrib_database: Database, postgres: Postgres
+) -> None:
+    with psycopg.connect(postgres.url()) as conn:
+        query = "select name from pg_available_extensions where name = 'pgcrypto'"
+        if conn.execute(query).fetchone():
+            pytest.skip("this server has the extension pgcrypto")
+    contrib_database.execute("create extension pgcrypto; create view t as select crypt('a', 'b')")
+    with made(postgres) as (copy, _):
+        target = config.Database(contrib_database.url)
+        loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+    assert loaded.lacking == ("the extension pgcrypto",)
+    assert any(each.statement.startswith("CREATE VIEW public.t") for each in loaded.skipped)
+
+
+def test_owner_privileges_and_settings_of_the_database_come_along(
+    postgres: Postgres, target: Database
+) -> None:
+    name = target.name
+    target.execute(
+        f'alter database {name} set search_path = app, "odd, name", public;'
+        f"alter database {name} set work_mem = '5MB';"
+        f"grant create on database {name} to snapshot_reader;"
+        f"alter database {name} owner to snapshot_owner"
+    )
+    with made(postgres) as (copy, _):
+        origin = config.Database(target.url)
+        assert cloning.settle(origin, copy) == ()
+        with connect(copy) as conn:
+            settings = conn.execute(
+                "select current_setting('search_path'), current_setting('work_mem')"
+            )
+            assert settings.fetchone() == ('app, "odd, name", public', "5MB")
+            rights = """
+                select has_database_privilege('snapshot_reader', oid, 'create'),
+                       pg_get_userbyid(datdba)
+                from pg_database
+                where datname = current_database()
+            """
+            assert conn.execute(rights).fetchone() == (True, "snapshot_owner")
+    assert names(postgres) == []
+
+
+def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(
+    postgres: Postgres, database: Database
+) -> None:
+    tables = [f"create table t{number} (id integer primary key)" for number in range(500)]
+    database.execute(";".join(tables))
+    database.execute("create view v as select * from t1")
+    with made(postgres) as (copy, _):
+        with connect(copy) as conn:
+            conn.execute("create table t250 (id text)")
+        target = config.Database(database.url)
+        loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        with connect(copy) as conn:
+            count = "select count(*) from pg_class where relname ~ '^t[0-9]+$'"
+            assert conn.execute(count).fetchone() == (500,)
+    assert loaded.skipped[0] == cloning.Skipped(
+        "CREATE TABLE public.t250 (", 'relation "t250" already exists'
+    )
+
+
+def test_a_table_that_is_locked_is_not_waited_for_without_end(
+    postgres: Postgres, database: Database
+) -> None:
+    database.execute("create table t (id integer)")
+    with database.connect() as holder, made(postgres) as (copy, _):
+        holder.execute("begin; lock table t")
+        with pytest.raises(DumpError) as caught:
+            cloning.load_schema(config.Database(database.url), copy, lock_timeout=50)
+    assert "LOCK TABLE public.t" in (caught.value.detail or "")
+
+
+def test_a_target_that_needs_a_password_is_read_with_it(
+    postgres: Postgres, database: Database
+) -> None:
+    database.execute("create table t (id integer)")
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute("create role keeper superuser login password 'p @''\"\\'")
+        try:
+            target = config.Database(database.tcp_url("keeper", "p @'\"\\"))
+            with made(postgres) as (copy, _):
+                loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+            assert loaded == cloning.Loaded()
+        finally:
+            conn.execute("drop role keeper")
+
+
+def test_the_target_is_dumped_in_a_read_only_session_with_the_options_of_the_user(
+    postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = postgres.server.home / "log"
+    # The server logs what a session was started with when it refuses a part of it.
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=never")
+    with pytest.raises(DumpError) as caught:
+        dumps.schema_of(
+            config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
+        )
+    assert 'invalid value for parameter "lock_timeout": "never"' in (caught.value.detail or "")
+    monkeypatch.setenv("PGOPTIONS", "-c log_statement=all -c log_min_duration_statement=0")
+    text = dumps.schema_of(
+        config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
+    )
+    assert text.startswith("--")
+    assert "READ ONLY" in log.read_text()
+
+
+# Finding pg_dump
+
+
+def program(folder: Path, major: int) -> Path:
+    folder.mkdir()
+    path = folder / "pg_dump"
+    path.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {major}.1'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_oldest_pg_dump_that_can_read_the_server_is_taken(tmp_path: Path) -> None:
+    programs = {major: program(tmp_path / str(major), major) for major in (90, 92, 95)}
+    path = os.pathsep.join(str(programs[major].parent) for major in (95, 90, 92))
+    found = [dumps.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
+    assert found == [programs[90], programs[92], programs[95]]
+    with pytest.raises(DumpError, match="no pg_dump that can read PostgreSQL 96"):
+        dumps.find_pg_dump(96, {"PATH": path})
+
+
+def test_pg_dump_is_also_looked_for_beside_the_configured_server(tmp_path: Path) -> None:
+    expected = program(tmp_path / "bin", 90)
+    environ = {"MIGRATOR_PG_BINDIR": str(expected.parent)}
+    assert dumps.find_pg_dump(90, environ) == expected

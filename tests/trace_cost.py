@@ -1,0 +1,96 @@
+"""What a trace costs on a large schema: `python -m tests.trace_cost [TABLES]`."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from migrator import answers, probes
+
+from .conftest import Database, serve
+
+_TABLES = """
+do $$
+begin
+    for i in {first}..{last} loop
+        execute format(
+            'create table table_%1$s (
+                 id bigint generated always as identity primary key,
+                 parent bigint,
+                 name text not null,
+                 note text,
+                 amount numeric(10, 2) check (amount > 0),
+                 created_at timestamptz not null default now()
+             );
+             create index on table_%1$s (parent)',
+            i
+        );
+    end loop;
+end $$
+"""
+_STEP = 500  # tables; the locks of many more in one transaction do not fit
+
+
+def main(tables: int) -> None:
+    """Print the median time of each question, in milliseconds."""
+    with serve() as postgres, postgres.database() as database:
+        fill(database, tables)
+        for name, milliseconds in measure(database).items():
+            print(f"{name:<48} {milliseconds:8.2f} ms")
+
+
+def fill(database: Database, tables: int) -> None:
+    for first in range(1, tables + 1, _STEP):
+        last = min(tables, first + _STEP - 1)
+        database.execute(_TABLES.format(first=first, last=last))
+    database.execute("vacuum analyze pg_catalog.pg_class")
+    database.execute("vacuum analyze pg_catalog.pg_attribute")
+
+
+def measure(database: Database) -> dict[str, float]:
+    costs: dict[str, float] = {}
+    with database.connect() as conn:
+        conn.prepare_threshold = None
+        version = conn.info.server_version
+        start, question = probes.start("migrator"), probes.after_statement("migrator", version)
+        conn.execute("begin")
+        costs["start, once a transaction"] = median(lambda: ask(conn, start), 5)
+        conn.execute("alter table table_1 add column extra integer")
+        costs["after a statement, a trivial query"] = median(lambda: ask(conn, b"select '{}'"), 200)
+        costs["after a statement, not prepared"] = median(lambda: ask(conn, question), 200)
+        conn.execute(probes.prepare("migrator", version))
+        costs["after a statement"] = median(lambda: ask(conn, probes.EXECUTE), 200)
+        at_start = answers.read(ask(conn, start))
+        seen = ask(conn, probes.EXECUTE)
+        costs["to tell the difference"] = median(
+            lambda: answers.difference(at_start, answers.read(seen), at_start), 200
+        )
+        for count in (10, 100, 500):
+            conn.execute(_TABLES.replace("table_", f"made_{count}_").format(first=1, last=count))
+            name = f"after a statement, with {count} more tables of its own"
+            costs[name] = median(lambda: ask(conn, probes.EXECUTE), 20)
+        conn.execute("rollback")
+    return costs
+
+
+def ask(conn: psycopg.Connection[Any], question: bytes) -> str:
+    return str(conn.execute(question).fetchall()[0][0])
+
+
+def median(work: Callable[[], Any], times: int) -> float:
+    """Return how long it takes, in milliseconds."""
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - began) * 1000)
+    return statistics.median(took)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
