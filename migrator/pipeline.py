@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
@@ -121,12 +122,16 @@ def run(
         RefusedError: Nothing behind the message was run.  A transaction that was open
             is open and failed; after a broken connection, `conn` is closed.
     """
-    sender = _Sender(conn, listener, interrupts)
+    messages = iter(messages)
+    first = next(messages, None)
+    if first is None:
+        return
+    sender = _Sender(conn, listener, interrupts, first)
     before = conn.pgconn.notice_handler
     conn.pgconn.notice_handler = sender.on_notice
-    conn.pgconn.nonblocking = 1
     try:
-        sender.send_all(messages)
+        conn.pgconn.nonblocking = 1
+        sender.send_all(chain([first], messages))
     except psycopg.OperationalError as error:
         sender.fail({Field.MESSAGE_PRIMARY: str(error).strip()})
         conn.close()
@@ -146,7 +151,11 @@ class _Sender(Generic[Tag]):
     """What is in flight, and whose answer comes next."""
 
     def __init__(
-        self, conn: psycopg.Connection[Any], listener: Listener[Tag], interrupts: Interrupts
+        self,
+        conn: psycopg.Connection[Any],
+        listener: Listener[Tag],
+        interrupts: Interrupts,
+        first: Message[Tag],
     ) -> None:
         self.failure: RefusedError[Tag] | None = None
         self._conn = conn
@@ -154,7 +163,8 @@ class _Sender(Generic[Tag]):
         self._listener = listener
         self._interrupts = interrupts
         self._in_flight: deque[Message[Tag]] = deque()
-        self._last: Message[Tag] | None = None
+        # Who is to blame if the connection breaks with nothing in flight.
+        self._last = first
         self._notices: deque[tuple[Tag, Notice]] = deque()
         # How often names were cut short in the first in flight, and in the second.
         self._truncated: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -179,11 +189,11 @@ class _Sender(Generic[Tag]):
     def fail(self, fields: Mapping[Field, str]) -> None:
         """Note the first failure; what fails behind it fails because of it.
 
-        With nothing in flight the connection broke behind the last answer, whose tag it gets.
+        With nothing in flight the connection broke behind the last answer, whose tag it gets,
+        or before the first message, which gets it then.
         """
         message = self._in_flight[0] if self._in_flight else self._last
-        if not self.failure and message:
-            self.failure = RefusedError(message.tag, fields)
+        self.failure = self.failure or RefusedError(message.tag, fields)
 
     def on_notice(self, result: PGresult) -> None:
         """Keep a notice with the statement that it is about; what raises in here is lost."""

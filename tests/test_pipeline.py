@@ -326,6 +326,27 @@ def test_a_lost_connection_is_a_refusal_without_an_sqlstate_or_with_the_servers(
     assert conn.closed
 
 
+def test_a_connection_that_is_lost_before_the_first_statement_is_a_refusal_of_that(
+    conn: psycopg.Connection[TupleRow], heard: Heard, database: Database
+) -> None:
+    pid = conn.info.backend_pid
+    with database.connect() as other:
+        other.execute(f"select pg_terminate_backend({pid})".encode())
+        while other.execute(f"select from pg_stat_activity where pid = {pid}".encode()).fetchall():
+            pass
+    for _ in range(2):  # once nobody knows that it is lost, then libpq does
+        error = heard.refused(conn, "select 1", "select 2")
+        assert error.tag == "select 1"
+        assert conn.closed
+    assert not heard.answers
+
+
+def test_nothing_to_send_is_nothing_done(conn: psycopg.Connection[TupleRow], heard: Heard) -> None:
+    heard.run(conn, [])
+    assert not heard.answers
+    assert conn.execute("select 1").fetchone() == (1,)
+
+
 def test_the_idle_callback_tells_what_is_waited_for(
     conn: psycopg.Connection[TupleRow], heard: Heard
 ) -> None:
