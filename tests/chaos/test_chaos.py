@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from . import play, report
 
 _ROUNDS = 12
@@ -10,4 +12,5 @@ _ROUNDS = 12
 def test_whatever_strikes_a_run_the_next_one_finishes_it() -> None:
     # One history for all: twelve rounds of one seed each would learn twelve.
     results = list(play.rounds(range(_ROUNDS)))
-    assert not [report.violation(result) for result in results if result.violations]
+    if told := [report.violation(result) for result in results if result.violations]:
+        pytest.fail("\n\n".join(told), pytrace=False)
