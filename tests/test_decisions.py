@@ -1,0 +1,257 @@
+"""What a person decides is recorded with its reason, and nothing is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import goldens
+from .conftest import Migrate, Result, Write
+from .sessions import applied, history
+
+PAIR = {
+    "01_a.up.sql": "create table a (id int);\n",
+    "01_a.down.sql": "drop table a;\n",
+    "02_b.up.sql": "create table b (id int);\n",
+    "02_b.down.sql": "drop table b;\n",
+    "03_c.up.sql": "create table c (id int);\n",
+}
+OUTSIDE = "-- migrator: no-transaction\ncreate table s (id int);\nselect 1 / 0;\n"
+
+
+@pytest.fixture
+def pair(write: Write) -> Path:
+    """A directory of three migrations."""
+    return write(PAIR)
+
+
+def states(migrate: Migrate) -> dict[str, str]:
+    rows = migrate("status", "--json").json["versions"]
+    return {row["version"]: row["state"] for row in rows}
+
+
+def decisions(migrate: Migrate) -> list[tuple[str, str, str, str | None]]:
+    """The rows of the log that nobody but a person can have made."""
+    query = """
+    select version, action, outcome, reason
+    from migration_log where action in ('baseline', 'repair') order by id
+    """
+    return [(version, *rest) for version, *rest in migrate.database.rows(query)]
+
+
+def repair(migrate: Migrate, version: str, decision: str, reason: str = "because") -> Result:
+    return migrate("repair", version, f"--{decision}", "--reason", reason)
+
+
+# A baseline
+
+
+def test_a_baseline_records_every_version_up_to_one_and_runs_nothing(
+    migrate: Migrate, pair: Path
+) -> None:
+    migrate.database.execute("create table a (id int); create table b (id int)")
+    result = migrate("baseline", "2", "--json")
+    assert (result.exit_code, result.json) == (0, {"versions": ["01_a", "02_b"]}), result.stderr
+    assert decisions(migrate) == [
+        ("01_a", "baseline", "done", None),
+        ("02_b", "baseline", "done", None),
+    ]
+    assert states(migrate) == {"01_a": "applied", "02_b": "applied", "03_c": "pending"}
+    assert migrate("up").exit_code == 0
+    assert migrate("down", "--all").exit_code == 4, "03_c has no down"
+    assert migrate("repair", "3", "--reverted", "--reason", "not needed").exit_code == 0
+    assert migrate("down", "--all").exit_code == 0, "the downs of a baseline are stored"
+    assert migrate.database.rows("select to_regclass('a'), to_regclass('b')") == [(None, None)]
+
+
+def test_a_baseline_twice_records_nothing_more(migrate: Migrate, pair: Path) -> None:
+    migrate.database.execute("create table a (id int)")
+    assert migrate("baseline", "01_a").stdout == "recorded 01_a as applied\n"
+    again = migrate("baseline", "01_a")
+    assert (again.exit_code, again.stdout) == (0, "nothing to do\n")
+    assert len(decisions(migrate)) == 1
+
+
+def test_an_empty_database_has_no_baseline(migrate: Migrate, pair: Path) -> None:
+    result = migrate("baseline", "02_b")
+    assert result.exit_code == 4
+    assert "is empty: no version can be applied to it" in result.stderr
+    assert set(states(migrate).values()) == {"pending"}
+
+
+def test_a_baseline_of_a_file_that_cannot_be_read_records_nothing(
+    migrate: Migrate, write: Write, pair: Path
+) -> None:
+    write({"02_b.up.sql": "commit;\n"})
+    migrate.database.execute("create table a (id int)")
+    result = migrate("baseline", "02_b")
+    assert result.exit_code == 4
+    assert "nothing was recorded" in result.stderr
+    assert set(states(migrate).values()) == {"pending"}
+
+
+@pytest.mark.parametrize("command", [("baseline",), ("repair", "--applied", "--reason", "x")])
+def test_a_version_that_is_not_there_is_a_matter_of_usage(
+    migrate: Migrate, pair: Path, command: tuple[str, ...]
+) -> None:
+    migrate.database.execute("create table a (id int)")
+    result = migrate(*command, "02_d")
+    assert result.exit_code == 2
+    assert 'there is no version "02_d"' in result.stderr
+    assert "the nearest is 02_b" in result.stderr
+
+
+# A repair
+
+
+def test_an_edited_file_is_accepted(migrate: Migrate, write: Write, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    write({"01_a.up.sql": "create table a (id bigint);\n", "01_a.down.sql": "drop table a; --\n"})
+    assert migrate("up").exit_code == 4
+    assert repair(migrate, "1", "accept", "altered by hand, OPS-7").exit_code == 0
+    assert decisions(migrate) == [("01_a", "repair", "accepted", "altered by hand, OPS-7")]
+    assert set(states(migrate).values()) == {"applied"}
+    stored = migrate.database.rows(
+        "select up_script, down_script from migration_versions where version = '01_a'"
+    )
+    assert stored == [("create table a (id bigint);\n", "drop table a; --\n")]
+
+
+def test_a_renamed_file_is_accepted_under_its_new_name(migrate: Migrate, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    for direction in ("up", "down"):
+        (pair / f"01_a.{direction}.sql").rename(pair / f"01_accounts.{direction}.sql")
+    assert migrate("status", "--check").exit_code == 4
+    assert repair(migrate, "1", "accept").exit_code == 0
+    assert applied(migrate.database) == ["01_accounts", "02_b", "03_c"]
+    assert migrate("status", "--check").exit_code == 0
+
+
+def test_what_was_finished_by_hand_is_applied(migrate: Migrate, write: Write) -> None:
+    write({"01_s.up.sql": OUTSIDE})
+    assert migrate("up").exit_code == 1
+    assert history(migrate.database) == [("01_s", 1, False, False)]
+    assert repair(migrate, "01_s", "applied").exit_code == 0
+    assert history(migrate.database) == [("01_s", 2, False, True)]
+    assert migrate("up").stdout == "nothing to do\n"
+
+
+def test_what_was_undone_by_hand_is_pending_again(migrate: Migrate, write: Write) -> None:
+    write({"01_s.up.sql": OUTSIDE})
+    assert migrate("up").exit_code == 1
+    migrate.database.execute("drop table s")
+    assert repair(migrate, "01_s", "reverted").exit_code == 0
+    assert states(migrate) == {"01_s": "pending"}
+    write({"01_s.up.sql": OUTSIDE.replace("1 / 0", "1")})
+    assert migrate("up").exit_code == 0
+
+
+def test_what_was_done_by_hand_is_applied_without_being_run(migrate: Migrate, pair: Path) -> None:
+    migrate.database.execute("create table a (id int)")
+    assert repair(migrate, "1", "applied").exit_code == 0
+    assert migrate("up").exit_code == 0
+    assert applied(migrate.database) == ["01_a", "02_b", "03_c"]
+
+
+def test_a_version_whose_file_is_gone_is_forgotten(migrate: Migrate, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    (pair / "02_b.up.sql").unlink()
+    (pair / "02_b.down.sql").unlink()
+    assert migrate("up").exit_code == 4
+    assert repair(migrate, "02_b", "accept").exit_code == 2, "there is no file to accept"
+    assert repair(migrate, "02_b", "reverted").exit_code == 0
+    assert states(migrate) == {"01_a": "applied", "03_c": "applied"}
+
+
+@pytest.mark.parametrize("decision", ["accept", "applied"])
+def test_where_nothing_is_to_be_decided_nothing_is_recorded(
+    migrate: Migrate, pair: Path, decision: str
+) -> None:
+    assert migrate("up").exit_code == 0
+    result = repair(migrate, "1", decision)
+    assert result.exit_code == 2
+    assert "01_a is applied: there is nothing to decide" in result.stderr
+    assert repair(migrate, "1", "reverted").exit_code == 0
+    result = repair(migrate, "1", "reverted")
+    assert "01_a is out of order: there is nothing to decide" in result.stderr
+    assert len(decisions(migrate)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--reason", "x"], "one of --accept, --applied and --reverted"),
+        (["--applied", "--reverted", "--reason", "x"], "one of --accept, --applied and --reverted"),
+        (["--applied"], "missing option '--reason'"),
+        (["--applied", "--reason", "  "], "say why, in words"),
+    ],
+)
+def test_a_repair_is_one_decision_with_a_reason(
+    migrate: Migrate, pair: Path, options: list[str], message: str
+) -> None:
+    result = migrate("repair", "1", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# The log
+
+
+@pytest.fixture
+def eventful(migrate: Migrate, write: Write) -> Migrate:
+    """A history in which something of every kind has happened."""
+    write(PAIR | {"04_d.up.sql": "select 1 / 0;\n"})
+    assert migrate("up").exit_code == 1
+    assert migrate("up", "--to", "3").exit_code == 0
+    (migrate.directory / "04_d.up.sql").unlink()
+    assert repair(migrate, "3", "reverted", "it was a mistake").exit_code == 0
+    assert migrate("down").exit_code == 0
+    return migrate
+
+
+def test_the_log_reads_well(eventful: Migrate) -> None:
+    eventful.database.execute(
+        """
+        update migration_log
+        set logged_at = '2026-05-06 07:08:09',
+            os_user = 'ada',
+            host = 'db1',
+            tool_version = '1.0',
+            duration_ms = duration_ms - duration_ms + 12
+        """
+    )
+    goldens.check("log/every-kind", eventful("log").stdout)
+
+
+def test_the_log_in_json_says_who_what_and_how_it_ended(eventful: Migrate) -> None:
+    rows = eventful("log", "--json").json
+    assert [(row["version"], row["action"], row["outcome"]) for row in rows] == [
+        ("01_a", "up", "done"),
+        ("02_b", "up", "done"),
+        ("03_c", "up", "done"),
+        ("04_d", "up", "failed"),
+        ("03_c", "repair", "reverted"),
+        ("02_b", "down", "done"),
+    ]
+    failed = rows[3]
+    assert (failed["sqlstate"], failed["message"]) == ("22012", "division by zero")
+    assert all(row["db_user"] == "postgres" and row["os_user"] and row["host"] for row in rows)
+    assert all(row["duration_ms"] is not None for row in rows if row["outcome"] == "done")
+
+
+def test_the_log_of_one_version_and_the_newest_rows(eventful: Migrate) -> None:
+    def versions(*options: str) -> list[str]:
+        return [row["version"] for row in eventful("log", "--json", *options).json]
+
+    assert versions("--version", "02_b") == ["02_b", "02_b"]
+    assert versions("--version", "02") == ["02_b", "02_b"]
+    assert versions("-n", "2") == ["03_c", "02_b"]
+    assert versions("--version", "07") == []
+
+
+def test_the_log_of_a_fresh_database_is_empty_and_is_not_created(
+    migrate: Migrate, pair: Path
+) -> None:
+    assert migrate("log").stdout == "the log is empty\n"
+    assert migrate.database.rows("select to_regclass('migration_log')") == [(None,)]
