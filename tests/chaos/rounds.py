@@ -31,9 +31,17 @@ PER_HISTORY = 20
 _LONGEST = 30.0  # seconds of a run that is struck
 _LONGEST_CLEAN = 60.0  # seconds of a run that is not: it may wait for what the first one left
 _TABLES = ("t_1", "t_2", "marks")  # of the first version: there from early on
-_DEADLY = {Fault.TERM: {-15}, Fault.INT: {-2}, Fault.FREEZE_TERM: {-15}}
+_DEADLY = {
+    Fault.TERM: {-15},
+    Fault.INT: {-2},
+    Fault.FREEZE_TERM: {-15},
+    Fault.KILL: {-9},
+    Fault.ORPHAN: {-9},
+    Fault.FREEZE_KILL: {-9},
+    Fault.RUNNERS_KILL: {-9},
+}
 # What was cancelled or interrupted has said what became of it; it is not to change afterwards.
-_SETTLED = {*_DEADLY, Fault.CANCEL}
+_SETTLED = {Fault.TERM, Fault.INT, Fault.FREEZE_TERM, Fault.CANCEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +196,9 @@ class _Round:
         allowed = {0} | faults.CODES[self.result.fault]
         if self.result.point in (None, Point.AFTER):
             allowed = {0}
-        if self.result.point is Point.BEFORE or run.stdout:
-            # Python listens from some time after its start until some time before its end.
+        if self.result.point in (Point.BEFORE, Point.AFTER) or run.stdout:
+            # Python listens from some time after its start until some time before its end, and
+            # its connection is closed before it has ended.
             allowed |= _DEADLY.get(self.result.fault, set())
         if run.code not in allowed:
             self._violated(f"exit code {run.code}, not {' or '.join(map(str, sorted(allowed)))}")
