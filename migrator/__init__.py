@@ -10,7 +10,8 @@ above it (`tests/test_architecture.py` holds this list to be true):
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
     config files interrupts catalog postgres history               the world
     probes facts snapshots installation server dumps               the world, too
-    recorder pipeline diagnosis attempt units executor             the work
+    recorder pipeline messages diagnosis failures attempt          the work
+    units executor                                                 the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging                              the work on a scratch database
     render documents reporting page app options cli                the shell

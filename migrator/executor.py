@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 
-from . import attempt, postgres, units
-from .attempt import Context, Purpose, Tag, ours
+from . import attempt, failures, messages, postgres, units
 from .errors import BlockedError
+from .messages import Context, Purpose, Tag, ours
 from .model import Direction, Plan, Step
 from .pipeline import Message
 
@@ -56,7 +56,7 @@ def execute(context: Context, plan: Plan) -> None:
             attempt.run(context, pieces, recover=partial(postgres.forget, context.conn))
         else:
             for step in steps:
-                attempt.stop_if_interrupted(context)
+                failures.stop_if_interrupted(context)
                 units.run_step(context, step)
 
 
@@ -67,12 +67,12 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     they need not wait for one of their own.
     """
     (unit,) = step.script.units
-    yield attempt.begin(step, unit)
+    yield messages.begin(step, unit)
     idle = "".join(f", set_config('{name}', '0', true)" for name in context.idle_limits)
-    timeouts = attempt.timeouts(context, step)
+    timeouts = messages.timeouts(context, step)
     yield ours(step, (f"{_SET_LIMITS}{idle}".encode(), timeouts), Purpose.LIMITS)
     if step.direction is Direction.UP:
-        yield from attempt.of_locks(context, step)
+        yield from messages.of_locks(context, step)
     if step.direction is Direction.DOWN:
         yield ours(step, context.recorder.release(step.version), Purpose.CLAIM)
     elif step.migration:
@@ -80,11 +80,11 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
         yield ours(step, claim, Purpose.CLAIM)
     if role := step.script.options.role or context.settings.role:
         yield ours(step, (_SET_ROLE, (role.encode(),)))
-    yield from attempt.of_statements(context, step, unit.statements)
+    yield from messages.of_statements(context, step, unit.statements)
     waits = step is last or context.settings.flush_each
     again = (timeouts[0], None if waits else b"off")
     # Deferred constraints are checked here, where the error can still name this file.
     yield ours(step, "set constraints all immediate", Purpose.CHECK)
     yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
-    yield from (ours(step, command) for command in attempt.last_records(context, step))
+    yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST, waits=waits)

@@ -20,11 +20,11 @@ from . import (
     snapshots,
     verdicts,
 )
-from .attempt import Context, Tracer
 from .config import Settings
 from .errors import BlockedError, CancelledError, MigratorError, StatementError
 from .hazards import Finding, Size
 from .interrupts import Interrupts
+from .messages import Context, Tracer
 from .model import (
     AppliedMigration,
     Direction,

@@ -11,9 +11,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from . import catalog, executor, history, plans, postgres, probes, recorder, traces
-from .attempt import Context, Tracer
 from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
 from .interrupts import Interrupts
+from .messages import Context, Tracer
 from .model import Backend, Direction, Entry, Event, Outcome, Plan, Remarked, Traced
 from .plans import RehearsedPlan
 from .session import Notify, Session, unblocked

@@ -10,9 +10,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import answers, attempt, catalog, history, parsing, postgres, probes, recovery
-from .attempt import Context, Piece, Purpose, Tag, ours
+from . import (
+    answers,
+    attempt,
+    catalog,
+    failures,
+    history,
+    messages,
+    parsing,
+    postgres,
+    probes,
+    recovery,
+)
 from .errors import MigratorError
+from .messages import Context, Piece, Purpose, Tag, ours
 from .model import Direction, Event, Noticed, Objects, Remarked, Statement, Step, Traced, Unit
 from .pipeline import Message
 from .recorder import Command
@@ -52,7 +63,7 @@ def run_step(context: Context, step: Step) -> None:
         if step.resumes:
             _restore_session(context, step)
         for index, unit in enumerate(step.script.units[step.start_at :], step.start_at):
-            attempt.stop_if_interrupted(context, step)
+            failures.stop_if_interrupted(context, step)
             if unit.transactional:
                 _run(context, partial(_block, context, step, index, unit))
             else:
@@ -72,7 +83,7 @@ def _begin(context: Context, step: Step) -> Iterator[Message[Tag]]:
     elif step.migration:
         claim = context.recorder.claim(step.migration, again=step.resumes)
         yield ours(step, claim, Purpose.CLAIM)
-    limits = attempt.timeouts(context, step)
+    limits = messages.timeouts(context, step)
     yield ours(step, (_SET_TIMEOUTS, limits))
     if role := step.script.options.role or context.settings.role:
         yield ours(step, (_SET_ROLE, (role.encode(),)))
@@ -92,8 +103,8 @@ def _ends_with_block(statement: Statement) -> bool:
 
 
 def _block(context: Context, step: Step, index: int, unit: Unit) -> Iterator[Message[Tag]]:
-    yield attempt.begin(step, unit, Purpose.OURS)
-    yield from attempt.of_statements(context, step, unit.statements)
+    yield messages.begin(step, unit, Purpose.OURS)
+    yield from messages.of_statements(context, step, unit.statements)
     if context.tracer:
         yield ours(step, (probes.DEALLOCATE, ()))
     for command in (*_UNAFFECTED, _end_unit(context, step, index)):
@@ -208,7 +219,7 @@ def _sampled(context: Context, step: Step, statement: Statement) -> Iterator[Non
 def _refuse_invalid(context: Context, step: Step, statement: Statement, message: str) -> None:
     """Fail if what "already exists" is an index that serves no query."""
     if index := catalog.invalid_index_in(context.conn, message):
-        raise attempt.refused(
+        raise failures.of_statement(
             context,
             step,
             statement,
@@ -285,5 +296,5 @@ def _record(context: Context, command: Command) -> None:
 
 def _finish(context: Context, step: Step) -> Iterable[Message[Tag]]:
     yield ours(step, "begin read write")
-    yield from (ours(step, command) for command in attempt.last_records(context, step))
+    yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST)

@@ -1,0 +1,143 @@
+"""Say why a run has stopped: what was refused, what was rolled back, what stays, what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import psycopg
+
+from . import diagnosis, postgres
+from .errors import (
+    CancelledError,
+    DatabaseConnectionError,
+    LockTimeoutError,
+    MigratorError,
+    StatementError,
+    TakenError,
+)
+from .messages import Context, Purpose, Tag
+from .model import Backend, Direction, Statement, Step
+from .pipeline import Field, RefusedError
+
+_LOG_LIMIT = "set local lock_timeout = '2s'"
+_TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
+
+
+def stop_if_interrupted(context: Context, step: Step | None = None) -> None:
+    """Raise if a signal has arrived.
+
+    Raises:
+        CancelledError: It says what was done before.
+    """
+    if context.interrupts.signal:
+        raise cancelled(context, step)
+
+
+def of_refusal(
+    context: Context, refused: RefusedError[Tag], attempt: int, blockers: tuple[Backend, ...]
+) -> MigratorError:
+    """Make the error of a run that the server, the network or the user stopped; log it.
+
+    Args:
+        attempt: The try that failed, from 1.
+        blockers: Who was seen in the way.
+    """
+    tag, fields = refused.tag, refused.fields
+    if context.conn.closed:
+        return _lost(context, tag.step, fields)
+    if context.interrupts.signal:
+        return cancelled(context, tag.step)
+    step = tag.step
+    if tag.purpose is Purpose.CLAIM and fields.get(Field.SQLSTATE) == _TAKEN[step.direction]:
+        return TakenError(f"another runner has dealt with {step.version} meanwhile")
+    error = _failed(context, tag, fields)
+    if isinstance(error, LockTimeoutError):
+        error.detail = error.detail or "\n".join(f"held up by {each}" for each in blockers) or None
+        error.outcome = f"Tries used up: {attempt}. {error.outcome}"
+    return error
+
+
+def _lost(context: Context, step: Step, fields: Mapping[Field, str]) -> MigratorError:
+    """Say that nobody knows what became of a step: the server's last word is missing."""
+    reason = " ".join(fields.get(Field.MESSAGE_PRIMARY, "").split())
+    look = "see whether it was committed with: migrator status"
+    if context.interrupts.signal:
+        return CancelledError(
+            f"interrupted, and the server did not say what became of {step.version}: {reason}",
+            detail=_stays(context),
+            hint=f"it may still be at work; {look}",
+            signal=context.interrupts.signal,
+        )
+    return DatabaseConnectionError(
+        f"the connection was lost while {step.version} was under way: {reason}",
+        detail=_stays(context),
+        hint=look,
+    )
+
+
+def of_statement(
+    context: Context, step: Step, statement: Statement, message: str, hint: str
+) -> MigratorError:
+    """Make the error of a statement that PostgreSQL let pass and we do not."""
+    fields = {Field.MESSAGE_PRIMARY: message, Field.MESSAGE_HINT: hint}
+    return _failed(context, Tag(step, Purpose.STATEMENT, statement), fields)
+
+
+def _failed(context: Context, tag: Tag, fields: Mapping[Field, str]) -> StatementError:
+    at_end = tag.purpose in (Purpose.CHECK, Purpose.COMMIT, Purpose.LAST)
+    error = (
+        diagnosis.statement_error(fields, tag.step, tag.statement, "")
+        if tag.statement or at_end
+        else diagnosis.own_error(fields, tag.step, "")
+    )
+    _log_failure(context, tag.step, error.sqlstate, error.message)
+    error.outcome = f"{_undone(tag.step)} {_stays(context)}"
+    return error
+
+
+def cancelled(context: Context, step: Step | None) -> CancelledError:
+    """Make the error of a run that the user stopped, in a step or between two; log it."""
+    if step and not context.conn.closed:
+        _log_failure(context, step, None, "interrupted")
+    return CancelledError(
+        "interrupted",
+        detail=f"{_undone(step)} {_stays(context)}".strip(),
+        hint=f"go on with: migrator {step.direction if step else Direction.UP}",
+        signal=context.interrupts.signal or 0,
+    )
+
+
+def _undone(step: Step | None) -> str:
+    if step is None:
+        return ""
+    if step.script.transactional:
+        return f"{step.version} was rolled back whole."
+    return f"{step.version} stops at this step; the steps before it are done and recorded."
+
+
+def _stays(context: Context) -> str:
+    if not context.finished:
+        return "Nothing else was changed in this run."
+    unflushed = ", ".join(step.version for step in context.unflushed)
+    flushed = ", ".join(s.version for s in context.finished if s not in context.unflushed)
+    parts = (
+        f"Finished in this run, and stays: {flushed}." if flushed else "",
+        f"Committed, but perhaps not on disk if the server crashed: {unflushed}."
+        if unflushed
+        else "",
+    )
+    return " ".join(filter(None, parts))
+
+
+def _log_failure(context: Context, step: Step, sqlstate: str | None, message: str) -> None:
+    """Add the failure to the log; the failure itself matters more than that it is logged."""
+    text, parameters = context.recorder.log(
+        step.version, step.direction, "failed", sqlstate=sqlstate, message=message
+    )
+    with suppress(psycopg.Error):
+        postgres.forget(context.conn)  # it may have left the session as another role
+        with context.conn.transaction():
+            context.conn.execute(_LOG_LIMIT)
+            postgres.send(context.conn, text, parameters)
+        context.unflushed.clear()  # this commit has waited for the disk

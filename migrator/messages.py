@@ -1,0 +1,171 @@
+"""Make the messages of a step: its statements, and around them what guards and records it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from . import postgres, probes
+from .config import Settings
+from .interrupts import Interrupts
+from .model import Backend, Direction, Event, Statement, Step, Unit
+from .pipeline import Message
+from .recorder import Command, Recorder
+from .traces import LockMode
+
+_FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
+_FEW = 100  # statements of a script
+
+
+class Purpose(enum.Enum):
+    """What a message is for."""
+
+    BEGIN = enum.auto()  # it starts a step
+    LIMITS = enum.auto()  # it sets the timeouts, and answers with the server process
+    CLAIM = enum.auto()  # it takes the version, or finds it taken
+    STATEMENT = enum.auto()  # the migration's own
+    TRACE = enum.auto()  # it asks what the statement did; what there is, if of no statement
+    ALONE = enum.auto()  # the same, and it commits by itself
+    CHECK = enum.auto()  # it brings out what was deferred to the end
+    OURS = enum.auto()
+    COMMIT = enum.auto()  # it makes a piece of work last
+    LAST = enum.auto()  # the same, and the step is finished by it
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a message belongs to; `waits` if its commit waits for the disk."""
+
+    step: Step
+    purpose: Purpose
+    statement: Statement | None = None
+    waits: bool = True
+
+
+Piece = Callable[[], Iterable[Message[Tag]]]
+"""Work that is tried as a whole: its messages, of which one is a `COMMIT` or `LAST`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracer:
+    """The questions of `probes`, for this server and history.
+
+    Attributes:
+        prepare: Prepares the one that is asked after each statement.
+        watcher: Another session of the database, to watch what runs outside a transaction.
+    """
+
+    start: bytes
+    prepare: bytes
+    schema: str
+    watcher: postgres.Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a run works with.
+
+    Attributes:
+        conn: The session that the migrations run in.
+        blockers: Tells who is in the way of a server process, from another session;
+            of that of `conn` if it is told none.
+        idle_limits: The settings of this server that end a session in its transaction.
+        locks: By version, what a rehearsal has shown that it locks: tables, as SQL takes
+            them, and modes.  They are taken at once, before the work begins, or not at all.
+        tracer: None if nobody wants to know what each statement does.
+        finished: The steps finished so far, in order; it grows.
+        unflushed: Those of them that a crash of the server could take back: no commit behind
+            them has waited for the disk.
+    """
+
+    conn: postgres.Connection
+    recorder: Recorder
+    settings: Settings
+    interrupts: Interrupts
+    notify: Callable[[Event], None]
+    blockers: Callable[[int | None], tuple[Backend, ...]]
+    idle_limits: tuple[str, ...] = ()
+    locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
+    tracer: Tracer | None = None
+    finished: list[Step] = field(default_factory=list)
+    unflushed: list[Step] = field(default_factory=list)
+
+
+def begin(step: Step, unit: Unit, purpose: Purpose = Purpose.BEGIN) -> Message[Tag]:
+    """Make the message that begins a unit's transaction: the file's own BEGIN if it has one."""
+    text = unit.begin.text if unit.begin else "begin read write"
+    return Message(Tag(step, purpose, unit.begin), text.encode())
+
+
+def ours(
+    step: Step,
+    command: Command | str,
+    purpose: Purpose = Purpose.OURS,
+    *,
+    waits: bool = True,
+) -> Message[Tag]:
+    """Make a message of a statement of our own; `waits` if its commit waits for the disk."""
+    text, parameters = (command.encode(), ()) if isinstance(command, str) else command
+    asks = purpose in (Purpose.LIMITS, Purpose.COMMIT, Purpose.LAST)
+    return Message(Tag(step, purpose, waits=waits), text, parameters, asks=asks)
+
+
+def of_locks(context: Context, step: Step) -> Iterator[Message[Tag]]:
+    """Make the messages that take every lock of a step without waiting for one.
+
+    Nobody queues up behind a lock that is not waited for, and none of ours is in anybody's
+    way until all of them are had: there is no deadlock.
+    """
+    for table, mode in context.locks.get(step.version, ()):
+        yield ours(step, f"lock table only {table} in {mode.sql} mode nowait")
+
+
+def of_statement(step: Step, statement: Statement, *, asks: bool = True) -> Message[Tag]:
+    """Make a message of a statement of the migration, with its data if it has some."""
+    tag = Tag(step, Purpose.STATEMENT, statement)
+    data = statement.source[slice(*statement.data)] if statement.data else None
+    return Message(tag, statement.text.encode(), data=data, asks=asks)
+
+
+def of_statements(
+    context: Context, step: Step, statements: Sequence[Statement]
+) -> Iterator[Message[Tag]]:
+    """Make the messages of a transaction's statements, each with the question what it did."""
+    if context.tracer:
+        yield ours(step, (context.tracer.prepare, ()))
+        yield Message(Tag(step, Purpose.TRACE), context.tracer.start)
+    # Whoever waits for one of a few wants to see what is done; thousands answer in heaps.
+    asks = len(statements) <= _FEW
+    for statement in statements:
+        yield of_statement(step, statement, asks=asks)
+        if context.tracer:
+            if statement.words[:1] in _FORGETTING:
+                yield ours(step, (context.tracer.prepare, ()))
+            yield Message(Tag(step, Purpose.TRACE, statement), probes.EXECUTE)
+
+
+def timeouts(context: Context, step: Step) -> tuple[bytes, bytes]:
+    """Give the lock timeout and the statement timeout of a step, as PostgreSQL takes them."""
+    statement = step.script.options.statement_timeout
+    if statement is None:
+        statement = context.settings.statement_timeout
+    return b"%d" % lock_timeout(context, step), b"%d" % statement
+
+
+def lock_timeout(context: Context, step: Step) -> int:
+    """Give the lock timeout of a step, in milliseconds; 0 for none."""
+    asked = step.script.options.lock_timeout
+    return context.settings.lock_timeout if asked is None else asked
+
+
+def last_records(context: Context, step: Step) -> tuple[Command, ...]:
+    """Give the statements that record the end of a step."""
+    if step.direction is Direction.UP:
+        done = 0 if step.script.transactional else len(step.script.units)
+        return (context.recorder.finish(step.version, done),)
+    timed = step.script.transactional
+    log = context.recorder.log(step.version, Direction.DOWN, "done", timed=timed)
+    if step.script.transactional:
+        return (log,)
+    return (context.recorder.release(step.version), log)
