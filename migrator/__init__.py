@@ -8,13 +8,13 @@ above it (`tests/test_architecture.py` holds this list to be true):
     errors traces model                                            the words
     sqltext parsing hazards blockers planner recovery              the core: pure, no I/O, no clock
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
-    config files interrupts catalog postgres history               the world
+    config files interrupts catalog postgres history progress      the world
     probes facts snapshots installation server dumps               the world, too
     recorder pipeline messages diagnosis failures attempt          the work
     units executor                                                 the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging                              the work on a scratch database
-    render documents reporting page app options cli                the shell
+    render narration documents reporting page app options cli      the shell
 """
 
 from __future__ import annotations

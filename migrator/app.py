@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import blockers, config, documents, errors, render
+from . import blockers, config, documents, errors, narration, render
 from .config import Settings
 from .interrupts import ImpatientError
-from .model import Entry, Event, Status
+from .model import Entry, Event, Progressed, Status
+from .narration import Ticker
 
 if TYPE_CHECKING:
     from .session import Session
@@ -58,6 +60,7 @@ class App:
     as_json: bool = False
     verbosity: int = 0
     events: list[Event] = field(default_factory=list)
+    ticker: Ticker = field(default_factory=lambda: Ticker(sys.stderr, _columns(sys.stderr)))
 
     def opened(self) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
@@ -83,18 +86,32 @@ class App:
 
     def notify(self, event: Event) -> None:
         """Tell of an event on stderr, and keep it for the result."""
+        if isinstance(event, Progressed):
+            self._tick(event)
+            return
+        self.ticker.clear()
         if self.as_json:
             self.events.append(event)
             click.echo(json.dumps(documents.of_event(event)), err=True)
-        elif text := render.event_text(event, style(sys.stderr), verbose=self.verbosity > 0):
+            return
+        text = narration.event_text(event, style(sys.stderr), verbose=self.verbosity > 0)
+        if text:
             click.echo(text, err=True)
+
+    def _tick(self, event: Progressed) -> None:
+        if not self.as_json:
+            self.ticker.show(event)
+        elif self.ticker.is_due(event):
+            click.echo(json.dumps(documents.of_event(event)), err=True)
 
     def show(self, as_text: str, as_json: documents.Json | list[documents.Json]) -> None:
         """Print a result on stdout."""
+        self.ticker.clear()
         click.echo(json.dumps(as_json, indent=2) if self.as_json else as_text)
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
+        self.ticker.clear()
         if self.as_json:
             click.echo(json.dumps({"error": documents.of_error(error)}, indent=2))
         else:
@@ -163,6 +180,11 @@ def style(stream: Any) -> render.Style:
     """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
     colourful = stream.isatty() and "NO_COLOR" not in os.environ
     return click.style if colourful else render.plain
+
+
+def _columns(stream: Any) -> int | None:
+    """Give the width of a terminal; None for what is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def exit_code(error: errors.MigratorError) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from psycopg import pq
@@ -16,7 +17,10 @@ from .model import (
     Backend,
     Notice,
     Noticed,
+    Progress,
+    Progressed,
     Retrying,
+    Statement,
     StatementFinished,
     Step,
     StepFinished,
@@ -34,11 +38,19 @@ _NOWAIT_ATTEMPTS, _NOWAIT_TOLD = 150, 25
 _NOWAIT_DELAY, _NOWAIT_GROWTH, _NOWAIT_LONGEST = 0.05, 1.04, 2.0
 
 
-def run(context: Context, pieces: Sequence[Piece], recover: Callable[[], None]) -> None:
+def run(
+    context: Context,
+    pieces: Sequence[Piece],
+    recover: Callable[[], None],
+    *,
+    started: float | None = None,
+) -> None:
     """Run the pieces in order, sent without waiting for one another.
 
     Args:
         recover: Called after a rollback, before the next try.
+        started: When the step began that the pieces finish, by the monotonic clock; None if
+            it begins with them.
 
     Raises:
         StatementError: PostgreSQL refused a statement; pieces before it stay.
@@ -49,7 +61,7 @@ def run(context: Context, pieces: Sequence[Piece], recover: Callable[[], None]) 
     """
     done, attempt = 0, 1
     while done < len(pieces):
-        progress = _Progress(context)
+        progress = _Progress(context, started)
         listener = pipeline.Listener(progress.answer, progress.notice, progress.idle)
         sent = chain.from_iterable(piece() for piece in pieces[done:])
         try:
@@ -79,12 +91,12 @@ class _Progress:
         step: The one that is under way; None between two.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, started: float | None) -> None:
         self.committed = 0
         self.step: Step | None = None
         self.blockers: tuple[Backend, ...] = ()
         self._context = context
-        self._started = time.monotonic()
+        self._started = started or time.monotonic()
         self._looked_at = 0.0
         self._start = self._before = Snapshot()
         self._pid: int | None = None  # behind a pooler each transaction has another one
@@ -136,10 +148,21 @@ class _Progress:
         if seconds - self._looked_at < often:
             return
         self._looked_at = seconds
-        blockers = self._context.blockers(self._pid)
-        if {b.pid for b in blockers} - {b.pid for b in self.blockers}:
-            self._context.notify(Waiting(tag.step.version, blockers, seconds))
-        self.blockers = blockers or self.blockers
+        seen, notify = self._context.observe(self._pid), self._context.notify
+        if {b.pid for b in seen.blockers} - {b.pid for b in self.blockers}:
+            notify(Waiting(tag.step.version, seen.blockers, seconds))
+        self.blockers = seen.blockers or self.blockers
+        if seen.progress and tag.statement:
+            progress = _of_copy(seen.progress, tag.statement)
+            notify(Progressed(tag.step, tag.statement, seconds, progress))
+
+
+def _of_copy(progress: Progress, statement: Statement) -> Progress:
+    """Tell the server's progress with what only we know: how much COPY data there is."""
+    if progress.total or not statement.data:
+        return progress
+    first, end = statement.data
+    return replace(progress, total=end - first)  # in characters, which are bytes or fewer
 
 
 def _roll_back(conn: postgres.Connection) -> None:

@@ -15,6 +15,7 @@ from .model import (
     Outcome,
     Overview,
     Plan,
+    Progressed,
     Remarked,
     Retrying,
     StatementFinished,
@@ -47,6 +48,10 @@ def of_event(event: Event) -> Json:
             said = {name: getattr(notice, name) for name in notice.__slots__}
             where = {**_step(step), "line": line_of(statement) if statement else None}
             return {"event": "notice", **where, **said}
+        case Progressed(step, statement, seconds, progress):
+            where = {**_step(step), "line": line_of(statement), "seconds": round(seconds, 3)}
+            said = {name: getattr(progress, name) for name in progress.__slots__}
+            return {"event": "progress", **where, **said}
         case Waiting(what, blockers, seconds):
             waiting = {"for": what, "seconds": round(seconds, 3)}
             return {"event": "waiting", **waiting, "blockers": _backends(blockers)}

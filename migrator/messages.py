@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from . import postgres, probes
 from .config import Settings
 from .interrupts import Interrupts
-from .model import Backend, Direction, Event, Statement, Step, Unit
+from .model import Direction, Event, Observed, Statement, Step, Unit
 from .pipeline import Message
 from .recorder import Command, Recorder
 from .traces import LockMode
@@ -68,8 +68,8 @@ class Context:
 
     Attributes:
         conn: The session that the migrations run in.
-        blockers: Tells who is in the way of a server process, from another session;
-            of that of `conn` if it is told none.
+        observe: Looks at a server process from another session; at that of `conn` if it is
+            told none.
         idle_limits: The settings of this server that end a session in its transaction.
         locks: By version, what a rehearsal has shown that it locks: tables, as SQL takes
             them, and modes.  They are taken at once, before the work begins, or not at all.
@@ -84,7 +84,7 @@ class Context:
     settings: Settings
     interrupts: Interrupts
     notify: Callable[[Event], None]
-    blockers: Callable[[int | None], tuple[Backend, ...]]
+    observe: Callable[[int | None], Observed]
     idle_limits: tuple[str, ...] = ()
     locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
     tracer: Tracer | None = None

@@ -365,6 +365,43 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a command of the server has come, as it tells itself.
+
+    Attributes:
+        command: Such as `CREATE INDEX CONCURRENTLY`.
+        phase: In the server's words, such as `building index: scanning table`.
+        done: In units; it begins again with each phase.
+        total: In units; 0 if the server does not know it.
+        unit: `blocks`, `rows`, `bytes`, or `sessions` that are waited for.
+    """
+
+    command: str
+    phase: str
+    done: int
+    total: int
+    unit: str
+
+    @property
+    def share(self) -> float | None:
+        """How much of the phase is done, from 0 to 1; None if nobody knows."""
+        return min(self.done / self.total, 1.0) if self.total else None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What another session sees of one that is at work.
+
+    Attributes:
+        blockers: Who holds what it waits for; none if it does not wait.
+        progress: How far its command has come; None if the server does not tell.
+    """
+
+    blockers: tuple[Backend, ...] = ()
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """The server has begun a step."""
 
@@ -415,6 +452,20 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Progressed:
+    """A statement is at work, and the server tells how far it has come.
+
+    Attributes:
+        seconds: For how long it has been at work.
+    """
+
+    step: Step
+    statement: Statement
+    seconds: float
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The run stands still until somebody else lets go.
 
@@ -461,6 +512,7 @@ Event = (
     | Traced
     | Noticed
     | StepFinished
+    | Progressed
     | Waiting
     | Retrying
     | Remarked

@@ -99,7 +99,7 @@ class Listener(Generic[Tag]):
     Attributes:
         answer: A statement succeeded.
         notice: The server remarked on a statement.
-        idle: The server has been at work on a statement for so many seconds.
+        idle: The server has been at work on a statement for so many seconds; called often.
     """
 
     answer: Callable[[Answer[Tag]], None]
@@ -339,14 +339,14 @@ class _Sender(Generic[Tag]):
         if self._unasked:
             self._ask()
         unsent = [self._pgconn.socket] if self._pgconn.flush() else []
-        arrived, sent, _ = select.select(
+        arrived, _, _ = select.select(
             [self._pgconn.socket, self._interrupts.fileno()], unsent, [], _TICK
         )
         if self._pgconn.socket in arrived:
             self._pgconn.consume_input()
         if self._interrupts.signal:
             self._cancel()
-        elif not arrived and not sent and self._in_flight:
+        elif not arrived and self._in_flight:
             waited = time.monotonic() - self._answered_at
             self._listener.idle(self._in_flight[0].tag, waited)
 

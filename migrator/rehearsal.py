@@ -31,6 +31,7 @@ from .model import (
     Event,
     Migration,
     Noticed,
+    Observed,
     Plan,
     SourceFile,
     StatementFinished,
@@ -225,7 +226,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         settings=stage.settings,
         interrupts=stage.interrupts,
         notify=notify,
-        blockers=lambda _pid: (),
+        observe=lambda _pid: Observed(),
         idle_limits=postgres.idle_limits(conn),
         tracer=tracer if traced else None,
     )

@@ -10,29 +10,24 @@ from .errors import BlockedError, MigratorError, StatementError
 from .model import (
     Direction,
     Entry,
-    Event,
     LogEntry,
-    Noticed,
     Outcome,
     Overview,
     Plan,
-    Remarked,
-    Retrying,
     Statement,
-    StatementFinished,
     Status,
-    StepFinished,
-    StepStarted,
-    Traced,
-    Waiting,
 )
 from .traces import LockMode, Touch, Trace
 
 Style = Callable[..., str]
 """Takes a text and `fg=` or `bold=`, as `click.style` does; returns it coloured or as it is."""
 
-_DONE = {Direction.UP: "applied", Direction.DOWN: "reverted"}
-_DOING = {Direction.UP: "applying", Direction.DOWN: "reverting"}
+DONE = {Direction.UP: "applied", Direction.DOWN: "reverted"}
+"""What has become of a version that went in a direction."""
+
+DOING = {Direction.UP: "applying", Direction.DOWN: "reverting"}
+"""The same, of one that is under way."""
+
 _COLOURS = {
     Status.PENDING: "yellow",
     Status.APPLIED: "green",
@@ -62,41 +57,6 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-
-
-# Events
-
-
-def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
-    """Write an event as a line or two; None for one that is only of interest with `--verbose`."""
-    match event:
-        case StepStarted(step):
-            return f"{_DOING[step.direction]} {step.version}" if verbose else None
-        case StepFinished(step, seconds):
-            done = style(_DONE[step.direction].ljust(8), fg="green")
-            return f"{done} {step.version} ({duration(seconds)})"
-        case StatementFinished() if not verbose:
-            return None
-        case StatementFinished(step, statement, seconds, command):
-            place = f"{step.script.path.name}:{line_of(statement)}"
-            return f"  {place}  {command}  ({duration(seconds)})"
-        case Traced(trace=trace):
-            return "\n".join(f"    {line}" for line in trace_lines(trace, {})) or None
-        case Noticed(step, statement, notice):
-            place = f"{step.script.path}:{line_of(statement)}: " if statement else ""
-            text = f"{place}{notice.severity}: {notice.message}"
-            more = (("detail", notice.detail), ("hint", notice.hint))
-            lines = (text, *(f"  {name}: {value}" for name, value in more if value))
-            return "\n".join(f"  {line}" for line in lines)
-        case Waiting(what, blockers, seconds):
-            head = style(f"waiting for {what}, for {duration(seconds)} so far", fg="yellow")
-            return "\n".join([head, *(f"  {blocker}" for blocker in blockers)])
-        case Retrying(step, attempt, attempts, delay, reason, blockers):
-            again = f"try {attempt} of {attempts} at {step.version} failed: {reason}"
-            head = style(f"{again}; the next in {duration(delay)}", fg="yellow")
-            return "\n".join([head, *(f"  held up by {blocker}" for blocker in blockers)])
-        case Remarked(text):
-            return text
 
 
 def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
@@ -148,7 +108,7 @@ def outcome_text(outcome: Outcome, style: Style) -> str:
         direction: sum(step.direction is direction for step in steps) for direction in Direction
     }
     parts = [
-        f"{_count(counts[d], 'migration')} {_DONE[d]}" for d in reversed(Direction) if counts[d]
+        f"{_count(counts[d], 'migration')} {DONE[d]}" for d in reversed(Direction) if counts[d]
     ]
     return "\n".join([*notes, style(", ".join(parts), bold=True)])
 
@@ -161,7 +121,7 @@ def plan_text(plan: Plan) -> str:
     for step in plan.steps:
         script = step.script
         how = "in one transaction" if script.transactional else "statement by statement"
-        lines += ["", f"-- {_DOING[step.direction]} {step.version}, {how}: {script.path}"]
+        lines += ["", f"-- {DOING[step.direction]} {step.version}, {how}: {script.path}"]
         units = script.units[step.start_at :]
         lines += [statement.text for unit in units for statement in unit.statements]
     text = "\n".join([*lines, "", f"-- {_count(len(plan.steps), 'step')}; nothing was run"])

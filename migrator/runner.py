@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from . import catalog, executor, history, plans, postgres, probes, recorder, traces
+from . import catalog, executor, history, plans, postgres, probes, progress, recorder, traces
 from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import Backend, Direction, Entry, Event, Outcome, Plan, Remarked, Traced
+from .model import Direction, Entry, Event, Observed, Outcome, Plan, Remarked, Traced
 from .plans import RehearsedPlan
 from .session import Notify, Session, unblocked
 from .traces import Trace
@@ -67,7 +67,7 @@ def carry_out(
     agreed = _versions(plan) if downs else None
     with (
         locked(session, notify) as lock,
-        _watching(session) as blockers,
+        _watching(session) as observe,
         _tracing(session, notify, trace=trace or rehearsed is not None) as tracing,
     ):
         context = Context(
@@ -76,7 +76,7 @@ def carry_out(
             settings=session.settings,
             interrupts=lock.interrupts,
             notify=tracing.notify,
-            blockers=blockers,
+            observe=observe,
             idle_limits=postgres.idle_limits(session.conn),
             locks={s.version: s.locks for s in rehearsed.steps} if rehearsed else {},
             tracer=tracing.tracer,
@@ -220,8 +220,8 @@ def _versions(plan: Plan) -> list[tuple[str, Direction]]:
 
 
 @contextmanager
-def _watching(session: Session) -> Iterator[Callable[[int | None], tuple[Backend, ...]]]:
-    """Give a function that tells who is in the way of a server process; None for the session's.
+def _watching(session: Session) -> Iterator[Callable[[int | None], Observed]]:
+    """Give a function that looks at a server process; at the session's if it is told none.
 
     It asks on a connection of its own, made when first needed: on the session's own one
     nothing can be asked meanwhile, and the keeper's transaction must never be seen with
@@ -229,19 +229,20 @@ def _watching(session: Session) -> Iterator[Callable[[int | None], tuple[Backend
     """
     watchers: list[postgres.Connection] = []
 
-    def blockers(pid: int | None) -> tuple[Backend, ...]:
+    def observe(pid: int | None) -> Observed:
+        pid = pid or session.history.pid
         try:
             if not watchers:
                 watchers.append(postgres.connect(session.database))
-            return catalog.blockers(watchers[0], pid or session.history.pid)
+            return Observed(catalog.blockers(watchers[0], pid), progress.of(watchers[0], pid))
         except (psycopg.OperationalError, DatabaseConnectionError):
-            # To name who is in the way is a courtesy; the work has its own connection.
+            # To be seen is a courtesy; the work has its own connection.
             if watchers:
                 watchers.pop().close()
-            return ()
+            return Observed()
 
     try:
-        yield blockers
+        yield observe
     finally:
         for watcher in watchers:
             watcher.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ def run_step(context: Context, step: Step) -> None:
         StatementError: A unit failed; those before it are done and recorded.
         MigratorError: As `attempt.run`.
     """
+    started = time.monotonic()
     with postgres.reported(context.recorder.schema):
         _run(context, partial(_begin, context, step))
         if step.resumes:
@@ -69,7 +71,8 @@ def run_step(context: Context, step: Step) -> None:
             else:
                 _run_alone(context, step, index, unit.statements[0])
         postgres.forget(context.conn)
-        _run(context, partial(_finish, context, step))
+        finish = partial(_finish, context, step)
+        attempt.run(context, [finish], recover=lambda: None, started=started)
 
 
 def _run(context: Context, piece: Piece) -> None:

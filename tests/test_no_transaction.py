@@ -95,6 +95,12 @@ def test_each_step_is_recorded_as_begun_and_as_done(
     assert history(database) == [("01_a", 3, False, True)]
 
 
+def test_the_time_that_is_told_is_that_of_all_steps(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": f"{OPTION}select pg_sleep(0.1);\nselect pg_sleep(0.1);\n"})
+    (step,) = migrate("up", "--json").json["steps"]
+    assert step["seconds"] >= 0.2
+
+
 def test_a_finished_step_that_was_edited_since_stops_with_the_difference(
     database: Database, migrate: Migrate, write: Write
 ) -> None:
