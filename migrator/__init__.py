@@ -13,7 +13,7 @@ above it (`tests/test_architecture.py` holds this list to be true):
     recorder pipeline messages diagnosis failures attempt          the work
     units executor                                                 the work of a plan
     session runner decisions                                       the work as a whole
-    scratch cloning rehearsal staging                              the work on a scratch database
+    scratch cloning rehearsal staging trial                        the work of a rehearsal
     render narration documents reporting page app options cli      the shell
 """
 

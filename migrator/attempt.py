@@ -87,7 +87,7 @@ class _Progress:
     """What has been answered of one try.
 
     Attributes:
-        committed: How many pieces have been.
+        committed: How many pieces have been, or are done and left open.
         step: The one that is under way; None between two.
     """
 
@@ -118,6 +118,8 @@ class _Progress:
                 notify(StatementFinished(step, answer.tag.statement, seconds, command, rows))
             case Purpose.TRACE:
                 self._trace(answer)
+            case Purpose.OPEN:
+                self.committed += 1
             case Purpose.COMMIT | Purpose.LAST:
                 # A transaction that had failed answers COMMIT with ROLLBACK.
                 assert answer.command != "ROLLBACK", "a failed statement ends the run before"

@@ -295,6 +295,11 @@ def status(app: App, *, check: bool) -> None:
 @click.option("--out-of-order", is_flag=True, help="Older ones than the newest applied, too.")
 @click.option("--from-target", is_flag=True, help="Copy the schema; do not run the history again.")
 @click.option(
+    "--on-target",
+    is_flag=True,
+    help="Try the next one on the database itself, and roll it back: its locks are real.",
+)
+@click.option(
     "--small",
     default="8MB",
     show_default=True,
@@ -325,6 +330,7 @@ def rehearse(
     target: str | None,
     out_of_order: bool,
     from_target: bool,
+    on_target: bool,
     small: int,
     markdown: bool,
     html: Path | None,
@@ -335,14 +341,20 @@ def rehearse(
     The pending migrations run on a scratch database, and are taken back and applied again
     there.  It exits with 4 if there are findings.
     """
-    from . import page, planner, plans, reporting, session, staging  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import page, planner, plans, reporting, session, staging, trial  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
+    if on_target and (scratch_url or from_target):
+        raise errors.UsageError("--on-target needs no scratch database")
     wish = staging.Wish(app.other_database(scratch_url), from_target, small)
     with app.opened() as work:
         entries = work.entries()
         bound = planner.resolve(entries, target) if target else None
         plan = session.unblocked(planner.plan_up(entries, target=bound, out_of_order=out_of_order))
-        report = staging.report(work, plan, wish, app.notify)
+        report = (
+            trial.report(work, plan, small, app.notify)
+            if on_target
+            else staging.report(work, plan, wish, app.notify)
+        )
         if save:
             app.write(save, plans.dump(report, entries))
     if html:

@@ -23,6 +23,9 @@ _SET_AGAIN = (
 )
 _SET_ROLE = b"select set_config('role', $1, true)"
 
+# Deferred constraints are checked before the commit: the error can still name the file.
+_CHECK = "set constraints all immediate"
+
 # Everything that a migration can leave in its session: neither its record nor the next
 # migration may see it.  DISCARD ALL, which is the same, cannot run in a transaction.
 _RESET = (
@@ -83,8 +86,28 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     yield from messages.of_statements(context, step, unit.statements)
     waits = step is last or context.settings.flush_each
     again = (timeouts[0], None if waits else b"off")
-    # Deferred constraints are checked here, where the error can still name this file.
-    yield ours(step, "set constraints all immediate", Purpose.CHECK)
+    yield ours(step, _CHECK, Purpose.CHECK)
     yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
     yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST, waits=waits)
+
+
+def try_out(context: Context, step: Step) -> None:
+    """Run a transactional step up to its commit, and leave its transaction open, unrecorded.
+
+    Raises:
+        MigratorError: As `attempt.run`; it was rolled back.
+    """
+    piece = partial(_attempt_at, context, step)
+    attempt.run(context, [piece], recover=partial(postgres.forget, context.conn))
+
+
+def _attempt_at(context: Context, step: Step) -> Iterator[Message[Tag]]:
+    (unit,) = step.script.units
+    yield messages.begin(step, unit)
+    yield ours(step, (_SET_LIMITS.encode(), messages.timeouts(context, step)), Purpose.LIMITS)
+    if role := step.script.options.role or context.settings.role:
+        yield ours(step, (_SET_ROLE, (role.encode(),)))
+    yield from messages.of_statements(context, step, unit.statements)
+    yield ours(step, _CHECK, Purpose.CHECK)
+    yield ours(step, "reset role", Purpose.OPEN)

@@ -132,6 +132,8 @@ def _stays(context: Context) -> str:
 
 def _log_failure(context: Context, step: Step, sqlstate: str | None, message: str) -> None:
     """Add the failure to the log; the failure itself matters more than that it is logged."""
+    if not context.is_logged:
+        return
     text, parameters = context.recorder.log(
         step.version, step.direction, "failed", sqlstate=sqlstate, message=message
     )

@@ -30,6 +30,7 @@ class Purpose(enum.Enum):
     CHECK = enum.auto()  # it brings out what was deferred to the end
     OURS = enum.auto()
     COMMIT = enum.auto()  # it makes a piece of work last
+    OPEN = enum.auto()  # the piece is done, and its transaction stays open
     LAST = enum.auto()  # the same, and the step is finished by it
 
 
@@ -44,7 +45,7 @@ class Tag:
 
 
 Piece = Callable[[], Iterable[Message[Tag]]]
-"""Work that is tried as a whole: its messages, of which one is a `COMMIT` or `LAST`."""
+"""Work that is tried as a whole: its messages, of which one is a `COMMIT`, `LAST` or `OPEN`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Context:
         locks: By version, what a rehearsal has shown that it locks: tables, as SQL takes
             them, and modes.  They are taken at once, before the work begins, or not at all.
         tracer: None if nobody wants to know what each statement does.
+        is_logged: Whether what fails is told in the log.
         finished: The steps finished so far, in order; it grows.
         unflushed: Those of them that a crash of the server could take back: no commit behind
             them has waited for the disk.
@@ -88,6 +90,7 @@ class Context:
     idle_limits: tuple[str, ...] = ()
     locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
     tracer: Tracer | None = None
+    is_logged: bool = True
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -33,10 +33,12 @@ from .model import (
     Noticed,
     Observed,
     Plan,
+    Retrying,
     SourceFile,
     StatementFinished,
     Step,
     Traced,
+    Waiting,
 )
 from .postgres import Connection
 from .reports import DownProof, Rehearsed, TracedStatement
@@ -44,6 +46,9 @@ from .session import Notify
 
 _IRREVERSIBLE = re.compile(r"(?m)^\s*--\s*migrator:\s*irreversible\s+(?P<reason>\S.*?)\s*$")
 _ENUM_VALUE_USED_EARLY = "55P04"
+
+Execute = Callable[[Context, Step], None]
+"""Runs a step, as `executor` does it."""
 
 
 class ReplayError(Exception):
@@ -55,10 +60,12 @@ class Stage:
     """Where a rehearsal takes place.
 
     Attributes:
-        conn: A session of the scratch database, which has the target's state.
+        conn: A session of the scratch database, which has the target's state, or of the target.
         watcher: Another one.
         schema: The one of the history.
         small: Below how many bytes a table of the target is not worth a finding.
+        observe: Looks at a server process from another session.
+        outcome: What became of the target when a statement was refused.
     """
 
     conn: Connection
@@ -68,6 +75,8 @@ class Stage:
     small: int
     interrupts: Interrupts
     notify: Notify
+    observe: Callable[[int | None], Observed] = lambda _pid: Observed()
+    outcome: str = "This was on the scratch database; the target was not touched."
 
 
 def rehearse(stage: Stage, steps: Iterable[Step], sizes: dict[str, Size]) -> tuple[Rehearsed, ...]:
@@ -92,14 +101,34 @@ def rehearse(stage: Stage, steps: Iterable[Step], sizes: dict[str, Size]) -> tup
     return tuple(done)
 
 
+def try_on_target(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
+    """Run a transactional step on the target, look at what it does, and roll it back.
+
+    Every lock that it takes is held until then.  Its down is not tried.
+    """
+    try:
+        return _up(stage, step, sizes, executor.try_out)
+    finally:
+        if not stage.conn.closed:
+            stage.conn.rollback()
+
+
 def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
     before = snapshots.take(stage.conn, stage.schema)
+    rehearsed = _up(stage, step, sizes, _execute)
+    if rehearsed.error:
+        return rehearsed
+    after = snapshots.take(stage.conn, stage.schema)
+    return replace(rehearsed, down=_prove_down(stage, step, before, after))
+
+
+def _up(stage: Stage, step: Step, sizes: dict[str, Size], execute: Execute) -> Rehearsed:
+    """Run an up, and weigh what it did."""
     known = facts.before(stage.conn, sizes)
     objects = facts.objects(stage.conn, stage.schema)
-    traced, error = _run(stage, step)
+    traced, error = _run(stage, step, execute)
     if error:
         return Rehearsed(step, traced, _early_use(step, traced, error), error=error)
-    after = snapshots.take(stage.conn, stage.schema)
     there = facts.objects(stage.conn, stage.schema)
     known = replace(
         known,
@@ -108,9 +137,9 @@ def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
         object_changes=answers.difference(objects, there, objects).objects,
     )
     pairs = [(each.statement, each.trace) for each in traced]
-    findings = verdicts.find(step.script, pairs, facts=known, small=stage.small)
-    down = _prove_down(stage, step, before, after)
-    return Rehearsed(step, traced, findings, down)
+    return Rehearsed(
+        step, traced, verdicts.find(step.script, pairs, facts=known, small=stage.small)
+    )
 
 
 def _prove_down(
@@ -181,8 +210,12 @@ def _does_something(step: Step) -> bool:
     return bool(step.script.problems) or any(unit.statements for unit in step.script.units)
 
 
+def _execute(context: Context, step: Step) -> None:
+    executor.execute(context, Plan((step,)))
+
+
 def _run(
-    stage: Stage, step: Step, *, traced: bool = True
+    stage: Stage, step: Step, execute: Execute = _execute, *, traced: bool = True
 ) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
     """Run one step, and return what its statements did, and what stopped it."""
     if step.script.problems:
@@ -197,17 +230,20 @@ def _run(
             case Traced(statement=statement, trace=trace):
                 took = seconds.get(statement.offset, 0.0)
                 seen.append(TracedStatement(statement, trace, took))
-            case Noticed():
+            case Noticed() | Waiting() | Retrying():
                 stage.notify(event)
 
     try:
-        executor.execute(_context(stage, listen, traced=traced), Plan((step,)))
+        execute(_context(stage, listen, traced=traced), step)
     except CancelledError:
         raise
     except MigratorError as error:
         if isinstance(error, StatementError):
-            error.outcome = "This was on the scratch database; the target was not touched."
+            error.outcome = stage.outcome
         error.hint = None  # what it says to type next is about a run on the target
+        if not stage.conn.closed:
+            with postgres.reported():
+                postgres.forget(stage.conn)  # of the failed script, the next one sees nothing
         return tuple(seen), error
     return tuple(seen), None
 
@@ -226,9 +262,10 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         settings=stage.settings,
         interrupts=stage.interrupts,
         notify=notify,
-        observe=lambda _pid: Observed(),
+        observe=stage.observe,
         idle_limits=postgres.idle_limits(conn),
         tracer=tracer if traced else None,
+        is_logged=False,
     )
 
 

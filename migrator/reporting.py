@@ -14,6 +14,7 @@ from .reports import DownProof, Rehearsed, Report, TracedStatement
 from .verdicts import told
 
 _AFTER_IT = "it leaves something behind, so that an up after it"
+_NOT_TRIED = "down: not tried"
 _SQL_WIDTH = 72  # characters of a statement's first line
 
 
@@ -133,8 +134,10 @@ def down_lines(rehearsed: Rehearsed) -> Iterator[str]:
     """Say whether the down undoes the up."""
     down = rehearsed.down
     if down is None:
+        migration = rehearsed.step.migration
+        has_down = migration is not None and migration.down is not None
         if not rehearsed.error:
-            yield "down: there is none; the migration is irreversible"
+            yield _NOT_TRIED if has_down else "down: there is none; the migration is irreversible"
         return
     if down.irreversible:
         yield f"down: irreversible, says its file: {down.irreversible}"

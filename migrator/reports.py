@@ -59,7 +59,7 @@ class Rehearsed:
     Attributes:
         traced: The statements of the up, in order; fewer if one failed.
         findings: By statement.
-        down: None if there is no down script, or the up failed.
+        down: None if there is no down script, the up failed, or it was not tried.
         error: What stopped the up; the migrations behind it were not rehearsed.
     """
 

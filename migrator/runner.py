@@ -67,7 +67,7 @@ def carry_out(
     agreed = _versions(plan) if downs else None
     with (
         locked(session, notify) as lock,
-        _watching(session) as observe,
+        watching(session) as observe,
         _tracing(session, notify, trace=trace or rehearsed is not None) as tracing,
     ):
         context = Context(
@@ -220,7 +220,7 @@ def _versions(plan: Plan) -> list[tuple[str, Direction]]:
 
 
 @contextmanager
-def _watching(session: Session) -> Iterator[Callable[[int | None], Observed]]:
+def watching(session: Session) -> Iterator[Callable[[int | None], Observed]]:
     """Give a function that looks at a server process; at the session's if it is told none.
 
     It asks on a connection of its own, made when first needed: on the session's own one

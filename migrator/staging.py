@@ -56,7 +56,7 @@ def report(work: Session, plan: Plan, wish: Wish, notify: Notify) -> Report:
         CancelledError: The user stopped it; the scratch database is gone.
         MigratorError: The target's state could not be made there.
     """
-    sizes = _sizes(work)
+    sizes = sizes_of(work)
     with _target_untouched(), _staged(work, wish, notify) as staged:
         stage = staged.stage
         # Before the rehearsal changes the state that the history makes.
@@ -105,7 +105,8 @@ def _drift(work: Session, wish: Wish, stage: Stage) -> tuple[Difference, ...]:
     return schema.compare(made, there, leave_out=elsewhere)
 
 
-def _sizes(work: Session) -> dict[str, Size]:
+def sizes_of(work: Session) -> dict[str, Size]:
+    """Return how much each of the target's tables holds, by name; only look."""
     with postgres.reported(), work.conn.transaction():
         _only_look(work)
         return facts.sizes(work.conn)

@@ -1,0 +1,209 @@
+"""`rehearse --on-target` tries the next migration on the database itself, and leaves nothing."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Database, Migrate, Result, Write
+from .sessions import Runs, holding, strangers, wait_for, waiting_for_a_lock, working
+
+GROUND = {
+    "01_t.up.sql": "create table t (id int, name text);\ncreate sequence s;\n",
+    "01_t.down.sql": "drop table t; drop sequence s;\n",
+}
+RISKY = {
+    "02_b.up.sql": "alter table t alter id type bigint;\nalter table t drop column name;\n"
+    "create table u (id int primary key);\n",
+    "02_b.down.sql": "drop table u;\n",
+}
+
+
+@pytest.fixture
+def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
+    runs = Runs(database, directory, tmp_path)
+    yield runs
+    runs.end()
+
+
+def state(database: Database) -> list[Any]:
+    """All that a run can have left: the schema, the history, the log, sessions and locks."""
+    schema = """
+    select c.oid, c.relname, c.relfilenode, array_agg((a.attname, a.atttypid) order by a.attnum)
+    from pg_class c join pg_attribute a on a.attrelid = c.oid
+    where c.relnamespace = 'public'::regnamespace group by 1, 2, 3 order by 1
+    """
+    found = database.rows(schema) + strangers(database)
+    if database.rows("select from pg_tables where tablename = 'migration_log'"):
+        found += database.rows("table migration_versions") + database.rows("table migration_log")
+    return found
+
+
+def tried(migrate: Migrate, *options: str) -> Result:
+    """Try the next migration; the database is as before, whatever comes of it."""
+    before = state(migrate.database)
+    result = migrate("rehearse", "--on-target", "--small", "0", *options)
+    assert "Traceback" not in result.stderr
+    assert state(migrate.database) == before
+    return result
+
+
+def start(migrate: Migrate, write: Write, pending: dict[str, str]) -> None:
+    """Apply a table, and leave migrations pending."""
+    write(GROUND)
+    assert migrate("up").exit_code == 0
+    write(pending)
+
+
+def findings(result: Result) -> list[tuple[str, str, int, str]]:
+    (migration,) = result.json["migrations"]
+    return [(f["hazard"], f["severity"], f["line"], f["message"]) for f in migration["findings"]]
+
+
+def without_oids(trace: Any) -> Any:
+    if isinstance(trace, dict):
+        return {key: without_oids(each) for key, each in trace.items() if key != "oid"}
+    return [without_oids(each) for each in trace] if isinstance(trace, list) else trace
+
+
+def test_it_finds_what_a_scratch_database_shows(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, RISKY)
+    here = tried(migrate, "--json")
+    there = migrate("rehearse", "--small", "0", "--json")
+    assert (here.exit_code, there.exit_code) == (4, 4)
+    assert findings(here) == findings(there)
+    assert {hazard for hazard, *_ in findings(here)} >= {"table-rewrite", "column-dropped"}
+    traces = [
+        [without_oids(s["trace"]) for s in result.json["migrations"][0]["statements"]]
+        for result in (here, there)
+    ]
+    assert traces[0] == traces[1]
+
+
+def test_it_says_what_it_has_tried_and_what_not(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {**RISKY, "03_c.up.sql": "select 1;", "04_d.up.sql": "select 1;"})
+    result = tried(migrate)
+    assert result.exit_code == 4
+    assert result.stderr == (
+        "only the next migration is tried on the database itself, not 03_c, 04_d\n"
+    )
+    assert "on the database itself, and rolled back" in result.stdout
+    assert "down: not tried" in result.stdout
+    assert "1 migration, " in result.stdout
+
+
+def test_a_fresh_database_stays_empty(migrate: Migrate, write: Write) -> None:
+    write(GROUND)
+    result = tried(migrate)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert state(migrate.database) == []
+
+
+def test_where_nothing_is_pending_nothing_is_tried(migrate: Migrate, write: Write) -> None:
+    start(migrate, write, {})
+    result = tried(migrate)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("0 migrations, 0 findings\n")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("create table b ();\nselect 1 / 0;", "02_b.up.sql:2:1: division by zero"),
+        (
+            "create table k (id int primary key);\n"
+            "create table l (k int references k deferrable initially deferred);\n"
+            "insert into l values (1);",
+            "violates foreign key constraint",
+        ),
+    ],
+)
+def test_an_up_that_fails_is_told_and_is_not_in_the_log(
+    migrate: Migrate, write: Write, sql: str, message: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": sql})
+    result = tried(migrate)
+    assert result.exit_code == 4
+    assert message in result.stdout
+    assert "it was rolled back, and the database is as it was" in result.stdout
+
+
+def test_a_role_that_the_file_asks_for_runs_it(migrate: Migrate, write: Write) -> None:
+    migrate.database.execute(
+        "create role trial_owner; grant create on schema public to trial_owner"
+    )
+    sql = "-- migrator: role trial_owner\ncreate table b ();\nselect current_user::int;"
+    start(migrate, write, {"02_b.up.sql": sql})
+    try:
+        assert '"trial_owner"' in tried(migrate).stdout
+    finally:
+        migrate.database.execute("drop owned by trial_owner; drop role trial_owner")
+
+
+def test_it_waits_for_no_lock_longer_than_a_tenth_of_a_second_and_names_who_has_it(
+    database: Database, migrate: Migrate, write: Write, runs: Runs
+) -> None:
+    sql = "-- migrator: lock-timeout 10min\nalter table t add x int;"
+    start(migrate, write, {"02_b.up.sql": sql})
+    with holding(database, "select from t") as other:
+        run = runs("rehearse", "--on-target")
+        stderr = run.says(f"pid {other.info.backend_pid}")
+        assert "waiting for 02_b, for" in stderr
+        run.says("try 2 of 3 at 02_b failed: canceling statement due to lock timeout")
+    result = run.result()
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_lock_that_is_never_to_be_had_ends_with_5(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t add x int;"})
+    with holding(database, "select from t"):
+        result = migrate("rehearse", "--on-target")
+    assert result.exit_code == 5
+    assert "try at a quieter time" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_and_undoes_it(
+    database: Database, migrate: Migrate, write: Write, runs: Runs, number: int
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "alter table t add x int;\nselect pg_sleep(600);\n"})
+    before = state(database)
+    run = runs("rehearse", "--on-target")
+    wait_for(lambda: working(database, "pg_sleep"))
+    run.signal(number)
+    result = run.result()
+    assert result.exit_code == 128 + number
+    assert "the trial was rolled back, and the database is as it was" in result.stderr
+    assert state(database) == before
+
+
+def test_nobody_waits_behind_it_when_it_is_over(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    start(migrate, write, RISKY)
+    tried(migrate)
+    database.execute("set lock_timeout = '1ms'; alter table t add y int")
+    assert not waiting_for_a_lock(database)
+
+
+@pytest.mark.parametrize(
+    ("pending", "options", "message"),
+    [
+        ("vacuum t;", [], "02_b runs outside a transaction: nothing could take it back"),
+        ("select 1;", ["--from-target"], "--on-target needs no scratch database"),
+        ("select 1;", ["--scratch-url", "embedded:"], "--on-target needs no scratch database"),
+    ],
+)
+def test_what_cannot_be_tried_is_a_matter_of_usage(
+    migrate: Migrate, write: Write, pending: str, options: list[str], message: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": pending})
+    result = tried(migrate, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
