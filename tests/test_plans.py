@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.conftest import Database, Migrate, Result, Write
-from tests.sessions import Run, Runs, applied, holding, wait_for, waiting_for_a_lock
+from tests.sessions import Runs, applied, holding, wait_for, waiting_for_a_lock
 
 TABLES = {"01_t.up.sql": "create table a (id int); create table b (id int);"}
 PENDING = {
@@ -314,72 +311,3 @@ def test_the_traces_of_what_was_finished_before_a_failure_are_in_the_log(
     assert "division by zero" in result.stderr
     assert list(traces(migrate.database)) == ["01_t"]
     migrate.database.execute("drop role nobody_special")
-
-
-# Under load
-
-
-@contextmanager
-def writers(database: Database, count: int) -> Iterator[list[str]]:
-    """Let sessions write b, then a: the other way round than the migration; give their errors."""
-    failed: list[str] = []
-    stop = threading.Event()
-
-    def write() -> None:
-        with psycopg.connect(database.url, autocommit=True) as conn:
-            while not stop.is_set():
-                try:
-                    with conn.transaction():
-                        conn.execute("insert into b (id) values (1)")
-                        conn.execute("select pg_sleep(0.002)")
-                        conn.execute("insert into a (id) values (1)")
-                except psycopg.errors.Error as error:
-                    failed.append(error.sqlstate or "")
-                # Where no two transactions are ever apart, nobody gets these locks.
-                stop.wait(0.03)
-
-    threads = [threading.Thread(target=write) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield failed
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def test_no_writer_in_the_opposite_lock_order_fails_because_of_a_plan(
-    migrate: Migrate, write: Write, plan: Path, runs: Runs
-) -> None:
-    save(migrate, write, plan)
-    with writers(migrate.database, 2) as failed:
-        wait_for(lambda: migrate.database.rows("select from a limit 1"))
-        run: Run = runs("up", "--plan", str(plan))
-        result = run.result()
-    assert (result.exit_code, failed) == (0, []), result.stderr
-    assert applied(migrate.database) == ["01_t", "02_b", "03_c"]
-
-
-def test_without_a_plan_such_a_writer_and_the_migration_stand_in_each_others_way(
-    migrate: Migrate, write: Write, runs: Runs
-) -> None:
-    """What the plan is there for: the same two transactions, step by step."""
-    write(TABLES)
-    assert migrate("up").exit_code == 0
-    write(PENDING)
-    database = migrate.database
-    with psycopg.connect(database.url) as writer:
-        writer.execute("set deadlock_timeout = '10ms'")
-        writer.execute("insert into b (id) values (1)")
-        run = runs("up", "--lock-timeout", "60s")
-        wait_for(lambda: waiting_for_a_lock(database))
-        try:
-            writer.execute("insert into a (id) values (1)")
-        except psycopg.errors.DeadlockDetected:
-            hit = "the application"
-        else:
-            hit = "the migration"  # which tries again
-        writer.rollback()
-    assert run.result().exit_code == 0
-    assert hit == "the application"
