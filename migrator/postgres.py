@@ -102,6 +102,10 @@ class _LoggingCursor(psycopg.Cursor[Any]):
                 log_statement(text, time.monotonic() - started)
 
 
+class _LoggingRawCursor(_LoggingCursor, psycopg.RawCursor[Any]):
+    """The same, with parameters as the server numbers them."""
+
+
 def log_statement(text: bytes | str, seconds: float) -> None:
     """Log a statement that was sent, without passwords; `seconds` until its answer."""
     if LOG.isEnabledFor(logging.DEBUG):
@@ -205,16 +209,15 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
 
 
 def send(conn: Connection, text: bytes, parameters: tuple[bytes | None, ...]) -> None:
-    """Send one statement with its parameters in text form, and wait for it.
+    """Send one statement with its parameters in text form, as `$1`, `$2`, …, and wait for it.
+
+    The wait can be interrupted, as no call of libpq's own can be.
 
     Raises:
         psycopg.Error: As PostgreSQL has it; OperationalError if the connection broke.
     """
-    result = conn.pgconn.exec_params(text, parameters)
-    if conn.pgconn.status == pq.ConnStatus.BAD:
-        raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
-    if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-        raise psycopg.errors.error_from_result(result)
+    values = [value if value is None else value.decode() for value in parameters]
+    _LoggingRawCursor(conn).execute(text, values)
 
 
 def forget(conn: Connection) -> None:

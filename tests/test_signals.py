@@ -215,3 +215,17 @@ def test_a_server_that_does_not_cancel_is_left_and_that_is_said(
         os.kill(pid, signal.SIGCONT)
     wait_for(lambda: working(database, SLEEP) not in (None, pid))
     assert interrupted(again).exit_code == 143
+
+
+def test_while_a_record_of_ours_waits_for_the_history(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    assert runs("up").result().exit_code == 0
+    write({"02_b.up.sql": f"{OPTION}select pg_sleep(1);\nvacuum;\n"})
+    run = runs("up")
+    wait_for(lambda: working(database, "pg_sleep"))
+    with holding(database, "lock table migration_log in share mode"):
+        wait_for(lambda: waiting_for_a_lock(database))
+        assert interrupted(run).exit_code == 143
+    assert applied(database) == ["01_a"]
