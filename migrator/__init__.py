@@ -5,7 +5,7 @@ An application's health check asks `status()`.  Everything else is behind the co
 The package is a stack of small modules.  Each imports only those to its left or
 above it (`tests/test_architecture.py` holds this list to be true):
 
-    errors traces model                                            the words
+    errors traces model events                                     the words
     sqltext parsing hazards blockers planner recovery              the core: pure, no I/O, no clock
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
     config files interrupts catalog postgres history progress      the world

@@ -18,8 +18,9 @@ import click
 
 from . import blockers, config, documents, errors, narration, render
 from .config import Settings
+from .events import Event, Progressed
 from .interrupts import ImpatientError
-from .model import Entry, Event, Progressed, Status
+from .model import Entry, Status
 from .narration import Ticker
 
 if TYPE_CHECKING:

@@ -12,22 +12,18 @@ from psycopg import pq
 
 from . import answers, diagnosis, failures, messages, pipeline, postgres
 from .answers import Snapshot
-from .messages import Context, Piece, Purpose, Tag
-from .model import (
-    Backend,
-    Notice,
+from .events import (
     Noticed,
-    Progress,
     Progressed,
     Retrying,
-    Statement,
     StatementFinished,
-    Step,
     StepFinished,
     StepStarted,
     Traced,
     Waiting,
 )
+from .messages import Context, Piece, Purpose, Tag
+from .model import Backend, Notice, Progress, Statement, Step
 from .pipeline import Answer, Field, RefusedError
 
 _LOOK_AFTER = 0.5  # seconds without an answer after which somebody may be in the way

@@ -7,24 +7,19 @@ from typing import Any
 
 from . import traces
 from .errors import BlockedError, MigratorError
-from .model import (
-    Entry,
+from .events import (
     Event,
-    LogEntry,
     Noticed,
-    Outcome,
-    Overview,
-    Plan,
     Progressed,
     Remarked,
     Retrying,
     StatementFinished,
-    Step,
     StepFinished,
     StepStarted,
     Traced,
     Waiting,
 )
+from .model import Entry, LogEntry, Outcome, Overview, Plan, Step
 from .render import line_of, reversible
 
 Json = dict[str, Any]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from . import postgres, probes
 from .config import Settings
+from .events import Event
 from .interrupts import Interrupts
-from .model import Direction, Event, Observed, Statement, Step, Unit
+from .model import Direction, Observed, Statement, Step, Unit
 from .pipeline import Message
 from .recorder import Command, Recorder
 from .traces import LockMode

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TextIO
 
-from .model import (
+from .events import (
     Event,
     Noticed,
-    Progress,
     Progressed,
     Remarked,
     Retrying,
@@ -18,6 +17,7 @@ from .model import (
     Traced,
     Waiting,
 )
+from .model import Progress
 from .render import DOING, DONE, Style, duration, line_of, trace_lines
 
 _BAR = 20  # columns

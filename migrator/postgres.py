@@ -25,8 +25,9 @@ from .errors import (
     LockTimeoutError,
     RunnerLockError,
 )
+from .events import Event, Waiting
 from .interrupts import Interrupts
-from .model import Backend, Event, Waiting
+from .model import Backend
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Field = pq.DiagnosticField

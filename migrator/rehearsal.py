@@ -22,24 +22,11 @@ from . import (
 )
 from .config import Settings
 from .errors import BlockedError, CancelledError, MigratorError, StatementError
+from .events import Event, Noticed, Retrying, StatementFinished, Traced, Waiting
 from .hazards import Finding, Size
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import (
-    AppliedMigration,
-    Direction,
-    Event,
-    Migration,
-    Noticed,
-    Observed,
-    Plan,
-    Retrying,
-    SourceFile,
-    StatementFinished,
-    Step,
-    Traced,
-    Waiting,
-)
+from .model import AppliedMigration, Direction, Migration, Observed, Plan, SourceFile, Step
 from .postgres import Connection
 from .reports import DownProof, Rehearsed, TracedStatement
 from .session import Notify

@@ -12,9 +12,10 @@ from psycopg.pq import TransactionStatus
 
 from . import catalog, executor, history, plans, postgres, probes, progress, recorder, traces
 from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
+from .events import Event, Remarked, Traced
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import Direction, Entry, Event, Observed, Outcome, Plan, Remarked, Traced
+from .model import Direction, Entry, Observed, Outcome, Plan
 from .plans import RehearsedPlan
 from .session import Notify, Session, unblocked
 from .traces import Trace

@@ -19,8 +19,8 @@ from psycopg import sql
 from . import postgres
 from .config import Database
 from .errors import DatabaseConnectionError, ScratchError
+from .events import Event, Remarked
 from .interrupts import Interrupts
-from .model import Event, Remarked
 
 PREFIX = "migrator_scratch_"
 """What the name of every scratch database begins with, and of no other database."""

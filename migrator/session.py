@@ -13,16 +13,9 @@ from .errors import (
     BlockedError,
     ConfigurationError,
 )
+from .events import Event, Remarked
 from .history import History
-from .model import (
-    Entry,
-    Event,
-    LogEntry,
-    Migration,
-    Overview,
-    Plan,
-    Remarked,
-)
+from .model import Entry, LogEntry, Migration, Overview, Plan
 
 Notify = Callable[[Event], None]
 

@@ -11,9 +11,10 @@ from psycopg import sql
 from . import cloning, facts, history, postgres, rehearsal, schema, scratch, snapshots
 from .config import Database
 from .errors import CancelledError, HistoryError
+from .events import Remarked
 from .hazards import Size
 from .interrupts import Interrupts
-from .model import AppliedMigration, Plan, Remarked
+from .model import AppliedMigration, Plan
 from .rehearsal import Stage
 from .reports import Report
 from .schema import Difference

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from . import postgres, rehearsal, runner, staging
 from .errors import CancelledError, LockTimeoutError, UsageError
+from .events import Remarked
 from .hazards import Size
 from .interrupts import Interrupts
-from .model import Plan, Remarked, Step
+from .model import Plan, Step
 from .rehearsal import Stage
 from .reports import Rehearsed, Report
 from .session import Notify, Session

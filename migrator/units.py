@@ -24,8 +24,9 @@ from . import (
     recovery,
 )
 from .errors import MigratorError
+from .events import Event, Noticed, Remarked, Traced
 from .messages import Context, Piece, Purpose, Tag, ours
-from .model import Direction, Event, Noticed, Objects, Remarked, Statement, Step, Traced, Unit
+from .model import Direction, Objects, Statement, Step, Unit
 from .pipeline import Message
 from .recorder import Command
 

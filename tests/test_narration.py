@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from migrator import narration, parsing, progress, render
-from migrator.model import Direction, Progress, Progressed, Step, StepFinished
+from migrator.events import Progressed, StepFinished
+from migrator.model import Direction, Progress, Step
 from migrator.narration import Ticker
 
 from .conftest import Database, Write

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from migrator import cloning, config, dumps, schema, scratch, snapshots
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
-from migrator.model import Event, Remarked
+from migrator.events import Event, Remarked
 
 from . import test_snapshots as described
 from .conftest import Database, Postgres, process_environment
