@@ -6,7 +6,8 @@ The package is a stack of small modules.  Each imports only those to its left or
 above it (`tests/test_architecture.py` holds this list to be true):
 
     errors traces model events                                     the words
-    sqltext parsing hazards blockers planner recovery              the core: pure, no I/O, no clock
+    lexing sqltext places parsing                                  the core: pure, no I/O, no clock
+    hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
     config files interrupts catalog postgres history progress      the world
     probes facts snapshots installation server dumps               the world, too

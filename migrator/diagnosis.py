@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from . import sqltext
+from . import places
 from .errors import LockTimeoutError, StatementError
 from .model import Direction, Statement, Step
 from .pipeline import Field
@@ -72,7 +72,7 @@ def statement_error(
     """
     source, path = step.script.source, step.script.path
     offset = _offset(fields, statement) if statement else len(source.rstrip())
-    location = sqltext.locate(source, offset, path)
+    location = places.locate(source, offset, path)
     sqlstate = fields.get(Field.SQLSTATE)
     kind = LockTimeoutError if sqlstate in RETRIED else StatementError
     return kind(
@@ -81,7 +81,7 @@ def statement_error(
         detail=fields.get(Field.MESSAGE_DETAIL),
         hint=_next_step(sqlstate, step),
         version=step.version,
-        excerpt=sqltext.excerpt(source, location),
+        excerpt=places.excerpt(source, location),
         sqlstate=sqlstate,
         server_hint=fields.get(Field.MESSAGE_HINT),
         context=_context(fields) if statement else _AT_THE_END,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from . import sqltext
+from . import places, sqltext
 from .errors import MigrationFileError
 from .model import Script, Statement
 from .traces import ObjectChange
@@ -325,7 +325,7 @@ def problems(script: Script) -> tuple[MigrationFileError, ...]:
     """Return what is wrong with the `-- migrator: allow` of a script, by place."""
     found = []
     for offset, statement, hazard, reason in _allowances(script):
-        location = sqltext.locate(script.source, offset, script.path)
+        location = places.locate(script.source, offset, script.path)
         if hazard not in HAZARDS:
             message = f'there is no hazard "{hazard}"' if hazard else "allow names no hazard"
             hint = f"the hazards are {', '.join(HAZARDS)}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from . import model, sqltext
+from . import model, places, sqltext
 from .errors import MigrationFileError, MigratorError
 from .model import Options, Script, SourceFile, Statement, Unit
 
@@ -140,7 +140,7 @@ def _place(problem: MigratorError) -> tuple[int, int]:
 
 
 def _problem(path: PurePath, statement: Statement, message: str, hint: str) -> MigrationFileError:
-    location = sqltext.locate(statement.source, statement.offset, path)
+    location = places.locate(statement.source, statement.offset, path)
     return MigrationFileError(message, location=location, hint=hint)
 
 
@@ -153,7 +153,7 @@ def _read_options(
     for offset, name, value, is_at_top in _option_comments(source, statements):
         if complaint := _complaint(name, value, values, is_at_top=is_at_top):
             message, hint = complaint
-            location = sqltext.locate(source, offset, path)
+            location = places.locate(source, offset, path)
             problems.append(MigrationFileError(message, location=location, hint=hint))
         else:
             values[name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from . import blockers, sqltext
+from . import blockers, places
 from .errors import BlockedError, MigratorError, StatementError
 from .model import (
     Direction,
@@ -92,7 +92,7 @@ def _did(touch: Touch) -> Iterator[str]:
 
 def line_of(statement: Statement) -> int:
     """Return the line that a statement begins in, from 1."""
-    return sqltext.line_number(statement.source, statement.offset)
+    return places.line_number(statement.source, statement.offset)
 
 
 # Results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from . import parsing, sqltext
+from . import parsing, places
 from .model import Statement
 from .scenes import (
     CONSTRAINTS,
@@ -248,7 +248,7 @@ def _work(over: Iterable[Traced], scene: Scene) -> tuple[str, bool]:
             size = scene.facts.sizes.get(relation.name)
             is_large |= relation.oid not in ours and (size is None or size.bytes >= scene.small)
         if deeds:
-            line = sqltext.locate(statement.source, statement.offset, scene.path).line
+            line = places.locate(statement.source, statement.offset, scene.path).line
             told = listed([f"{deed} {relation.name}" for relation, deed in deeds.items()])
             said.append(f"line {line} {told}")
     return (f", of which {'; '.join(said)}" if said else ""), is_large

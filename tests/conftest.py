@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import hypothesis
 import psycopg
 import pytest
 from click.testing import CliRunner
@@ -32,6 +33,11 @@ from migrator.errors import EmbeddedServerError
 from migrator.installation import find_binaries
 
 PROJECT = Path(__file__).parents[1]
+
+# The same examples each time: what CI says of a commit does not change.  New ones are tried
+# with `--hypothesis-profile=default`.
+hypothesis.settings.register_profile("check", derandomize=True)
+hypothesis.settings.load_profile("check")
 
 # Without fsync nothing is slower than the work itself, and no test survives a power cut.
 SETTINGS = (

@@ -14,7 +14,7 @@ import migrator
 ROOT = Path(migrator.__file__).parent
 LAYERS = re.findall(r"^ {4}((?:\w+ )+) +the \w+", migrator.__doc__ or "", re.MULTILINE)
 ORDER = " ".join(LAYERS).split()
-CORE = " ".join(LAYERS[:3]).split()
+CORE = " ".join(LAYERS[:4]).split()
 ENTRANCES = {"__init__", "__main__"}
 WORLDLY = {"io", "logging", "os", "random", "shutil", "socket", "subprocess", "tempfile", "time"}
 
