@@ -9,8 +9,9 @@ above it (`tests/test_architecture.py` holds this list to be true):
     lexing sqltext places parsing                                  the core: pure, no I/O, no clock
     hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
-    config files interrupts catalog postgres history progress      the world
-    probes facts snapshots installation server dumps               the world, too
+    config files interrupts catalog postgres locking history       the world
+    installation home server                                       the world of the embedded server
+    progress probes facts snapshots dumps                          the world that is asked
     recorder pipeline messages diagnosis failures attempt          the work
     units executor                                                 the work of a plan
     session runner decisions                                       the work as a whole

@@ -6,28 +6,21 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from . import catalog
 from .config import Database
 from .errors import (
-    CancelledError,
     ConfigurationError,
     DatabaseConnectionError,
     HistoryError,
     LockTimeoutError,
-    RunnerLockError,
 )
-from .events import Event, Waiting
-from .interrupts import Interrupts
-from .model import Backend
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Field = pq.DiagnosticField
@@ -35,7 +28,6 @@ Field = pq.DiagnosticField
 _CONNECT_TIMEOUT = "10"  # seconds, for one address; `connect_timeout` in the URL overrides it
 # While an index is built for hours nothing is sent, and a firewall forgets such a connection.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
-_POLL = 0.25  # seconds between two tries for the runner's lock
 
 LOG = logging.getLogger("migrator")
 """Every statement that is sent, at the level DEBUG."""
@@ -60,21 +52,6 @@ _VARIABLES = ": DATABASE_URL, or DATABASE_"
 # What psycopg and Python put before a message of libpq or of the system.
 _PREFIXES = re.compile(r"^(?:connection failed|connection is bad): |\[Errno -?[0-9]+\] ")
 
-_TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended(%(key)s, 0))"
-_TRY_SESSION_LOCK = "select pg_try_advisory_lock(hashtextextended(%(key)s, 1))"
-_UNLOCK_SESSION = "select pg_advisory_unlock(hashtextextended(%(key)s, 1))"
-_HOLDERS = """
-select array_agg(distinct pid)
-from pg_catalog.pg_locks,
-     (values (hashtextextended(%(key)s, 0)), (hashtextextended(%(key)s, 1))) as k (key)
-where locktype = 'advisory'
-  and granted
-  and database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and objsubid = 1
-  and classid = ((key >> 32) & 4294967295)::oid
-  and objid = (key & 4294967295)::oid
-  and pid <> pg_backend_pid()
-"""
 # DISCARD ALL but for the advisory locks: one of them is ours.
 _FORGET = """
 close all;
@@ -246,45 +223,6 @@ def _pid(conn: Connection) -> int:
     return int(conn.execute("select pg_backend_pid()").fetchall()[0][0])
 
 
-def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
-    """Begin a transaction that has the lock, and return True; or leave none behind.
-
-    Each try has a transaction of its own, and is sent by the simple protocol: a CREATE
-    INDEX CONCURRENTLY waits for the end of every transaction that it once saw with a
-    snapshot, and the portal of an extended query keeps its snapshot when it is done.
-    """
-    # The transaction is meant to be idle for as long as the migrations take.
-    limits = (f"set local {setting} = 0" for setting in idle_limits(conn))
-    statements = ("begin isolation level read committed read only", *limits, _TRY_LOCK)
-    cursor = psycopg.ClientCursor(conn).execute("; ".join(statements).encode(), key)
-    while cursor.nextset():
-        pass  # the last result is that of the try
-    row = cursor.fetchone()
-    if row and row[0]:
-        return True
-    conn.rollback()
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """Whether the runner's lock was had, and which other sessions hold it if not."""
-
-    had: bool
-    others: tuple[Backend, ...] = ()
-
-
-def _tried(conn: Connection, worker: Connection | None, key: dict[str, str]) -> _Try:
-    """Take the lock of the keeper and that of the worker, both or neither."""
-    with reported():
-        if _try_lock(conn, key):
-            if worker is None or worker.execute(_TRY_SESSION_LOCK, key).fetchall()[0][0]:
-                return _Try(had=True)
-            conn.rollback()
-        row = conn.execute(_HOLDERS, key).fetchone()
-        return _Try(had=False, others=catalog.backends(conn, (row and row[0]) or ()))
-
-
 def version(conn: Connection) -> str:
     """Return the server's version, such as `18.6`."""
     return (conn.info.parameter_status("server_version") or "").partition(" ")[0]
@@ -294,61 +232,3 @@ def idle_limits(conn: Connection) -> tuple[str, ...]:
     """Name the settings that end a session for the length of its transaction."""
     newer = ("transaction_timeout",) if conn.info.server_version >= 170000 else ()
     return ("idle_in_transaction_session_timeout", *newer)
-
-
-@contextmanager
-def runner_lock(
-    conn: Connection,
-    schema: str,
-    *,
-    worker: Connection | None,
-    patience: float | None,
-    notify: Callable[[Event], None],
-    interrupts: Interrupts,
-) -> Iterator[None]:
-    """Hold the lock that lets one runner at a time work on a history.
-
-    It is an advisory lock of an open READ COMMITTED transaction on `conn`, which serves
-    nothing else.  The session that does the work has one, too: where only the client was
-    killed, the server goes on with its statement, and the next runner waits for that.
-    The tries are polled, never waited for inside the server: a waiter's snapshot would
-    stop a CREATE INDEX CONCURRENTLY.
-
-    Args:
-        worker: The session that does the work; None where a pooler has no session to hold.
-        patience: How long to wait for another runner, in seconds; None for ever.
-
-    Raises:
-        RunnerLockError: Another runner had the lock all that time.
-        CancelledError: The user stopped the wait.
-    """
-    key = {"key": f"migrator:{schema}"}
-    started = time.monotonic()
-    announced: set[int] = set()
-    while not (holders := _tried(conn, worker, key)).had:
-        waited = time.monotonic() - started
-        if patience is not None and waited >= patience:
-            raise RunnerLockError(
-                f"another runner is at work, and --lock-wait ends after {patience:g} s",
-                detail="\n".join(map(str, holders.others)) or None,
-                hint="wait for it, or end it with: select pg_terminate_backend(PID);",
-            )
-        pids = {holder.pid for holder in holders.others}
-        if pids - announced:
-            notify(Waiting("another runner", holders.others, waited))
-            announced = pids
-        if interrupts.wait(_POLL):
-            raise CancelledError(
-                "interrupted while waiting for another runner; nothing was run",
-                signal=interrupts.signal or 0,
-            )
-    try:
-        yield
-    finally:
-        # A session that is lost has lost its lock as well.
-        with suppress(psycopg.OperationalError):
-            if worker and not worker.closed:
-                worker.rollback()
-                worker.execute(_UNLOCK_SESSION, key)
-        with suppress(psycopg.OperationalError):
-            conn.rollback()

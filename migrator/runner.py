@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from . import catalog, executor, history, plans, postgres, probes, progress, recorder, traces
+from . import (
+    catalog,
+    executor,
+    history,
+    locking,
+    plans,
+    postgres,
+    probes,
+    progress,
+    recorder,
+    traces,
+)
 from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
 from .events import Event, Remarked, Traced
 from .interrupts import Interrupts
@@ -59,7 +70,7 @@ def carry_out(
     Raises:
         BlockedError: Nothing was run, for these reasons.
         HistoryError: Somebody changed the history after the plan was agreed on.
-        MigratorError: As `executor.execute` and `postgres.runner_lock`.
+        MigratorError: As `executor.execute` and `locking.runner_lock`.
     """
     plan = unblocked(choose(session.entries(downs=downs)))
     if not plan.steps:
@@ -197,13 +208,13 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
     """Be the one runner of this history for a `with`; the history is there from then on.
 
     Raises:
-        MigratorError: As `postgres.runner_lock`.
+        MigratorError: As `locking.runner_lock`.
     """
     schema = session.history.schema
     with Interrupts() as interrupts, closing(postgres.connect(session.database)) as keeper:
         with postgres.reported(schema):
             shares = session.is_pooled and postgres.shares_sessions(session.conn, keeper)
-        with postgres.runner_lock(
+        with locking.runner_lock(
             keeper,
             schema,
             worker=None if shares else session.conn,

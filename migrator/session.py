@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import files, history, planner, postgres
 from .config import Database, Settings
@@ -16,6 +17,9 @@ from .errors import (
 from .events import Event, Remarked
 from .history import History
 from .model import Entry, LogEntry, Migration, Overview, Plan
+
+if TYPE_CHECKING:
+    from .home import Server
 
 Notify = Callable[[Event], None]
 
@@ -113,7 +117,7 @@ def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
 
     from . import server  # noqa: PLC0415  (who has a database pays for no server)
 
-    def announce(embedded: server.Server, outcome: server.Outcome) -> None:
+    def announce(embedded: Server, outcome: server.Outcome) -> None:
         if outcome is server.Outcome.CREATED:
             where = f"{embedded.home}, for this project alone"
             notify(Remarked(f"made a PostgreSQL {embedded.version} in {where}"))

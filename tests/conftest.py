@@ -30,6 +30,7 @@ from psycopg.rows import TupleRow
 
 from migrator import server as embedded
 from migrator.errors import EmbeddedServerError
+from migrator.home import Server
 from migrator.installation import find_binaries
 
 PROJECT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def quiet_log() -> Iterator[None]:
 class Postgres:
     """A running server: on a socket as superuser, on TCP as any role that has a password."""
 
-    server: embedded.Server
+    server: Server
 
     @property
     def version(self) -> int:

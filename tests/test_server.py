@@ -18,8 +18,9 @@ import pytest
 
 from migrator import server as embedded
 from migrator.errors import EmbeddedServerError
+from migrator.home import Server
 from migrator.installation import find_binaries
-from migrator.server import Outcome, Server, Shutdown
+from migrator.server import Outcome, Shutdown
 
 from .conftest import free_port, process_environment
 
