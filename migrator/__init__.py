@@ -6,7 +6,7 @@ The package is a stack of small modules.  Each imports only those to its left or
 above it (`tests/test_architecture.py` holds this list to be true):
 
     errors traces model events                                     the words
-    lexing sqltext places parsing                                  the core: pure, no I/O, no clock
+    lexing sqltext places scriptoptions parsing                    the core: pure, no I/O, no clock
     hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
     config files interrupts catalog postgres locking history       the world
@@ -16,7 +16,8 @@ above it (`tests/test_architecture.py` holds this list to be true):
     units executor                                                 the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging trial                        the work of a rehearsal
-    render narration documents reporting page app options cli      the shell
+    render narration documents reporting page app options          the shell
+    moving looking deciding cli                                    the shell's commands
 """
 
 from __future__ import annotations

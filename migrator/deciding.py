@@ -1,0 +1,71 @@
+"""The commands that write something down, and run nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from . import errors, options
+from .app import App
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command(epilog="Example: migrator create add_phone_to_users")
+@click.argument("name")
+@options.everywhere
+@click.pass_obj
+def create(app: App, *, name: str) -> None:
+    """Write the next pair of files, with a template in each."""
+    from . import files  # noqa: PLC0415  (--help pays for no parser)
+
+    up_path, down_path = files.create(app.settings.directory, name, now=datetime.now(UTC))
+    app.show(f"{up_path}\n{down_path}", {"up": str(up_path), "down": str(down_path)})
+
+
+@click.command(epilog="Example: migrator baseline 05")
+@click.argument("version")
+@options.everywhere
+@click.pass_obj
+def baseline(app: App, /, *, version: str) -> None:
+    """Record versions as applied, without running them.
+
+    All up to this one, for a database that has their schema from before it was migrated with
+    this tool.
+    """
+    from . import decisions  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    with app.opened() as work:
+        versions = decisions.baseline(work, version, app.notify)
+    lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
+    app.show("\n".join(lines), {"versions": list(versions)})
+
+
+@click.command(
+    epilog="Example: migrator repair 05 --applied --reason 'built the index by hand, see OPS-12'"
+)
+@click.argument("version")
+@click.option("--accept", "accepted", is_flag=True, help="Its edited file is right.")
+@click.option("--applied", "applied", is_flag=True, help="All of it is in the database.")
+@click.option("--reverted", "reverted", is_flag=True, help="Nothing of it is there.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes into the log.")
+@options.everywhere
+@click.pass_obj
+def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
+    """Record a decision about one version, and run nothing."""
+    from . import decisions  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    asked = [decision for decision, is_asked in given.items() if is_asked]
+    if len(asked) != 1:
+        raise errors.UsageError("say what is decided: one of --accept, --applied and --reverted")
+    if not reason.strip():
+        raise errors.UsageError("say why, in words: --reason TEXT; it goes into the log")
+    (decision,) = asked
+    with app.opened() as work:
+        chosen = decisions.Decision(decision)
+        decided = decisions.repair(work, version, chosen, reason, app.notify)
+    result = {"version": decided, "decision": decision, "reason": reason}
+    app.show(f"recorded {decided} as {decision}", result)

@@ -1,0 +1,181 @@
+"""The commands that tell, and change nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import blockers, documents, errors, options, render
+from .app import DISAGREEING, App, check_code, style
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command(epilog="Example: migrator status --check || echo 'the schema is behind'")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with 3 if migrations are pending, 4 or 7 if something is wrong.",
+)
+@options.everywhere
+@click.pass_obj
+def status(app: App, *, check: bool) -> None:
+    """Show every version: its state, when, by whom and how long."""
+    from . import session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    with app.opened() as work:
+        overview = session.overview(work)
+    width = max(80, shutil.get_terminal_size().columns)
+    app.show(render.status_text(overview, style(sys.stdout), width), documents.of_status(overview))
+    if check:
+        sys.exit(check_code(overview.entries))
+
+
+@click.command(epilog="Example: migrator verify --offline")
+@click.option("--offline", is_flag=True, help="Check the files alone, without a database.")
+@options.everywhere
+@click.pass_obj
+def verify(app: App, *, offline: bool) -> None:
+    """Check that the files can be run, and are what was applied."""
+    from . import files, planner  # noqa: PLC0415  (--help pays for no parser)
+
+    if offline:
+        entries = planner.reconcile(files.read(app.settings.directory), ())
+    else:
+        with app.opened() as work:
+            entries = work.entries()
+    if problems := tuple(blockers.problems(entries)):
+        raise errors.BlockedError("not in order", errors=problems)
+    notes = blockers.remarks(entries)
+    total = render.verified(entries, offline=offline)
+    app.show(
+        "\n".join([*(f"note: {note}" for note in notes), total]),
+        {"notes": list(notes), "versions": len(entries)},
+    )
+
+
+@click.command(epilog="Example: migrator log --version 05_create_memberships")
+@click.option("--version", metavar="VERSION", help="Only what happened to this one.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="How many.",
+)
+@options.everywhere
+@click.pass_obj
+def log(app: App, /, *, version: str | None, limit: int) -> None:
+    """Show who did what, when, and how it ended; the newest last."""
+    from . import session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    with app.opened() as work:
+        rows = session.log(work, version=version, limit=limit)
+    app.show(render.log_text(rows), documents.of_log(rows))
+
+
+@click.command(epilog="Example: migrator rehearse --html report.html")
+@options.staged
+@click.option(
+    "--to", "target", envvar="MIGRATOR_REHEARSE_TO", metavar="VERSION", help="Stop behind it."
+)
+@click.option("--out-of-order", is_flag=True, help="Older ones than the newest applied, too.")
+@click.option("--from-target", is_flag=True, help="Copy the schema; do not run the history again.")
+@click.option(
+    "--on-target",
+    is_flag=True,
+    help="Try the next one on the database itself, and roll it back: its locks are real.",
+)
+@click.option(
+    "--small",
+    default="8MB",
+    show_default=True,
+    callback=options.size,
+    metavar="SIZE",
+    help="A table below this size is no finding.",
+)
+@click.option("--markdown", is_flag=True, help="Write the report for a pull request.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="As a page, too.",
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the plan, for: up --plan FILE.",
+)
+@options.everywhere
+@click.pass_obj
+def rehearse(
+    app: App,
+    /,
+    *,
+    scratch_url: str | None,
+    target: str | None,
+    out_of_order: bool,
+    from_target: bool,
+    on_target: bool,
+    small: int,
+    markdown: bool,
+    html: Path | None,
+    save: Path | None,
+) -> None:
+    """Say what `up` would do to this database, without touching it.
+
+    The pending migrations run on a scratch database, and are taken back and applied again
+    there.  It exits with 4 if there are findings.
+    """
+    from . import page, planner, plans, reporting, session, staging, trial  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    if on_target and (scratch_url or from_target):
+        raise errors.UsageError("--on-target needs no scratch database")
+    wish = staging.Wish(app.other_database(scratch_url), from_target, small)
+    with app.opened() as work:
+        entries = work.entries()
+        bound = planner.resolve(entries, target) if target else None
+        plan = session.unblocked(planner.plan_up(entries, target=bound, out_of_order=out_of_order))
+        report = (
+            trial.report(work, plan, small, app.notify)
+            if on_target
+            else staging.report(work, plan, wish, app.notify)
+        )
+        if save:
+            app.write(save, plans.dump(report, entries))
+    if html:
+        app.write(html, page.html(report))
+    as_text = reporting.markdown(report) if markdown else reporting.text(report, style(sys.stdout))
+    app.show(as_text, reporting.document(report))
+    if not report.is_clean:
+        sys.exit(DISAGREEING)
+
+
+@click.command(epilog="Example: migrator drift")
+@options.staged
+@options.everywhere
+@click.pass_obj
+def drift(app: App, /, *, scratch_url: str | None) -> None:
+    """Say in what this database differs from what its history makes.
+
+    The history runs on a scratch database.  It exits with 4 if there is a difference.
+    """
+    from . import schema, staging  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    wish = staging.Wish(app.other_database(scratch_url), from_target=False, small=0)
+    with app.opened() as work:
+        found = staging.drift(work, wish, app.notify)
+    lines = list(schema.lines(found))
+    app.show(
+        "\n".join(lines) or "no drift: the database is as its history makes it", {"drift": lines}
+    )
+    if found:
+        sys.exit(DISAGREEING)

@@ -1,0 +1,202 @@
+"""The commands that run migrations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import documents, errors, options, render
+from .app import App, style
+from .model import Entry, Plan
+
+if TYPE_CHECKING:
+    from .plans import RehearsedPlan
+
+
+@click.command(epilog="Example: migrator up --to 05")
+@click.option(
+    "--to",
+    "target",
+    envvar="MIGRATOR_UP_TO",
+    metavar="VERSION",
+    help="Stop behind this version.",
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", help="Apply this many at the most."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
+@click.option("--out-of-order", is_flag=True, help="Apply older ones than the newest applied, too.")
+@click.option("--trace", is_flag=True, help="Say what each statement locks, rewrites and scans.")
+@click.option(
+    "--plan",
+    "plan_file",
+    envvar="MIGRATOR_UP_PLAN",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Run what was rehearsed: take all its locks first, or none.",
+)
+@options.runs
+@options.everywhere
+@click.pass_obj
+def up(
+    app: App,
+    /,
+    *,
+    target: str | None,
+    steps: int | None,
+    dry_run: bool,
+    out_of_order: bool,
+    trace: bool,
+    plan_file: Path | None,
+    **limits: Any,
+) -> None:
+    """Apply what is pending, lowest number first.
+
+    Each migration is applied in one transaction together with its record.
+    """
+    from . import planner  # noqa: PLC0415  (--help pays for no parser)
+
+    rehearsed = _rehearsed(plan_file) if plan_file else None
+
+    def choose(entries: tuple[Entry, ...]) -> Plan:
+        bound = planner.resolve(entries, target) if target else None
+        plan = planner.plan_up(entries, target=bound, steps=steps, out_of_order=out_of_order)
+        if rehearsed:
+            rehearsed.check(entries, plan)
+        return plan
+
+    options.limited(app, limits)
+    _carry_out(app, choose, dry_run=dry_run, trace=trace, rehearsed=rehearsed)
+
+
+def _rehearsed(path: Path) -> RehearsedPlan:
+    from . import plans  # noqa: PLC0415  (who has no plan pays for none)
+
+    try:
+        return plans.load(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(f"the plan {path} cannot be read: {error}") from error
+
+
+@click.command(epilog="Example: migrator down --steps 2")
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", help="Take this many back [default: 1]."
+)
+@click.option(
+    "--to",
+    "target",
+    envvar="MIGRATOR_DOWN_TO",
+    metavar="VERSION",
+    help="Take back all above this version.",
+)
+@click.option(
+    "--all", "everything", envvar="MIGRATOR_DOWN_ALL", is_flag=True, help="Take back all."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
+@click.option("--from-files", is_flag=True, help="Run the down files, not the stored scripts.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@options.runs
+@options.everywhere
+@click.pass_obj
+def down(
+    app: App,
+    /,
+    *,
+    steps: int | None,
+    target: str | None,
+    everything: bool,
+    dry_run: bool,
+    from_files: bool,
+    yes: bool,
+    **limits: Any,
+) -> None:
+    """Take back the newest migrations, the last applied first.
+
+    The script is the one that was stored when the migration was applied.
+    """
+    from . import planner  # noqa: PLC0415  (--help pays for no parser)
+
+    if sum((steps is not None, target is not None, everything)) > 1:
+        raise errors.UsageError("--steps, --to and --all exclude one another")
+    most = None if target or everything else steps or 1
+
+    def choose(entries: tuple[Entry, ...]) -> Plan:
+        bound = planner.resolve(entries, target) if target else None
+        return planner.plan_down(entries, target=bound, steps=most, from_files=from_files)
+
+    options.limited(app, limits)
+    _carry_out(app, choose, dry_run=dry_run, downs=True, ask=not yes)
+
+
+@click.command(epilog="Example: migrator redo --steps 2")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="How many.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@options.runs
+@options.everywhere
+@click.pass_obj
+def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) -> None:
+    """Take the newest migrations back, and apply them again.
+
+    They are taken back with the stored scripts, as `down` does it, and applied from the files.
+    """
+    from . import planner  # noqa: PLC0415  (--help pays for no parser)
+
+    def choose(entries: tuple[Entry, ...]) -> Plan:
+        return planner.plan_redo(entries, steps=steps)
+
+    options.limited(app, limits)
+    _carry_out(app, choose, dry_run=dry_run, downs=True, ask=not yes)
+
+
+def _carry_out(
+    app: App,
+    choose: Callable[[tuple[Entry, ...]], Plan],
+    *,
+    dry_run: bool,
+    downs: bool = False,
+    ask: bool = False,
+    trace: bool = False,
+    rehearsed: RehearsedPlan | None = None,
+) -> None:
+    from . import runner, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+
+    def agree(plan: Plan) -> None:
+        if not (ask and sys.stdin.isatty()):
+            return
+        for note in plan.notes:
+            click.echo(f"note: {note}", err=True)
+        versions = dict.fromkeys(step.version for step in plan.steps)
+        question = f"take back {', '.join(versions)} on database {work.conn.info.dbname}?"
+        try:
+            click.confirm(question, abort=True, err=True)
+        except click.Abort:
+            raise errors.CancelledError("not confirmed; nothing was run") from None
+
+    with app.opened() as work:
+        if dry_run:
+            plan = session.unblocked(choose(work.entries(downs=downs)))
+            app.show(render.plan_text(plan), documents.of_plan(plan))
+            return
+        outcome = runner.carry_out(
+            work,
+            choose,
+            app.notify,
+            downs=downs,
+            agree=agree,
+            trace=trace,
+            rehearsed=rehearsed,
+        )
+    text = render.outcome_text(outcome, style(sys.stdout))
+    app.show(text, documents.of_outcome(outcome, app.events))

@@ -1,0 +1,72 @@
+"""Read the options that stand in a script's own comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+from . import model, places, sqltext
+from .errors import MigrationFileError
+from .model import Options, Statement
+
+_OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
+_REVIEW_OPTIONS = ("allow", "irreversible")  # said to who reviews; they change nothing that runs
+
+
+def read(
+    path: PurePath, source: str, statements: Sequence[Statement]
+) -> tuple[Options, bool, list[MigrationFileError]]:
+    """Return the options, whether the script is transactional, and what is wrong with them."""
+    values: dict[str, str] = {}
+    problems: list[MigrationFileError] = []
+    for offset, name, value, is_at_top in _option_comments(source, statements):
+        if complaint := _complaint(name, value, values, is_at_top=is_at_top):
+            message, hint = complaint
+            location = places.locate(source, offset, path)
+            problems.append(MigrationFileError(message, location=location, hint=hint))
+        else:
+            values[name] = value
+    options = Options(
+        lock_timeout=model.milliseconds(values.get("lock-timeout", "")),
+        statement_timeout=model.milliseconds(values.get("statement-timeout", "")),
+        role=values.get("role"),
+    )
+    return options, "no-transaction" not in values, problems
+
+
+def _option_comments(
+    source: str, statements: Sequence[Statement]
+) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield offset, name and value of each option, and whether it stands before all SQL."""
+    if "migrator:" not in source:
+        return
+    starts = [0, *(s.data[1] if s.data else s.end for s in statements)]
+    ends = [*(s.offset for s in statements), len(source)]
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        for offset, comment in sqltext.comments(source, start, end):
+            if match := _OPTION.fullmatch(comment):
+                yield offset, match["name"], match["value"], index == 0
+
+
+def _complaint(
+    name: str, value: str, seen: dict[str, str], *, is_at_top: bool
+) -> tuple[str, str] | None:
+    """Return what is wrong with an option, and what to do; None if nothing is."""
+    if name in _REVIEW_OPTIONS:
+        return None
+    if name not in ("no-transaction", "lock-timeout", "statement-timeout", "role"):
+        known = "no-transaction, lock-timeout, statement-timeout, role"
+        return f'unknown option "{name}"', f"the options of a file are {known}"
+    if not is_at_top:
+        return f'option "{name}" stands behind a statement', "move it to the top of the file"
+    if name in seen:
+        return f'option "{name}" is given twice', "remove one of the two lines"
+    if name == "no-transaction" and value:
+        return f'option "{name}" takes no value', f"write: -- migrator: {name}"
+    if name.endswith("-timeout") and model.milliseconds(value) is None:
+        example = "2s" if name == "lock-timeout" else "15min"
+        return f'"{value}" is no duration', f"write, for example: -- migrator: {name} {example}"
+    if name == "role" and not value:
+        return 'option "role" names no role', "write, for example: -- migrator: role app_owner"
+    return None
