@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from ..conftest import find_program, serve
-from . import candidates, report, trips, workloads
+from . import candidates, report, tracing, trips, workloads
 from .contest import Result, hold
 from .workloads import OURS, Bench
 
@@ -49,7 +49,7 @@ def _options() -> argparse.Namespace:
     add("--n", type=int, default=1000, help="how many small migrations [%(default)s]")
     add("--mb", type=int, default=50, help="how large the seeds are [%(default)s]")
     add("--rounds", type=int, default=5, help="how often each candidate runs [%(default)s]")
-    add("--only", help=f"workloads, by comma: {', '.join(workloads.ALL)}, trips [all]")
+    add("--only", help=f"workloads, by comma: {', '.join(workloads.ALL)}, trace, trips [all]")
     add("--against", type=Path, help="the directory of another migrator package, to compare")
     add("--output", type=Path, default=Path(".migrator/bench.json"), help="[%(default)s]")
     add("--durable", action="store_true", help="with fsync: then the disk is measured, too")
@@ -63,17 +63,18 @@ def _packages(against: Path | None) -> dict[str, Path]:
 
 
 def _measure(bench: Bench, options: argparse.Namespace) -> None:
-    chosen = options.only.split(",") if options.only else [*workloads.ALL, "trips"]
+    chosen = options.only.split(",") if options.only else [*workloads.ALL, "trace", "trips"]
     results: list[Result] = []
     for name in chosen:
         for contest in workloads.ALL[name](bench) if name in workloads.ALL else ():
             results.append(hold(contest, options.rounds))
             print(report.times(results[-1]), flush=True)
+    traces = tracing.costs(bench.postgres, 5 * options.n) if "trace" in chosen else {}
     round_trips = trips.count(bench) if "trips" in chosen else {}
     print()
-    print(report.table(results, round_trips))
+    print(report.table(results, traces, round_trips))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    report.write(options.output, results, round_trips, _about(bench, options))
+    report.write(options.output, results, traces, round_trips, _about(bench, options))
 
 
 def _about(bench: Bench, options: argparse.Namespace) -> dict[str, object]:

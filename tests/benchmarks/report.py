@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .contest import Measure, Result, Target
+from .tracing import ASKED, BOUND
 
 _MET, _MISSED = "met", "NOT MET"
 
@@ -22,8 +23,12 @@ def times(result: Result) -> str:
     return "\n".join(lines)
 
 
-def table(results: Iterable[Result], round_trips: Mapping[str, list[int]]) -> str:
-    """Give every target as a row of a table in Markdown."""
+def table(
+    results: Iterable[Result],
+    traces: Mapping[str, float],
+    round_trips: Mapping[str, list[int]],
+) -> str:
+    """Give every target as a row of a table in Markdown, then traces and round trips."""
     lines = ["| workload | measured | reach | |", "|---|---|---|---|"]
     for result in results:
         for target in result.contest.targets:
@@ -33,6 +38,10 @@ def table(results: Iterable[Result], round_trips: Mapping[str, list[int]]) -> st
             lines.append(
                 f"| {result.contest.name}: {what} | {found} | {bound} | {verdict(target, value)} |"
             )
+    lines += ["", "| a trace | ms | reach | |", "|---|---|---|---|"] if traces else []
+    for name, cost in traces.items():
+        reach = (f"≤ {BOUND:g}", _MET if cost <= BOUND else _MISSED) if name == ASKED else ("", "")
+        lines.append(f"| {name} | {cost:.2f} | {' | '.join(reach)} |")
     lines += ["", "| round trips of | in all | a connection |", "|---|---|---|"]
     lines += [
         f"| {name} | {sum(each)} | {', '.join(map(str, each))} |"
@@ -70,12 +79,14 @@ def _bound(target: Target) -> str:
 def write(
     path: Path,
     results: Iterable[Result],
+    traces: Mapping[str, float],
     round_trips: Mapping[str, list[int]],
     about: Mapping[str, Any],
 ) -> None:
     """Write everything as one JSON document."""
     document = {
         "about": dict(about),
+        "traces": dict(traces),
         "round_trips": dict(round_trips),
         "workloads": [_json(result) for result in results],
     }

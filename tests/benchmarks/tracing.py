@@ -1,9 +1,8 @@
-"""What a trace costs on a large schema: `python -m tests.trace_cost [TABLES]`."""
+"""What a trace costs on a large schema, in milliseconds."""
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import psycopg
 
 from migrator import answers, probes
 
-from .conftest import Database, serve
+from ..conftest import Database, Postgres
 
 _TABLES = """
 do $$
@@ -36,12 +35,17 @@ end $$
 _STEP = 500  # tables; the locks of many more in one transaction do not fit
 
 
-def main(tables: int) -> None:
-    """Print the median time of each question, in milliseconds."""
-    with serve() as postgres, postgres.database() as database:
+ASKED = "after a statement"
+"""The question that is asked most often."""
+
+BOUND = 1.0
+
+
+def costs(postgres: Postgres, tables: int) -> dict[str, float]:
+    """Give the median time of each question on a schema of so many tables."""
+    with postgres.database() as database:
         fill(database, tables)
-        for name, milliseconds in measure(database).items():
-            print(f"{name:<48} {milliseconds:8.2f} ms")
+        return measure(database)
 
 
 def fill(database: Database, tables: int) -> None:
@@ -53,29 +57,29 @@ def fill(database: Database, tables: int) -> None:
 
 
 def measure(database: Database) -> dict[str, float]:
-    costs: dict[str, float] = {}
+    found: dict[str, float] = {}
     with database.connect() as conn:
         conn.prepare_threshold = None
         version = conn.info.server_version
         start, question = probes.start("migrator"), probes.after_statement("migrator", version)
         conn.execute("begin")
-        costs["start, once a transaction"] = median(lambda: ask(conn, start), 5)
+        found["start, once a transaction"] = median(lambda: ask(conn, start), 5)
         conn.execute("alter table table_1 add column extra integer")
-        costs["after a statement, a trivial query"] = median(lambda: ask(conn, b"select '{}'"), 200)
-        costs["after a statement, not prepared"] = median(lambda: ask(conn, question), 200)
+        found["after a statement, a trivial query"] = median(lambda: ask(conn, b"select '{}'"), 200)
+        found["after a statement, not prepared"] = median(lambda: ask(conn, question), 200)
         conn.execute(probes.prepare("migrator", version))
-        costs["after a statement"] = median(lambda: ask(conn, probes.EXECUTE), 200)
+        found[ASKED] = median(lambda: ask(conn, probes.EXECUTE), 200)
         at_start = answers.read(ask(conn, start))
         seen = ask(conn, probes.EXECUTE)
-        costs["to tell the difference"] = median(
+        found["to tell the difference"] = median(
             lambda: answers.difference(at_start, answers.read(seen), at_start), 200
         )
         for count in (10, 100, 500):
             conn.execute(_TABLES.replace("table_", f"made_{count}_").format(first=1, last=count))
             name = f"after a statement, with {count} more tables of its own"
-            costs[name] = median(lambda: ask(conn, probes.EXECUTE), 20)
+            found[name] = median(lambda: ask(conn, probes.EXECUTE), 20)
         conn.execute("rollback")
-    return costs
+    return found
 
 
 def ask(conn: psycopg.Connection[Any], question: bytes) -> str:
@@ -90,7 +94,3 @@ def median(work: Callable[[], Any], times: int) -> float:
         work()
         took.append((time.perf_counter() - began) * 1000)
     return statistics.median(took)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
