@@ -12,8 +12,8 @@ above it (`tests/test_architecture.py` holds this list to be true):
     config files interrupts catalog postgres locking history       the world
     installation home server                                       the world of the embedded server
     progress probes facts snapshots dumps                          the world that is asked
-    recorder pipeline messages diagnosis failures attempt          the work
-    units executor                                                 the work of a plan
+    recorder pipeline observing messages diagnosis                 the work
+    failures attempt alone units executor                          the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging trial                        the work of a rehearsal
     render narration documents reporting page app options          the shell

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from psycopg import pq
 
-from . import answers, diagnosis, failures, messages, pipeline, postgres
+from . import answers, diagnosis, failures, messages, pipeline, postgres, probes
 from .answers import Snapshot
 from .events import (
     Noticed,
@@ -23,10 +26,11 @@ from .events import (
     Waiting,
 )
 from .messages import Context, Piece, Purpose, Tag
-from .model import Backend, Notice, Progress, Statement, Step
+from .model import Backend, Notice, Observed, Progress, Statement, Step
 from .pipeline import Answer, Field, RefusedError
 
 _LOOK_AFTER = 0.5  # seconds without an answer after which somebody may be in the way
+_LAST_LOOK = 0.2  # seconds for what was asked before a statement failed
 _LOOKS = 4  # in the time of a lock timeout: who is in the way of a short one is to be seen, too
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two tries
 # For locks that are not waited for: many tries, some of them right behind a transaction's end.
@@ -37,14 +41,15 @@ _NOWAIT_DELAY, _NOWAIT_GROWTH, _NOWAIT_LONGEST = 0.05, 1.04, 2.0
 def run(
     context: Context,
     pieces: Sequence[Piece],
-    recover: Callable[[], None],
+    recover: Callable[[], bool],
     *,
     started: float | None = None,
 ) -> None:
     """Run the pieces in order, sent without waiting for one another.
 
     Args:
-        recover: Called after a rollback, before the next try.
+        recover: Called after a rollback, before the next try; it tells whether the piece that
+            failed turns out to be done.
         started: When the step began that the pieces finish, by the monotonic clock; None if
             it begins with them.
 
@@ -68,15 +73,29 @@ def run(
             if done == len(pieces):
                 return  # the connection broke behind the last commit: whoever uses it next will say
             _roll_back(context.conn)
-            if not _tries_again(context, refused, attempt, progress.blockers):
-                raise failures.of_refusal(context, refused, attempt, progress.blockers) from None
-            recover()
+            blockers = progress.seen_last()
+            if not _tries_again(context, refused, attempt, blockers):
+                raise failures.of_refusal(context, refused, attempt, blockers) from None
+            done += recover()
             attempt += 1
         else:
             done += progress.committed
             if context.interrupts.signal and done < len(pieces):
                 _roll_back(context.conn)
                 raise failures.cancelled(context, progress.step)
+
+
+def run_one(context: Context, piece: Piece, *, started: float | None = None) -> None:
+    """Run one piece in a session that keeps what it has; as `run`."""
+    run(context, [piece], recover=partial(_forget_question, context), started=started)
+
+
+def _forget_question(context: Context) -> bool:
+    """Forget the question that the piece has prepared: a rollback does not take it back."""
+    if context.tracer:
+        with postgres.reported():
+            probes.forget(context.conn)
+    return False
 
 
 class _Progress:
@@ -90,12 +109,14 @@ class _Progress:
     def __init__(self, context: Context, started: float | None) -> None:
         self.committed = 0
         self.step: Step | None = None
-        self.blockers: tuple[Backend, ...] = ()
+        self._blockers: tuple[Backend, ...] = ()
         self._context = context
         self._started = started or time.monotonic()
         self._looked_at = 0.0
         self._start = self._before = Snapshot()
-        self._pid: int | None = None  # behind a pooler each transaction has another one
+        self._look: Future[Observed] | None = None
+        self._watched: Tag | None = None  # what was under way when the look began
+        self._pid = context.pid
 
     def answer(self, answer: Answer[Tag]) -> None:
         step, notify = answer.tag.step, self._context.notify
@@ -106,7 +127,8 @@ class _Progress:
                 self._started = time.monotonic()
                 notify(StepStarted(step))
             case Purpose.LIMITS:
-                self._pid = int(answer.value or 0) or None
+                # Behind a pooler each transaction has another one.
+                self._pid = int(answer.value or 0)
             case Purpose.STATEMENT | Purpose.ALONE:
                 self.committed += answer.tag.purpose is Purpose.ALONE
                 assert answer.tag.statement is not None, "these are the migration's own"
@@ -141,15 +163,28 @@ class _Progress:
         self._context.notify(Noticed(tag.step, tag.statement, notice))
 
     def idle(self, tag: Tag, seconds: float) -> None:
+        if self._look and self._look.done():
+            self._see(self._look.result(), seconds)
+            self._look = None
         lock_timeout = messages.lock_timeout(self._context, tag.step) / 1000
         often = min(_LOOK_AFTER, lock_timeout / _LOOKS) if lock_timeout else _LOOK_AFTER
-        if seconds - self._looked_at < often:
-            return
-        self._looked_at = seconds
-        seen, notify = self._context.observe(self._pid), self._context.notify
-        if {b.pid for b in seen.blockers} - {b.pid for b in self.blockers}:
+        if seconds - self._looked_at >= often:
+            self._looked_at, self._watched = seconds, tag
+            self._look = self._context.observe(self._pid)
+
+    def seen_last(self) -> tuple[Backend, ...]:
+        """Give who was in the way when somebody was, with what a last look may still tell."""
+        if self._look:
+            with suppress(TimeoutError):
+                self._see(self._look.result(_LAST_LOOK), self._looked_at)
+        return self._blockers
+
+    def _see(self, seen: Observed, seconds: float) -> None:
+        tag, notify = self._watched, self._context.notify
+        assert tag is not None, "only what was looked for is seen"
+        if {b.pid for b in seen.blockers} - {b.pid for b in self._blockers}:
             notify(Waiting(tag.step.version, seen.blockers, seconds))
-        self.blockers = seen.blockers or self.blockers
+        self._blockers = seen.blockers or self._blockers
         if seen.progress and tag.statement:
             progress = _of_copy(seen.progress, tag.statement)
             notify(Progressed(tag.step, tag.statement, seconds, progress))

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from . import hazards, parsing
+from . import hazards, parsing, places
 from .errors import (
     InterruptedMigrationError,
     IrreversibleError,
@@ -22,7 +22,9 @@ from .model import (
     Migration,
     Script,
     SourceFile,
+    Statement,
     Status,
+    Step,
     Unit,
 )
 
@@ -65,7 +67,7 @@ def interruptions(entry: Entry) -> Iterator[MigratorError]:
         return
     if applied.under_way is Direction.DOWN:
         yield InterruptedMigrationError(
-            f"{version} is half taken back: {_done(-applied.statements_done)}",
+            f"{version} is half taken back: {_done(applied.taken_back)}",
             hint="finish that with: migrator down",
             version=version,
         )
@@ -103,9 +105,9 @@ def _unfinished(entry: Entry) -> Iterator[MigratorError]:
 def down_interruption(entry: Entry, source: SourceFile) -> Iterator[MigratorError]:
     """Yield why an interrupted down cannot simply go on with a script; nothing if it can."""
     applied = entry.applied
-    if not applied or applied.under_way is not Direction.DOWN or not applied.statements_done:
+    if not applied or not applied.taken_back:
         return
-    done = -applied.statements_done
+    done = applied.taken_back
     ran = parsing.parse(source.path, applied.down_script or "").units[:done]
     if _meaning(ran) != _meaning(parsing.parse(source.path, source.text).units[:done]):
         yield InterruptedMigrationError(
@@ -116,6 +118,28 @@ def down_interruption(entry: Entry, source: SourceFile) -> Iterator[MigratorErro
             "mended), then run: migrator down --from-files",
             version=entry.version,
         )
+
+
+def edited_step(step: Step, statement: Statement | None, ran: str) -> MigratorError:
+    """Say that a step had finished in another form than it has by now, and nobody recorded it.
+
+    Args:
+        statement: What stands in its place; None if the script is one transaction by now.
+        ran: The text that was run.
+    """
+    script, text = step.script, statement.text if statement else step.script.source
+    offset = statement.offset if statement else 0
+    lines = difflib.unified_diff(
+        ran.splitlines(), text.splitlines(), "as it ran", str(script.path), lineterm=""
+    )
+    return InterruptedMigrationError(
+        f"a step of {step.version} has finished on the server, and was edited since",
+        location=places.locate(script.source, offset, script.path),
+        detail="\n".join(islice(lines, _DIFF_LINES)),
+        hint=f"put it back to what ran, then run: migrator {step.direction}; or undo by hand what "
+        f'it made, then: migrator repair {step.version} --reverted --reason "…"',
+        version=step.version,
+    )
 
 
 def _done(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -183,23 +182,6 @@ def parent(conn: psycopg.Connection[Any], partition: int) -> int:
     """Return the OID of the table that a partition belongs to."""
     query = "select inhparent::bigint from pg_catalog.pg_inherits where inhrelid = %s::oid"
     return int(conn.execute(query, [partition]).fetchall()[0][0])
-
-
-def invalid_index_in(conn: psycopg.Connection[Any], message: str) -> str | None:
-    """Return the invalid index that a message of the server names; None if it names none."""
-    # Not by its quotes: « and „ stand there in other languages.
-    query = """
-        select format('%%I.%%I', n.nspname, c.relname), c.relname
-        from pg_catalog.pg_index i
-        join pg_catalog.pg_class c on c.oid = i.indexrelid
-        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        where not i.indisvalid
-          and position(c.relname in %(message)s) > 0
-        order by 1
-    """
-    rows = conn.execute(query, {"message": message}).fetchall()
-    whole = (full for full, name in rows if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message))
-    return next(whole, None)
 
 
 def is_empty(conn: psycopg.Connection[Any], schema: str) -> bool:

@@ -77,12 +77,11 @@ def _commands(write: Recorder, entry: Entry, decision: Decision) -> Iterable[Com
         case Decision.REVERTED if applied:
             return [write.release(applied.version)]
         case Decision.APPLIED if migration and not (applied and applied.under_way is None):
-            return [write.settle(migration, _units(migration))]
+            return _settled(write, entry, migration)
         case Decision.ACCEPT if (
             migration and applied and (entry.status is Status.MODIFIED or entry.reformatted)
         ):
-            rename = write.rename(applied.version, migration.version)
-            return [rename, write.settle(migration, _units(migration))]
+            return _settled(write, entry, migration)
     if not migration and decision is not Decision.REVERTED:
         raise UsageError(
             f"{entry.version} has no file: it cannot be {decision}",
@@ -93,6 +92,13 @@ def _commands(write: Recorder, entry: Entry, decision: Decision) -> Iterable[Com
         f"{entry.version} is {entry.status}: there is nothing to decide",
         hint="look at its state with: migrator status",
     )
+
+
+def _settled(write: Recorder, entry: Entry, migration: Migration) -> Iterable[Command]:
+    """Record a version as applied, under the name that its file has by now."""
+    if entry.applied:
+        yield write.rename(entry.applied.version, migration.version)
+    yield write.settle(migration, _units(migration))
 
 
 def _baseline(write: Recorder, migration: Migration) -> Iterable[Command]:
@@ -108,6 +114,6 @@ def _units(migration: Migration) -> int:
 
 
 def _write(work: Session, commands: Iterable[Command]) -> None:
-    with postgres.reported(work.history.schema), work.conn.transaction():
+    with postgres.reported(work.history.schema), postgres.writing(work.conn):
         for text, parameters in commands:
             postgres.send(work.conn, text, parameters)

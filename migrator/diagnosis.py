@@ -13,6 +13,9 @@ from .pipeline import Field
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""
 
+ALONE = frozenset(["25001", "2D000"])
+"""active_sql_transaction, invalid_transaction_termination: it has to run outside of one."""
+
 _NO_TRANSACTION = "begin the file with: -- migrator: no-transaction"
 _HINTS = {
     "25001": _NO_TRANSACTION,
@@ -143,6 +146,8 @@ def _next_step(sqlstate: str | None, step: Step) -> str:
     if sqlstate in RETRIED:
         return f"end what is in the way, or try at a quieter time: migrator {step.direction}"
     specific = _HINTS.get(sqlstate or "")
+    if sqlstate in ALONE and not step.script.transactional:
+        specific = "move it out of its BEGIN … COMMIT: what stands there is one transaction"
     if step.direction is Direction.DOWN:
         again = "mend the down file, then run: migrator down --from-files"
     else:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 
-from . import attempt, failures, messages, postgres, units
+from . import alone, attempt, blockers, failures, history, messages, postgres, units
 from .errors import BlockedError
 from .messages import Context, Purpose, Tag, ours
-from .model import Direction, Plan, Step
+from .model import Direction, Plan, Step, Unit
 from .pipeline import Message
 
 _SET_LIMITS = (
@@ -55,12 +55,29 @@ def execute(context: Context, plan: Plan) -> None:
     for transactional, steps in groupby(plan.steps, key=lambda step: step.script.transactional):
         if transactional:
             group = tuple(steps)
+            if group[0].resumes:
+                _clear_up(context, group[0])
             pieces = [partial(_transaction, context, step, group[-1]) for step in group]
-            attempt.run(context, pieces, recover=partial(postgres.forget, context.conn))
+            attempt.run(context, pieces, recover=partial(_forget, context))
         else:
             for step in steps:
                 failures.stop_if_interrupted(context)
                 units.run_step(context, step)
+
+
+def _forget(context: Context) -> bool:
+    with postgres.reported():
+        postgres.forget(context.conn)
+    return False
+
+
+def _clear_up(context: Context, step: Step) -> None:
+    """Clear what a script has left when it was not one transaction yet."""
+    schema = context.recorder.schema
+    with postgres.reported(schema):
+        begun = history.begun(context.conn, schema, step.version, step.direction)
+        if begun and begun.unit == 0 and alone.clear_up(context, step, 0, begun).is_done:
+            raise blockers.edited_step(step, None, begun.statement or "")
 
 
 def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[Tag]]:
@@ -70,10 +87,7 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     they need not wait for one of their own.
     """
     (unit,) = step.script.units
-    yield messages.begin(step, unit)
-    idle = "".join(f", set_config('{name}', '0', true)" for name in context.idle_limits)
-    timeouts = messages.timeouts(context, step)
-    yield ours(step, (f"{_SET_LIMITS}{idle}".encode(), timeouts), Purpose.LIMITS)
+    yield from _begin(context, step, unit)
     if step.direction is Direction.UP:
         yield from messages.of_locks(context, step)
     if step.direction is Direction.DOWN:
@@ -85,7 +99,7 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
         yield ours(step, (_SET_ROLE, (role.encode(),)))
     yield from messages.of_statements(context, step, unit.statements)
     waits = step is last or context.settings.flush_each
-    again = (timeouts[0], None if waits else b"off")
+    again = (messages.timeouts(context, step)[0], None if waits else b"off")
     yield ours(step, _CHECK, Purpose.CHECK)
     yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
     yield from (ours(step, command) for command in messages.last_records(context, step))
@@ -99,13 +113,22 @@ def try_out(context: Context, step: Step) -> None:
         MigratorError: As `attempt.run`; it was rolled back.
     """
     piece = partial(_attempt_at, context, step)
-    attempt.run(context, [piece], recover=partial(postgres.forget, context.conn))
+    attempt.run(context, [piece], recover=partial(_forget, context))
+
+
+def _begin(context: Context, step: Step, unit: Unit) -> Iterator[Message[Tag]]:
+    yield messages.begin(step, unit)
+    if unit.begin and not {"only", "write"} & set(unit.begin.words):
+        yield ours(step, "set transaction read write")
+    limits = dict.fromkeys(context.idle_limits, "0") | postgres.KEEPALIVES
+    more = "".join(f", set_config('{name}', '{value}', true)" for name, value in limits.items())
+    timeouts = messages.timeouts(context, step)
+    yield ours(step, (f"{_SET_LIMITS}{more}".encode(), timeouts), Purpose.LIMITS)
 
 
 def _attempt_at(context: Context, step: Step) -> Iterator[Message[Tag]]:
     (unit,) = step.script.units
-    yield messages.begin(step, unit)
-    yield ours(step, (_SET_LIMITS.encode(), messages.timeouts(context, step)), Purpose.LIMITS)
+    yield from _begin(context, step, unit)
     if role := step.script.options.role or context.settings.role:
         yield ours(step, (_SET_ROLE, (role.encode(),)))
     yield from messages.of_statements(context, step, unit.statements)

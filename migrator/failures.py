@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
 import psycopg
 
-from . import diagnosis, postgres
+from . import diagnosis, postgres, recovery
 from .errors import (
     CancelledError,
     DatabaseConnectionError,
@@ -51,6 +52,8 @@ def of_refusal(
     step = tag.step
     if tag.purpose is Purpose.CLAIM and fields.get(Field.SQLSTATE) == _TAKEN[step.direction]:
         return TakenError(f"another runner has dealt with {step.version} meanwhile")
+    if tag.purpose is Purpose.VALID and tag.statement:
+        return of_invalid_index(context, step, tag.statement)
     error = _failed(context, tag, fields)
     if isinstance(error, LockTimeoutError):
         error.detail = error.detail or "\n".join(f"held up by {each}" for each in blockers) or None
@@ -76,10 +79,13 @@ def _lost(context: Context, step: Step, fields: Mapping[Field, str]) -> Migrator
     )
 
 
-def of_statement(
-    context: Context, step: Step, statement: Statement, message: str, hint: str
-) -> MigratorError:
-    """Make the error of a statement that PostgreSQL let pass and we do not."""
+def of_invalid_index(context: Context, step: Step, statement: Statement) -> MigratorError:
+    """Make the error of a CREATE INDEX IF NOT EXISTS whose index exists and serves nobody."""
+    name, table = recovery.created_if_absent(statement) or ("", "")
+    schema, dot, _ = table.rpartition(".")
+    index = schema + dot + (name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else f'"{name}"')
+    message = f"the index {index} exists, but it is invalid: PostgreSQL skipped the statement"
+    hint = f"drop it, then go on: drop index concurrently {index};"
     fields = {Field.MESSAGE_PRIMARY: message, Field.MESSAGE_HINT: hint}
     return _failed(context, Tag(step, Purpose.STATEMENT, statement), fields)
 
@@ -91,7 +97,7 @@ def _failed(context: Context, tag: Tag, fields: Mapping[Field, str]) -> Statemen
         if tag.statement or at_end
         else diagnosis.own_error(fields, tag.step, "")
     )
-    _log_failure(context, tag.step, error.sqlstate, error.message)
+    log(context, tag.step, error.sqlstate, error.message)
     error.outcome = f"{_undone(tag.step)} {_stays(context)}"
     return error
 
@@ -99,7 +105,7 @@ def _failed(context: Context, tag: Tag, fields: Mapping[Field, str]) -> Statemen
 def cancelled(context: Context, step: Step | None) -> CancelledError:
     """Make the error of a run that the user stopped, in a step or between two; log it."""
     if step and not context.conn.closed:
-        _log_failure(context, step, None, "interrupted")
+        log(context, step, None, "interrupted")
     return CancelledError(
         "interrupted",
         detail=f"{_undone(step)} {_stays(context)}".strip(),
@@ -130,8 +136,8 @@ def _stays(context: Context) -> str:
     return " ".join(filter(None, parts))
 
 
-def _log_failure(context: Context, step: Step, sqlstate: str | None, message: str) -> None:
-    """Add the failure to the log; the failure itself matters more than that it is logged."""
+def log(context: Context, step: Step, sqlstate: str | None, message: str) -> None:
+    """Add a failure to the log; the failure itself matters more than that it is logged."""
     if not context.is_logged:
         return
     text, parameters = context.recorder.log(
@@ -139,7 +145,7 @@ def _log_failure(context: Context, step: Step, sqlstate: str | None, message: st
     )
     with suppress(psycopg.Error):
         postgres.forget(context.conn)  # it may have left the session as another role
-        with context.conn.transaction():
+        with postgres.writing(context.conn):
             context.conn.execute(_LOG_LIMIT)
             postgres.send(context.conn, text, parameters)
         context.unflushed.clear()  # this commit has waited for the disk

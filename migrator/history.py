@@ -13,6 +13,7 @@ from psycopg.rows import class_row, dict_row
 
 from .errors import HistoryError
 from .model import AppliedMigration, Direction, LogEntry
+from .recovery import Begun
 
 FORMAT = 1
 """The format that this version of the tool writes; it stands in a comment on the table."""
@@ -105,7 +106,7 @@ where version = %(version)s
           select max(id)
           from {log}
           where version = %(version)s
-            and (outcome = 'done' or action <> %(action)s)
+            and (outcome = 'done' or action not in ('up', 'down'))
       ),
       0
   )
@@ -121,7 +122,8 @@ from (
     from {log}
     where %(version)s::text is null
        or version = %(version)s
-       or starts_with(version, %(version)s || '_')
+       or case when %(version)s ~ '^[0-9]+$'
+               then substring(version from '^[0-9]+')::numeric = %(version)s::numeric end
     order by id desc
     limit %(limit)s
 ) as newest
@@ -189,6 +191,7 @@ def ensure(conn: psycopg.Connection[Any], schema: str) -> History:
     if not found.exists:
         comment = f"The history of migrator, format {FORMAT}"
         with conn.transaction():
+            conn.execute("set transaction read write")
             conn.execute(compose(_CREATE, schema, comment=sql.Literal(comment)))
     return replace(found, exists=True)
 
@@ -247,12 +250,12 @@ def read_log(
 
 def begun(
     conn: psycopg.Connection[Any], schema: str, version: str, direction: Direction
-) -> dict[str, Any] | None:
-    """Return what the log says of the unit that was begun last; None if none was."""
+) -> Begun | None:
+    """Return what the log says of the unit that was begun last by itself; None if none was."""
     with conn.cursor() as cursor:
         query = compose(_BEGUN, schema)
         row = cursor.execute(query, {"version": version, "action": direction}).fetchone()
-    return row[0] if row else None
+    return Begun.load(row[0]) if row else None
 
 
 def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed:

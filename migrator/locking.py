@@ -14,7 +14,7 @@ from .errors import CancelledError, RunnerLockError
 from .events import Event, Waiting
 from .interrupts import Interrupts
 from .model import Backend
-from .postgres import Connection, idle_limits, reported
+from .postgres import KEEPALIVES, Connection, idle_limits, reported
 
 _POLL = 0.25  # seconds between two tries for the runner's lock
 
@@ -76,6 +76,9 @@ def runner_lock(
         if pids - announced:
             notify(Waiting("another runner", holders.others, waited))
             announced = pids
+        if worker:
+            with reported():
+                worker.execute("select")  # an idle_session_timeout must not end it meanwhile
         if interrupts.wait(_POLL):
             raise CancelledError(
                 "interrupted while waiting for another runner; nothing was run",
@@ -93,6 +96,12 @@ def runner_lock(
             conn.rollback()
 
 
+def retake(worker: Connection, schema: str) -> None:
+    """Take the lock of the session that does the work again, which DISCARD ALL has let go."""
+    with reported():
+        worker.execute(_TRY_SESSION_LOCK, {"key": f"migrator:{schema}"})
+
+
 def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
     """Begin a transaction that has the lock, and return True; or leave none behind.
 
@@ -102,7 +111,8 @@ def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
     """
     # The transaction is meant to be idle for as long as the migrations take.
     limits = (f"set local {setting} = 0" for setting in idle_limits(conn))
-    statements = ("begin isolation level read committed read only", *limits, _TRY_LOCK)
+    alive = (f"set local {setting} = {value}" for setting, value in KEEPALIVES.items())
+    statements = ("begin isolation level read committed read only", *limits, *alive, _TRY_LOCK)
     cursor = psycopg.ClientCursor(conn).execute("; ".join(statements).encode(), key)
     while cursor.nextset():
         pass  # the last result is that of the try

@@ -6,17 +6,35 @@ import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import postgres, probes
+from . import postgres, probes, recovery
 from .config import Settings
 from .events import Event
 from .interrupts import Interrupts
-from .model import Direction, Observed, Statement, Step, Unit
+from .model import Direction, Statement, Step, Unit
+from .observing import Look
 from .pipeline import Message
 from .recorder import Command, Recorder
 from .traces import LockMode
 
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
 _FEW = 100  # statements of a script
+# Of a partitioned table, an index is rightly invalid until its partitions have theirs.
+_INVALID = """
+select
+from pg_catalog.pg_index i
+join pg_catalog.pg_class c on c.oid = i.indexrelid
+where not i.indisvalid
+  and c.relkind = 'i'
+  and c.relname = {name}
+  and c.relnamespace = (
+      select relnamespace
+      from pg_catalog.pg_class
+      where oid = pg_catalog.to_regclass({table})
+  )
+"""
+_FAIL_IF_INVALID = (
+    f"select 1 / (not exists ({_INVALID.format(name='$1', table='$2')}))::integer".encode()
+)
 
 
 class Purpose(enum.Enum):
@@ -28,6 +46,7 @@ class Purpose(enum.Enum):
     STATEMENT = enum.auto()  # the migration's own
     TRACE = enum.auto()  # it asks what the statement did; what there is, if of no statement
     ALONE = enum.auto()  # the same, and it commits by itself
+    VALID = enum.auto()  # it fails if the index that was there already is invalid
     CHECK = enum.auto()  # it brings out what was deferred to the end
     OURS = enum.auto()
     COMMIT = enum.auto()  # it makes a piece of work last
@@ -70,8 +89,8 @@ class Context:
 
     Attributes:
         conn: The session that the migrations run in.
-        observe: Looks at a server process from another session; at that of `conn` if it is
-            told none.
+        pid: The process of the server that works for `conn`.
+        observe: Looks at such a process from another session.
         idle_limits: The settings of this server that end a session in its transaction.
         locks: By version, what a rehearsal has shown that it locks: tables, as SQL takes
             them, and modes.  They are taken at once, before the work begins, or not at all.
@@ -87,7 +106,8 @@ class Context:
     settings: Settings
     interrupts: Interrupts
     notify: Callable[[Event], None]
-    observe: Callable[[int | None], Observed]
+    pid: int
+    observe: Look
     idle_limits: tuple[str, ...] = ()
     locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
     tracer: Tracer | None = None
@@ -143,10 +163,23 @@ def of_statements(
     asks = len(statements) <= _FEW
     for statement in statements:
         yield of_statement(step, statement, asks=asks)
+        if made := recovery.created_if_absent(statement):
+            query = (_FAIL_IF_INVALID, tuple(name.encode() for name in made))
+            yield Message(Tag(step, Purpose.VALID, statement), *query)
         if context.tracer:
             if statement.words[:1] in _FORGETTING:
                 yield ours(step, (context.tracer.prepare, ()))
             yield Message(Tag(step, Purpose.TRACE, statement), probes.EXECUTE)
+
+
+def invalid_index(name: str, table: str) -> tuple[str, dict[str, str]]:
+    """Give the query that has a row if an index is invalid that could be of a table.
+
+    Args:
+        name: As the catalog has it.
+        table: As SQL takes it; the index is looked for in its schema.
+    """
+    return _INVALID.format(name="%(name)s", table="%(table)s"), {"name": name, "table": table}
 
 
 def timeouts(context: Context, step: Step) -> tuple[bytes, bytes]:

@@ -184,11 +184,18 @@ class AppliedMigration:
         return number_of(self.version)
 
     @property
+    def taken_back(self) -> int:
+        """How many units of its down have finished."""
+        return max(0, -self.statements_done)
+
+    @property
     def under_way(self) -> Direction | None:
         """The direction in which it was interrupted; None if it is applied whole."""
+        if self.statements_done < 0:
+            return Direction.DOWN
         if self.applied_at is None:
             return Direction.UP
-        return Direction.DOWN if self.in_step or self.statements_done < 0 else None
+        return Direction.DOWN if self.in_step else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,15 +37,6 @@ _OUTSIDE = (
 )
 # What most statements of a long file are: no need to look any further.
 _HARMLESS = frozenset([("insert",), ("update",), ("delete",), ("select",)])
-# These may or may not, by what they hold or call: only the server knows.
-_PERHAPS = (
-    ("call",),
-    ("do",),
-    ("reindex",),
-    ("create", "subscription"),
-    ("alter", "subscription"),
-    ("drop", "subscription"),
-)
 
 
 def read_source(path: PurePath, raw: bytes) -> SourceFile:
@@ -259,14 +250,8 @@ def _blocks(
             message = f"{statement.words[0].upper()} without a BEGIN before it"
             problems.append(_problem(path, statement, message, "remove it, or add the BEGIN"))
         else:
-            units.append(Unit((statement,), transactional=not _runs_alone(statement)))
+            units.append(Unit((statement,), transactional=not _outside(statement)))
     if begin:
         hint = "add the COMMIT behind the last statement of the block"
         problems.append(_problem(path, begin, "this BEGIN has no COMMIT", hint))
     return tuple(units), problems
-
-
-def _runs_alone(statement: Statement) -> bool:
-    """Whether a statement must have, or may need, no transaction around it."""
-    words = statement.words
-    return bool(_outside(statement)) or any(words[: len(c)] == c for c in _PERHAPS)

@@ -213,7 +213,7 @@ def _step_down(entry: Entry, *, from_files: bool) -> Step | None:
         entry.version,
         Direction.DOWN,
         _parsed(source),
-        start_at=-applied.statements_done if resumes else 0,
+        start_at=applied.taken_back,
         unsure=resumes and applied.in_step is not None,
         resumes=resumes,
         note=_down_note(entry, source),

@@ -28,6 +28,9 @@ Field = pq.DiagnosticField
 _CONNECT_TIMEOUT = "10"  # seconds, for one address; `connect_timeout` in the URL overrides it
 # While an index is built for hours nothing is sent, and a firewall forgets such a connection.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
+KEEPALIVES = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
+"""The same as settings of the server, which would wait two hours for a client that is gone."""
+
 
 LOG = logging.getLogger("migrator")
 """Every statement that is sent, at the level DEBUG."""
@@ -142,6 +145,14 @@ def _no_connection(error: psycopg.Error, password: Any) -> DatabaseConnectionErr
     return DatabaseConnectionError(text, hint=hint.format(_VARIABLES))
 
 
+_SEE_STATUS = "see how far it came with: migrator status"
+_NO_SERVER = "query_wait_timeout"  # PgBouncer's word for it
+_POOL_IS_FULL = (
+    "a run needs two sessions of the pool, and a third to see who is in its way: connect to\n"
+    "PostgreSQL itself, make the pool larger, or try again when it is less busy"
+)
+
+
 @contextmanager
 def reported(schema: str | None = None) -> Iterator[None]:
     """Turn what PostgreSQL refuses of our own statements into errors for the user.
@@ -154,10 +165,13 @@ def reported(schema: str | None = None) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         sqlstate = error.sqlstate or ""
-        if isinstance(error, psycopg.OperationalError) and sqlstate[:3] in ("", "080", "57P"):
+        if isinstance(error, psycopg.OperationalError) and (
+            sqlstate[:2] in ("", "08") or sqlstate[:3] == "57P"
+        ):
+            text = " ".join(str(error).split())
             raise DatabaseConnectionError(
-                "the connection was lost: " + " ".join(str(error).split()),
-                hint="see how far it came with: migrator status",
+                f"the connection was lost: {text}",
+                hint=_POOL_IS_FULL if _NO_SERVER in text else _SEE_STATUS,
             ) from error
         if isinstance(error, psycopg.errors.LockNotAvailable):
             raise LockTimeoutError(
@@ -198,12 +212,38 @@ def send(conn: Connection, text: bytes, parameters: tuple[bytes | None, ...]) ->
     _LoggingRawCursor(conn).execute(text, values)
 
 
+@contextmanager
+def writing(conn: Connection) -> Iterator[None]:
+    """Be in a transaction that may write, whatever is the default of the database."""
+    with conn.transaction():
+        conn.execute("set transaction read write")
+        yield
+
+
+def backend_pid(conn: Connection) -> int:
+    """Ask which process of the server works for a session; libpq knows what a pooler invents."""
+    return int(conn.execute("select pg_catalog.pg_backend_pid()").fetchall()[0][0])
+
+
 def forget(conn: Connection) -> None:
     """Put a session into the state in which it connected; not inside a transaction.
 
     Behind a pooler RESET ALL does not bring back the encoding that we connected with.
     """
     conn.execute(_FORGET)
+
+
+def refuse_standby(conn: Connection) -> None:
+    """Raise if the server only replays what another one does.
+
+    Raises:
+        DatabaseConnectionError: It does.
+    """
+    if conn.execute("select pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:
+        raise DatabaseConnectionError(
+            "the server is a standby: it can be read, and not be migrated",
+            hint="connect to the primary; libpq finds it: ?target_session_attrs=read-write",
+        )
 
 
 def shares_sessions(conn: Connection, other: Connection) -> bool:
@@ -214,13 +254,9 @@ def shares_sessions(conn: Connection, other: Connection) -> bool:
     mine: set[int] = set()
     others: set[int] = set()
     for _ in range(_LOOKS):
-        mine |= {_pid(conn), _pid(conn)}
-        others.add(_pid(other))
+        mine |= {backend_pid(conn), backend_pid(conn)}
+        others.add(backend_pid(other))
     return len(mine) > 1 or len(others) > 1 or bool(mine & others)
-
-
-def _pid(conn: Connection) -> int:
-    return int(conn.execute("select pg_backend_pid()").fetchall()[0][0])
 
 
 def version(conn: Connection) -> str:

@@ -298,6 +298,13 @@ def prepare(schema: str, server_version: int) -> bytes:
     return b"prepare migrator_trace as " + after_statement(schema, server_version)
 
 
+def forget(conn: psycopg.Connection[Any]) -> None:
+    """Forget the prepared question, if there is one."""
+    known = "select from pg_catalog.pg_prepared_statements where name = 'migrator_trace'"
+    if conn.execute(known).fetchone() is not None:
+        conn.execute(DEALLOCATE)
+
+
 EXECUTE = b"execute migrator_trace"
 DEALLOCATE = b"deallocate migrator_trace"
 

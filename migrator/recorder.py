@@ -35,17 +35,27 @@ with gone as (
 select 1 / count(*)
 from gone
 """
+# The same error where a version is to be reverted that is not there any more.
+_HOLD = """
+with held as (
+    select version
+    from {versions}
+    where version = $1
+    for update
+)
+select 1 / count(*)
+from held
+"""
+# An interrupted up stays one until the first unit of its down is done.
 _BEGIN_UNIT = """
 with begun as (
     update {versions}
-    set in_step = clock_timestamp(),
-        statements_done = $2,
-        applied_at = case when $3 = 'down' then coalesce(applied_at, clock_timestamp()) end
+    set in_step = clock_timestamp()
     where version = $1
     returning version
 )
 insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
-values ((select version from begun), $3, 'started', $4, $5, $6, $7::jsonb)
+values ((select version from begun), $2, 'started', $3, $4, $5, $6::jsonb)
 """
 _STOP_UNIT = """
 update {versions}
@@ -138,18 +148,14 @@ class Recorder:
         """Remove a version; fail if it is not there."""
         return self._command(_RELEASE, version.encode())
 
-    def begin_unit(
-        self, version: str, direction: Direction, done: int, detail: str | None = None
-    ) -> Command:
-        """Say that the unit behind the first `done` is under way; `detail` is JSON."""
-        return self._command(
-            _BEGIN_UNIT,
-            version.encode(),
-            b"%d" % done,
-            direction.value.encode(),
-            *self.who,
-            detail.encode() if detail else None,
-        )
+    def hold(self, version: str) -> Command:
+        """Lock a version that is to be reverted; fail if it is not there."""
+        return self._command(_HOLD, version.encode())
+
+    def begin_unit(self, version: str, direction: Direction, detail: str) -> Command:
+        """Say that a unit is under way that commits by itself; `detail` is JSON."""
+        words = (version.encode(), direction.value.encode())
+        return self._command(_BEGIN_UNIT, *words, *self.who, detail.encode())
 
     def stop_unit(self, version: str) -> Command:
         """Say that no unit is under way: the server has given the last one up."""

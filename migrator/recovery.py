@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from . import sqltext
 from .model import Objects, Statement
 
+_ASCII_CAPITALS = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _NAME = re.compile(rf"{_WORD}(?:\.{_WORD})?")
 
@@ -67,15 +70,39 @@ def index_name(statement: Statement) -> str | None:
     >>> index_name(next(sqltext.split('create index concurrently if not exists "A b" on t (x);')))
     'A b'
     """
-    tokens = [token for token, _ in zip(sqltext.tokens(statement.text), range(8), strict=False)]
+    tokens = _behind_index(statement)
+    if not tokens or tokens[0].lower() == "on":
+        return None
+    name = tokens[0]
+    # PostgreSQL folds letters beyond ASCII in encodings of one byte only.
+    name = (
+        name[1:-1].replace('""', '"') if name.startswith('"') else name.translate(_ASCII_CAPITALS)
+    )
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+
+
+def created_if_absent(statement: Statement) -> tuple[str, str] | None:
+    """Return index and table, as SQL takes it, of a CREATE INDEX IF NOT EXISTS; None of others.
+
+    >>> created_if_absent(next(sqltext.split("create index if not exists i on only s.t (x);")))
+    ('i', 's.t')
+    """
+    words = statement.words
+    name = index_name(statement) if words[:1] == ("create",) and "exists" in words else None
+    if not name or "index" not in words[1:3]:
+        return None
+    tokens = [token for token in _behind_index(statement)[2:] if token.lower() != "only"]
+    table = tokens[:3] if tokens[1:2] == ["."] else tokens[:1]
+    return name, "".join(table)
+
+
+def _behind_index(statement: Statement) -> list[str]:
+    """Return the tokens of a CREATE INDEX from its name on, a few of them."""
+    tokens = [token for token, _ in zip(sqltext.tokens(statement.text), range(16), strict=False)]
     words = [token.lower() for token in tokens]
     start = words.index("index") + 1 if "index" in words else len(words)
     rest = [i for i in range(start, len(words)) if words[i] not in _BEFORE_NAME]
-    if not rest or words[rest[0]] == "on":
-        return None
-    token = tokens[rest[0]]
-    name = token[1:-1].replace('""', '"') if token.startswith('"') else token.lower()
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return tokens[rest[0] :] if rest else []
 
 
 def recover(
@@ -114,15 +141,44 @@ def recover(
     return Recovery()
 
 
-def dump(objects: Objects) -> str:
-    """Write the catalog's state as JSON, for the log.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is noted of a unit before its one statement is sent by itself.
 
-    >>> load(dump(Objects(valid_indexes=frozenset([16390])))).valid_indexes
-    frozenset({16390})
+    Attributes:
+        unit: Its index in its script.
+        statement: The text; None if the catalog does not tell how far such a one came.
+        relations: Those that the statement names, by OID; None for the whole database.
+        objects: What there was of them that the statement can leave half-made.
     """
-    return json.dumps({name: sorted(oids) for name, oids in asdict(objects).items()})
 
+    unit: int
+    statement: str | None = None
+    relations: frozenset[int] | None = frozenset()
+    objects: Objects = field(default_factory=Objects)
 
-def load(text: str) -> Objects:
-    """Read what `dump` wrote."""
-    return Objects(**{name: frozenset(oids) for name, oids in json.loads(text).items()})
+    def parsed(self) -> Statement | None:
+        """Return the statement as it was begun."""
+        return next(sqltext.split(self.statement), None) if self.statement else None
+
+    def dump(self) -> str:
+        """Write it as JSON, for the log.
+
+        >>> Begun.load(json.loads(Begun(2, "vacuum", frozenset([7])).dump())).relations
+        frozenset({7})
+        """
+        relations = None if self.relations is None else sorted(self.relations)
+        objects = {name: sorted(oids) for name, oids in asdict(self.objects).items()}
+        document = {"unit": self.unit, "statement": self.statement}
+        return json.dumps({**document, "relations": relations, "objects": objects})
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Begun:
+        """Read what `dump` wrote."""
+        relations, objects = document["relations"], document["objects"]
+        return cls(
+            document["unit"],
+            document["statement"],
+            None if relations is None else frozenset(relations),
+            Objects(**{name: frozenset(oids) for name, oids in objects.items()}),
+        )

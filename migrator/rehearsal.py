@@ -26,7 +26,8 @@ from .events import Event, Noticed, Retrying, StatementFinished, Traced, Waiting
 from .hazards import Finding, Size
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import AppliedMigration, Direction, Migration, Observed, Plan, SourceFile, Step
+from .model import AppliedMigration, Direction, Migration, Plan, SourceFile, Step
+from .observing import Look, nobody
 from .postgres import Connection
 from .reports import DownProof, Rehearsed, TracedStatement
 from .session import Notify
@@ -51,7 +52,8 @@ class Stage:
         watcher: Another one.
         schema: The one of the history.
         small: Below how many bytes a table of the target is not worth a finding.
-        observe: Looks at a server process from another session.
+        pid: The process of the server that works for `conn`.
+        observe: Looks at such a process from another session.
         outcome: What became of the target when a statement was refused.
     """
 
@@ -62,7 +64,8 @@ class Stage:
     small: int
     interrupts: Interrupts
     notify: Notify
-    observe: Callable[[int | None], Observed] = lambda _pid: Observed()
+    pid: int
+    observe: Look = nobody
     outcome: str = "This was on the scratch database; the target was not touched."
 
 
@@ -249,6 +252,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         settings=stage.settings,
         interrupts=stage.interrupts,
         notify=notify,
+        pid=stage.pid,
         observe=stage.observe,
         idle_limits=postgres.idle_limits(conn),
         tracer=tracer if traced else None,

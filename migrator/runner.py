@@ -7,26 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-import psycopg
 from psycopg.pq import TransactionStatus
 
 from . import (
-    catalog,
     executor,
     history,
     locking,
+    observing,
     plans,
     postgres,
     probes,
-    progress,
     recorder,
     traces,
 )
-from .errors import ConfigurationError, DatabaseConnectionError, HistoryError, TakenError
+from .errors import ConfigurationError, HistoryError, TakenError
 from .events import Event, Remarked, Traced
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import Direction, Entry, Observed, Outcome, Plan
+from .model import Direction, Entry, Outcome, Plan
 from .plans import RehearsedPlan
 from .session import Notify, Session, unblocked
 from .traces import Trace
@@ -79,7 +77,7 @@ def carry_out(
     agreed = _versions(plan) if downs else None
     with (
         locked(session, notify) as lock,
-        watching(session) as observe,
+        observing.watching(session.database) as observe,
         _tracing(session, notify, trace=trace or rehearsed is not None) as tracing,
     ):
         context = Context(
@@ -89,6 +87,7 @@ def carry_out(
             interrupts=lock.interrupts,
             notify=tracing.notify,
             observe=observe,
+            pid=session.history.pid,
             idle_limits=postgres.idle_limits(session.conn),
             locks={s.version: s.locks for s in rehearsed.steps} if rehearsed else {},
             tracer=tracing.tracer,
@@ -213,6 +212,7 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
     schema = session.history.schema
     with Interrupts() as interrupts, closing(postgres.connect(session.database)) as keeper:
         with postgres.reported(schema):
+            postgres.refuse_standby(session.conn)
             shares = session.is_pooled and postgres.shares_sessions(session.conn, keeper)
         with locking.runner_lock(
             keeper,
@@ -229,32 +229,3 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
 
 def _versions(plan: Plan) -> list[tuple[str, Direction]]:
     return [(step.version, step.direction) for step in plan.steps]
-
-
-@contextmanager
-def watching(session: Session) -> Iterator[Callable[[int | None], Observed]]:
-    """Give a function that looks at a server process; at the session's if it is told none.
-
-    It asks on a connection of its own, made when first needed: on the session's own one
-    nothing can be asked meanwhile, and the keeper's transaction must never be seen with
-    a snapshot.
-    """
-    watchers: list[postgres.Connection] = []
-
-    def observe(pid: int | None) -> Observed:
-        pid = pid or session.history.pid
-        try:
-            if not watchers:
-                watchers.append(postgres.connect(session.database))
-            return Observed(catalog.blockers(watchers[0], pid), progress.of(watchers[0], pid))
-        except (psycopg.OperationalError, DatabaseConnectionError):
-            # To be seen is a courtesy; the work has its own connection.
-            if watchers:
-                watchers.pop().close()
-            return Observed()
-
-    try:
-        yield observe
-    finally:
-        for watcher in watchers:
-            watcher.close()

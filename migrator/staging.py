@@ -192,7 +192,8 @@ def _stage(work: Session, wish: Wish, made: Database, notify: Notify) -> Iterato
             conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
             history.ensure(conn, name)
         settings = replace(work.settings, lock_attempts=1)
-        yield Stage(conn, watcher, name, settings, wish.small, interrupts, notify)
+        pid = postgres.backend_pid(conn)
+        yield Stage(conn, watcher, name, settings, wish.small, interrupts, notify, pid)
 
 
 def _applied(work: Session) -> tuple[AppliedMigration, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
-from . import postgres, rehearsal, runner, staging
+from . import observing, postgres, rehearsal, staging
 from .errors import CancelledError, LockTimeoutError, UsageError
 from .events import Remarked
 from .hazards import Size
@@ -68,7 +68,7 @@ def _tried(
     with (
         Interrupts() as interrupts,
         closing(postgres.connect(work.database)) as watcher,
-        runner.watching(work) as observe,
+        observing.watching(work.database) as observe,
         postgres.reported(work.history.schema),
     ):
         stage = Stage(
@@ -80,6 +80,7 @@ def _tried(
             interrupts=interrupts,
             notify=notify,
             observe=observe,
+            pid=work.history.pid,
             outcome=_OUTCOME,
         )
         try:

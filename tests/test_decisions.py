@@ -137,6 +137,14 @@ def test_what_was_finished_by_hand_is_applied(migrate: Migrate, write: Write) ->
     assert migrate("up").stdout == "nothing to do\n"
 
 
+def test_what_was_finished_by_hand_and_renamed_has_one_row(migrate: Migrate, write: Write) -> None:
+    write({"01_s.up.sql": OUTSIDE})
+    assert migrate("up").exit_code == 1
+    (migrate.directory / "01_s.up.sql").rename(migrate.directory / "01_t.up.sql")
+    assert repair(migrate, "01", "applied").exit_code == 0
+    assert history(migrate.database) == [("01_t", 2, False, True)]
+
+
 def test_what_was_undone_by_hand_is_pending_again(migrate: Migrate, write: Write) -> None:
     write({"01_s.up.sql": OUTSIDE})
     assert migrate("up").exit_code == 1
@@ -245,7 +253,7 @@ def test_the_log_of_one_version_and_the_newest_rows(eventful: Migrate) -> None:
         return [row["version"] for row in eventful("log", "--json", *options).json]
 
     assert versions("--version", "02_b") == ["02_b", "02_b"]
-    assert versions("--version", "02") == ["02_b", "02_b"]
+    assert versions("--version", "02") == versions("--version", "2") == ["02_b", "02_b"]
     assert versions("-n", "2") == ["03_c", "02_b"]
     assert versions("--version", "07") == []
 

@@ -24,6 +24,7 @@ from tests.sessions import (
 
 OPTION = "-- migrator: no-transaction\n"
 INDEX = "create index concurrently a_id on a (id);\n"
+INDEX_IF_ABSENT = "create index concurrently if not exists a_id on a (id);"
 
 
 @pytest.fixture
@@ -221,23 +222,77 @@ def test_clearing_up_waits_for_who_uses_the_table_and_names_them(
     assert not invalid_indexes(database)
 
 
+@pytest.mark.parametrize(
+    ("create", "index"),
+    [
+        ("create unique index concurrently if not exists a_id on a (id);", "a_id"),
+        ("create unique index if not exists a_id on only public.a (id);", "public.a_id"),
+        (f"{OPTION}set client_min_messages = error;\n{INDEX_IF_ABSENT}", "a_id"),
+        (
+            f"set client_min_messages = error;\n{INDEX_IF_ABSENT.replace('concurrently', '')}",
+            "a_id",
+        ),
+    ],
+)
 def test_exists_already_over_an_invalid_index_is_a_failure(
-    database: Database, migrate: Migrate, write: Write
+    database: Database, migrate: Migrate, write: Write, create: str, index: str
 ) -> None:
     database.execute("create table a (id int); insert into a values (1), (1)")
     with database.connect() as conn, pytest.raises(Exception, match="could not create"):
         conn.execute("create unique index concurrently a_id on a (id)")
     database.execute("delete from a where ctid = '(0,1)'")
-    write({"01_index.up.sql": "create unique index concurrently if not exists a_id on a (id);"})
+    write({"01_index.up.sql": create})
     result = migrate("up")
     assert result.exit_code == 1
-    assert "public.a_id exists, but it is invalid" in result.stderr
-    assert "drop index concurrently public.a_id;" in result.stderr
-    assert history(database) == [("01_index", 0, False, False)]
+    assert f"the index {index} exists, but it is invalid" in result.stderr
+    assert f"drop index concurrently {index};" in result.stderr
+    assert applied(database) == []
     with database.connect() as conn:
         conn.execute("drop index concurrently a_id")
     assert migrate("up").exit_code == 0
     assert not invalid_indexes(database)
+
+
+def test_exists_already_looks_at_the_index_of_the_same_schema(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute(
+        "create table a (id int); insert into a values (1), (1);"
+        "create schema s; create table s.a (id int); create index a_id on s.a (id)"
+    )
+    with database.connect() as conn, pytest.raises(Exception, match="could not create"):
+        conn.execute("create unique index concurrently a_id on a (id)")
+    write({"01_index.up.sql": "create index concurrently if not exists a_id on s.a (id);"})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_the_index_of_a_partitioned_table_may_be_there_without_those_of_its_partitions(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute(
+        "create table p (id int) partition by range (id);"
+        "create table p1 partition of p for values from (1) to (2);"
+        "create index p_id on only p (id)"
+    )
+    write({"01_index.up.sql": "create index if not exists p_id on only p (id);"})
+    assert migrate("up").exit_code == 0
+
+
+def test_an_index_that_a_forgotten_try_left_is_said_to_be_invalid(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    """As after the manual recovery: nothing is known of the try that left it."""
+    database.execute("create table a (id int); insert into a values (1), (1)")
+    write({"01_index.up.sql": "create unique index concurrently a_id on a (id);"})
+    assert migrate("up").exit_code == 1
+    database.execute("delete from migration_versions; delete from a")
+    database.execute("truncate migration_log")
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert 'relation "a_id" already exists' in result.stderr
+    assert "it is invalid, as an interrupted CREATE INDEX leaves it" in result.stderr
+    assert "drop index concurrently public.a_id;" in result.stderr
 
 
 def test_exists_already_over_a_valid_index_is_none_whatever_others_are_called(
@@ -424,6 +479,281 @@ def test_a_down_that_was_interrupted_in_its_statement_goes_on(
     assert result.exit_code == 0, result.stderr
     assert history(database) == []
     assert not database.rows("select from pg_index where indrelid = 'a'::regclass")
+
+
+def test_a_down_that_fails_leaves_an_interrupted_up_interrupted(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute("create table a (id int)")
+    write(
+        {
+            "01_a.up.sql": f"{OPTION}{INDEX}create index concurrently b_id on b (id);\n",
+            "01_a.down.sql": f"{OPTION}drop index concurrently b_id;\ndrop index a_id;\n",
+        }
+    )
+    assert migrate("up").exit_code == 1
+    assert migrate("down").exit_code == 1
+    assert history(database) == [("01_a", 1, True, False)]
+    assert migrate("status", "--check").exit_code == 7
+    database.execute("create table b (id int)")
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert applied(database) == ["01_a"]
+    assert migrate("down").exit_code == 0
+
+
+def test_a_down_that_fails_in_its_first_transaction_changes_nothing(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": f"{OPTION}create table a ();\ncreate table b ();\nselect 1 / 0;\n",
+            "01_a.down.sql": f"{OPTION}drop table c;\nvacuum;\n",
+        }
+    )
+    assert migrate("up").exit_code == 1
+    before = history(database)
+    assert migrate("down").exit_code == 1
+    assert history(database) == before == [("01_a", 2, False, False)]
+    write({"01_a.up.sql": f"{OPTION}create table a ();\ncreate table b ();\nselect 1;\n"})
+    assert migrate("up").exit_code == 0
+
+
+def test_a_down_that_is_cancelled_in_its_statement_is_under_way(
+    database: Database, migrate: Migrate, runs: Runs, write: Write
+) -> None:
+    database.execute("create table a (id int)")
+    write({"01_index.up.sql": INDEX, "01_index.down.sql": "drop index concurrently a_id;"})
+    assert migrate("up").exit_code == 0
+    with holding(database, "insert into a values (1)"):
+        run = runs("down")
+        interrupt(database, run, "signalled")
+    assert invalid_indexes(database) == ["a_id"]
+    assert migrate("status", "--check").exit_code == 7
+    assert migrate("up").exit_code == 7
+    assert migrate("down").exit_code == 0
+    assert history(database) == []
+
+
+def test_a_down_of_what_somebody_else_has_reverted_runs_nothing(
+    database: Database, migrate: Migrate, runs: Runs, write: Write
+) -> None:
+    database.execute("create table a (id int)")
+    write({"01_index.up.sql": INDEX, "01_index.down.sql": f"{OPTION}select pg_sleep(1);vacuum;"})
+    assert migrate("up").exit_code == 0
+    with holding(database, "delete from migration_versions") as other:
+        run = runs("down")
+        wait_for(lambda: waiting_for_a_lock(database))
+        other.commit()
+    result = run.result()
+    assert result.exit_code == 4
+    assert "another runner has changed the history meanwhile" in result.stderr
+
+
+def test_a_detach_that_is_finished_between_two_tries_is_done(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    if database.postgres.version < 14:
+        pytest.skip("DETACH CONCURRENTLY is new in 14")
+    database.execute(
+        "create table p (id int) partition by range (id);"
+        "create table p1 partition of p for values from (1) to (2)"
+    )
+    detach = "-- migrator: lock-timeout 300ms\nalter table p detach partition p1 concurrently;"
+    write({"01_detach.up.sql": detach})
+    with holding(database, "select from p"):
+        run = runs("up")
+        run.says("try 1 of 10")
+    result = run.result()
+    assert result.exit_code == 0, result.stderr
+    assert not database.rows("select from pg_inherits where inhparent = 'p'::regclass")
+
+
+# Edited on the way
+
+
+@pytest.mark.parametrize(
+    ("ran", "edited"),
+    [
+        ("drop index concurrently old;", "drop index concurrently other;"),
+        (INDEX, "create index concurrently a_id on a (id, n);"),
+        (INDEX, "create index a_id on a (id, n);"),
+    ],
+)
+def test_a_step_that_finished_without_a_record_and_was_edited_stops_with_the_difference(
+    database: Database, runs: Runs, write: Write, ran: str, edited: str
+) -> None:
+    database.execute("create table a (id int, n int)")
+    database.execute("create index old on a (id); create index other on a (n)")
+    write({"01_a.up.sql": ran})
+    with holding(database, "insert into a values (1)"):
+        run = runs("up")
+        wait_for(lambda: waiting_for_a_lock(database) and working(database, "concurrently"))
+        run.kill()
+    wait_for(lambda: not strangers(database))
+    write({"01_a.up.sql": edited})
+    result = runs("up").result()
+    assert result.exit_code == 7, result.stderr
+    assert "a step of 01_a has finished on the server, and was edited since" in result.stderr
+    assert f"-{ran.strip()}" in result.stderr
+    assert f"+{edited}" in result.stderr
+    assert applied(database) == []
+    write({"01_a.up.sql": ran})
+    assert runs("up").result().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "mended",
+    [
+        "create index concurrently a_x on a (id);",
+        "create index a_id on a (id);",
+        "create table b (id int);\ncreate index a_id on a (id);",
+    ],
+)
+def test_what_a_step_has_left_is_cleared_whatever_stands_in_its_place(
+    database: Database, migrate: Migrate, write: Write, mended: str
+) -> None:
+    database.execute("create table a (id int); insert into a values (1), (1)")
+    write({"01_a.up.sql": "create unique index concurrently a_id on a (id);"})
+    assert migrate("up").exit_code == 1
+    assert invalid_indexes(database) == ["a_id"]
+    write({"01_a.up.sql": mended})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert invalid_indexes(database) == []
+    assert applied(database) == ["01_a"]
+
+
+# Rights
+
+
+def test_an_interrupted_file_of_another_role_goes_on(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute(
+        "create role builder; create schema workshop authorization builder;"
+        "create table workshop.a (id int); insert into workshop.a values (1), (1);"
+        "alter table workshop.a owner to builder"
+    )
+    index = "create unique index concurrently a_id on workshop.a (id);"
+    write({"01_a.up.sql": f"-- migrator: role builder\n{index}"})
+    try:
+        assert migrate("up").exit_code == 1
+        database.execute("delete from workshop.a")
+        result = migrate("up")
+        assert result.exit_code == 0, result.stderr
+    finally:
+        database.execute("drop owned by builder; drop role builder")
+
+
+def test_the_role_of_a_record_is_the_one_that_the_session_began_with(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute(
+        "create role owner_p; create role deploy login noinherit password 'secret';"
+        "grant owner_p to deploy; alter role deploy set role = owner_p;"
+        "grant all on schema public to owner_p"
+    )
+    url = database.tcp_url("deploy", "secret")
+    write({"01_a.up.sql": "create table a (id int);", "02_i.up.sql": INDEX})
+    try:
+        result = migrate("up", database=url)
+        assert result.exit_code == 0, result.stderr
+        assert applied(database) == ["01_a", "02_i"]
+    finally:
+        database.execute("drop owned by owner_p, deploy; drop role owner_p, deploy")
+
+
+def test_the_index_of_a_toast_table_that_an_owner_may_not_drop_stops_nothing(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    if database.postgres.version < 14:
+        pytest.skip("13 leaves nothing of a TOAST table behind")
+    database.execute(
+        "create role owner_t login password 'secret'; grant all on schema public to owner_t;"
+        "create table a (id int primary key, note text); alter table a owner to owner_t"
+    )
+    url = database.tcp_url("owner_t", "secret")
+    write({"01_a.up.sql": "reindex table concurrently a;"})
+    try:
+        with holding(database, "insert into a values (1)"):
+            run = runs("up", url=url)
+            interrupt(database, run, "cancelled")
+        assert any("pg_toast" in name for name in invalid_indexes(database))
+        result = runs("up", url=url).result()
+        assert result.exit_code == 0, result.stderr
+        assert "stays; a superuser can drop it: drop index" in result.stderr
+        assert not any("_ccnew" in i and "toast" not in i for i in invalid_indexes(database))
+    finally:
+        database.execute("drop owned by owner_t; drop role owner_t")
+
+
+# In one transaction with its record, where the server lets it
+
+
+def test_a_do_block_that_does_not_commit_is_whole_with_its_record(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    database.execute("create table done (id int)")
+    block = "do $$ begin insert into done values (1); perform pg_sleep(600); end $$;"
+    write({"01_a.up.sql": f"{OPTION}{block}\nvacuum done;\n"})
+    run = runs("up")
+    pid = wait_for(lambda: working(database, "pg_sleep"))
+    run.kill()
+    database.execute(f"select pg_terminate_backend({pid})")
+    wait_for(lambda: not strangers(database))
+    assert history(database) == [("01_a", 0, False, False)]
+    write({"01_a.up.sql": f"{OPTION}{block.replace('600', '0')}\nvacuum done;\n"})
+    assert runs("up").result().exit_code == 0
+    assert database.rows("select count(*) from done") == [(1,)]
+
+
+def test_a_procedure_that_commits_is_not_tried_again_for_a_lock(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    database.execute(
+        "create table done (id int); create table busy (id int);"
+        "create procedure in_pieces() language plpgsql as $$ begin"
+        " insert into done values (1); commit; alter table busy add x int; end $$;"
+    )
+    write({"01_a.up.sql": f"{OPTION}call in_pieces();"})
+    with holding(database, "select from busy"):
+        result = migrate("up", "--lock-timeout", "50ms")
+    assert result.exit_code == 5
+    assert database.rows("select count(*) from done") == [(1,)]
+
+
+def test_what_only_the_server_knows_to_commit_by_itself_runs_with_the_option(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    if database.postgres.version < 15:
+        pytest.skip("CLUSTER takes partitioned tables from 15 on")
+    database.execute("create table p (id int) partition by range (id); create index pi on p (id);")
+    write({"01_a.up.sql": "cluster p using pi;"})
+    result = migrate("up")
+    assert "begin the file with: -- migrator: no-transaction" in result.stderr
+    write({"01_a.up.sql": f"{OPTION}cluster p using pi;\ncreate table b ();\n"})
+    result = migrate("up", "--trace")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_what_a_block_cannot_hold_is_to_be_moved_out_of_it(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": f"{OPTION}begin;\ndo $$ begin commit; end $$;\ncommit;\nvacuum;\n"})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert "move it out of its BEGIN … COMMIT" in result.stderr
+
+
+def test_a_traced_block_that_waits_for_a_lock_is_tried_again(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    database.execute("create table a (id int)")
+    write({"01_a.up.sql": f"{OPTION}alter table a add x int;\nvacuum a;\n"})
+    with holding(database, "select from a"):
+        run = runs("up", "--trace", "--lock-timeout", "50ms")
+        run.says("the next in")
+    result = run.result()
+    assert result.exit_code == 0, result.stderr
 
 
 # What runs so

@@ -52,6 +52,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
+query_wait_timeout = {patience}
 logfile = {home}/log
 """
 
@@ -67,7 +68,9 @@ class Pooler:
 
 
 @contextmanager
-def pgbouncer(postgres: Postgres, mode: str, *, size: int = 20) -> Iterator[Pooler]:
+def pgbouncer(
+    postgres: Postgres, mode: str, *, size: int = 20, patience: int = 120
+) -> Iterator[Pooler]:
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
@@ -84,6 +87,7 @@ def pgbouncer(postgres: Postgres, mode: str, *, size: int = 20) -> Iterator[Pool
         port=port,
         mode=mode,
         size=size,
+        patience=patience,
         home=home,
     )
     (home / "pgbouncer.ini").write_text(text)
@@ -387,3 +391,31 @@ def test_a_killed_runner_in_transaction_mode_leaves_no_lock(
     assert result.exit_code == 0, result.stderr
     assert applied(database) == ["01_a"]
     assert database.rows(ADVISORY_LOCKS) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pool_without_a_third_session_holds_up_no_work(
+    postgres: Postgres, database: Database, runs: Runs, write: Write, mode: str
+) -> None:
+    """Who is in the way is not seen then, and nothing waits for that."""
+    write({"01_a.up.sql": "select pg_sleep(1.5);", "02_b.up.sql": "select pg_sleep(600);"})
+    with pgbouncer(postgres, mode, size=2) as pooler:
+        run = runs("up", url=pooler.url(database))
+        run.says("applied  01_a")
+        wait_for(lambda: working(database, "pg_sleep(600)"))
+        run.signal(signal.SIGTERM)
+        result = run.result(bound=10)
+    assert result.exit_code == 143
+    assert "02_b was rolled back whole" in result.stderr
+    assert not working(database, "pg_sleep")
+
+
+def test_a_pool_of_one_session_is_said_to_be_too_small(
+    postgres: Postgres, database: Database, runs: Runs, write: Write
+) -> None:
+    write({"01_a.up.sql": "create table a ();"})
+    with pgbouncer(postgres, "session", size=1, patience=1) as pooler:
+        result = runs("up", url=pooler.url(database)).result()
+    assert result.exit_code == 6
+    assert "query_wait_timeout" in result.stderr
+    assert "a run needs two sessions of the pool" in result.stderr

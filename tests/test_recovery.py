@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import PurePath
 
 import pytest
 
 from migrator import parsing, recovery
 from migrator.model import Objects, Statement
-from migrator.recovery import Recovery
+from migrator.recovery import Begun, Recovery
 
 NOTHING = Recovery()
 CREATE = "create index concurrently i on t (a)"
@@ -133,4 +134,22 @@ def test_a_reindex_of_everything_may_leave_something_anywhere(what: str) -> None
 
 def test_what_is_dumped_is_loaded_again() -> None:
     everything = objects("1 2", "3", "3", "4 5", "5")
-    assert recovery.load(recovery.dump(everything)) == everything
+    for begun in (Begun(1, "vacuum a", frozenset([7]), everything), Begun(0, relations=None)):
+        assert Begun.load(json.loads(begun.dump())) == begun
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("create index concurrently if not exists i on t (x)", ("i", "t")),
+        ('create unique index if not exists "A b" on only "S".t using gin (x)', ("A b", '"S".t')),
+        # only letters of ASCII are folded
+        ("create index if not exists IDX_Ä on T (x)", ("idx_Ä", "T")),
+        ("create index i on t (x)", None),
+        ("create table if not exists index_of (x int)", None),
+        ("drop index if exists i", None),
+    ],
+)
+def test_what_an_index_that_may_exist_is_called(text: str, made: tuple[str, str] | None) -> None:
+    (unit,) = parsing.parse(PurePath("x.sql"), f"{text};").units
+    assert recovery.created_if_absent(unit.statements[0]) == made

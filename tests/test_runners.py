@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Database, Migrate, Write
+from migrator import server as embedded
+from tests.conftest import Database, Migrate, Write, call, serve
 from tests.sessions import (
     Runs,
     applied,
@@ -291,3 +292,44 @@ def test_one_reverts_while_another_waits_to_do_the_same(
     assert result.exit_code == 4
     assert "another runner has changed the history meanwhile" in result.stderr
     assert not applied(database)
+
+
+def test_a_runner_that_waits_longer_than_a_session_may_be_idle(
+    database: Database, write: Write, runs: Runs
+) -> None:
+    if database.postgres.version < 14:
+        pytest.skip("idle_session_timeout is new in 14")
+    database.execute(f"alter database {database.name} set idle_session_timeout = '500ms'")
+    write({"01_a.up.sql": "select pg_sleep(2);"})
+    first = runs("up")
+    wait_for(lambda: working(database, "pg_sleep"))
+    second = runs("up")
+    assert first.result().exit_code == 0
+    result = second.result()
+    assert (result.exit_code, result.stdout) == (0, "nothing to do\n"), result.stderr
+
+
+def test_the_lock_of_the_session_that_works_outlives_discard_all(
+    database: Database, write: Write, runs: Runs
+) -> None:
+    write({"01_a.up.sql": "-- migrator: no-transaction\ndiscard all;\nselect pg_sleep(600);\n"})
+    run = runs("up")
+    pid = wait_for(lambda: working(database, "pg_sleep"))
+    run.kill()
+    second = runs("up")
+    assert f"pid {pid} " in second.says("waiting for another runner")
+    database.execute(f"select pg_terminate_backend({pid})")
+
+
+def test_a_standby_is_read_and_not_migrated(write: Write, directory: Path) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    with serve() as postgres:
+        embedded.stop(postgres.server)
+        (postgres.server.data / "standby.signal").touch()
+        embedded.start(postgres.server)
+        migrate = Migrate(call, Database(postgres, "postgres"), directory)
+        assert migrate("status").exit_code == 0
+        for arguments in (("up",), ("baseline", "1")):
+            result = migrate(*arguments)
+            assert result.exit_code == 6
+            assert "the server is a standby" in result.stderr

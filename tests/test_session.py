@@ -227,3 +227,64 @@ def test_a_record_waits_for_its_lock_no_longer_than_a_statement_does(
     assert result.exit_code == 5, result.stderr
     assert re.search(r"held up by pid \d+ .*lock table migration_log", result.stderr)
     assert applied(database) == ["01_a"]
+
+
+# What the database or the role has set
+
+
+@pytest.fixture
+def read_only(database: Database) -> Database:
+    """A database in which every transaction is read-only unless it says otherwise."""
+    database.execute(f"alter database {database.name} set default_transaction_read_only = on")
+    return database
+
+
+def test_a_database_that_is_read_only_by_default_is_migrated(
+    read_only: Database, migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a (id int);",
+            "02_b.up.sql": "begin;\ncreate table b (id int);\ncommit;\n",
+            "03_c.up.sql": "create index concurrently c on a (id);",
+            "03_c.down.sql": "drop index concurrently c;",
+            "04_d.up.sql": "select 1 / 0;",
+        }
+    )
+    result = migrate("up")
+    assert "division by zero" in result.stderr
+    assert applied(read_only) == ["01_a", "02_b", "03_c"]
+    assert migrate("log", "--json").json[-1]["outcome"] == "failed"
+    assert migrate("repair", "4", "--applied", "--reason", "x").exit_code == 0
+    assert migrate("repair", "4", "--reverted", "--reason", "x").exit_code == 0
+    assert migrate("baseline", "4").exit_code == 0
+    assert migrate("repair", "4", "--reverted", "--reason", "x").exit_code == 0
+    assert migrate("down").exit_code == 0
+
+
+def test_what_a_file_says_of_its_own_transaction_is_kept(
+    read_only: Database, migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "begin read only;\ncreate table a (id int);\ncommit;\n"})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert "read-only transaction" in result.stderr
+
+
+def test_a_limit_on_transactions_and_idle_sessions_ends_no_run(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    settings = ["idle_in_transaction_session_timeout"]
+    settings += ["idle_session_timeout"] * (database.postgres.version >= 14)
+    settings += ["transaction_timeout"] * (database.postgres.version >= 17)
+    for setting in settings:
+        database.execute(f"alter database {database.name} set {setting} = '500ms'")
+    slow = "select pg_sleep(0.7);\ncreate table {name} (id int);"
+    write(
+        {
+            "01_a.up.sql": slow.format(name="a"),
+            "02_b.up.sql": "-- migrator: no-transaction\n" + slow.format(name="b"),
+        }
+    )
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr

@@ -31,13 +31,14 @@ def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
 
 
 def state(database: Database) -> list[Any]:
-    """All that a run can have left: the schema, the history, the log, sessions and locks."""
+    """All that a run can have left: the schema, the history, the log; no session, no lock."""
     schema = """
     select c.oid, c.relname, c.relfilenode, array_agg((a.attname, a.atttypid) order by a.attnum)
     from pg_class c join pg_attribute a on a.attrelid = c.oid
     where c.relnamespace = 'public'::regnamespace group by 1, 2, 3 order by 1
     """
-    found = database.rows(schema) + strangers(database)
+    wait_for(lambda: not strangers(database))
+    found = database.rows(schema)
     if database.rows("select from pg_tables where tablename = 'migration_log'"):
         found += database.rows("table migration_versions") + database.rows("table migration_log")
     return found
