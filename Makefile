@@ -20,6 +20,17 @@ uses-embedded = $(or $(chosen),$(filter embedded:%,$(value DATABASE_URL)))
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
 
 # Options, as `name=value` on make's own command line; variables of the environment are none.
+# One that is misspelled or empty would be ignored, and the command would run without it.
+known := all args check dir dry-run from-files json name offline out-of-order schema steps to verbose yes \
+	n rounds mb only against output durable no-peers seed workers package stop PYTHON
+options-given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+options-given := $(filter-out MAKE% -% $(database-variables) MIGRATOR_%,$(options-given))
+ifneq ($(filter-out $(known),$(options-given)),)
+  $(error there is no option $(filter-out $(known),$(options-given)): see make help)
+endif
+ifneq ($(strip $(foreach v,$(options-given),$(if $(strip $(value $(v))),,$(v)))),)
+  $(error an option is given without a value: see make help)
+endif
 quote = '$(subst ','\'',$(1))'
 given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
 valued = $(foreach option,$(1),$(if $(call given,$(option)),--$(option) $(call quote,$(call given,$(option)))))

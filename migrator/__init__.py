@@ -39,8 +39,8 @@ def status(
 ) -> Overview:
     """Say what `migrator status` shows, for use inside an application; write nothing.
 
-    Every version is in `entries`, by ascending number; the schema is as the files want it
-    when the `status` of each is `Status.APPLIED`.
+    `is_current` tells whether the schema has what the files want; every version is in
+    `entries`, by ascending number.
 
     Args:
         directory: Where the migrations are.

@@ -108,7 +108,11 @@ class App:
     def show(self, as_text: str, as_json: documents.Json | list[documents.Json]) -> None:
         """Print a result on stdout."""
         self.ticker.clear()
-        click.echo(json.dumps(as_json, indent=2) if self.as_json else as_text)
+        try:
+            click.echo(json.dumps(as_json, indent=2) if self.as_json else as_text)
+        except OSError as error:
+            # What was done is done, and nothing of it is undone by this.
+            raise errors.UsageError(f"the result cannot be written: {error.strerror}") from error
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
@@ -174,18 +178,23 @@ def _usage(error: click.UsageError) -> errors.UsageError:
     """Say what click says of a wrong option in the manner of all other errors."""
     message = error.format_message().rstrip(".").replace("'. (", "' (")
     path = error.ctx.command_path if error.ctx else "migrator"
-    return errors.UsageError(message[:1].lower() + message[1:], hint=f"see: {path} --help")
+    hint = f"see: {path} --help"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        program = error.ctx.find_root().command
+        if any(error.option_name in parameter.opts for parameter in program.params):
+            hint = f"write it before the command: migrator {error.option_name} …"
+    return errors.UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
 def style(stream: Any) -> render.Style:
     """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
-    colourful = stream.isatty() and "NO_COLOR" not in os.environ
+    colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
     return click.style if colourful else render.plain
 
 
 def _columns(stream: Any) -> int | None:
     """Give the width of a terminal; None for what is none."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
 
 
 def exit_code(error: errors.MigratorError) -> int:
@@ -203,9 +212,7 @@ def exit_code(error: errors.MigratorError) -> int:
 
 def check_code(entries: Sequence[Entry]) -> int:
     """Return what `status --check` says of the entries."""
-    newest = blockers.newest_file(entries)
-    # A database that is ahead of the files has what they need: a release was rolled back.
-    states = {e.status for e in entries if e.status is not Status.MISSING or e.number < newest}
+    states = blockers.unsettled(entries)
     if Status.INTERRUPTED in states:
         return _INTERRUPTED
     if states & {Status.MODIFIED, Status.MISSING, Status.OUT_OF_ORDER}:

@@ -52,10 +52,11 @@ def disagreements(entry: Entry) -> Iterator[MigratorError]:
 
 def missing(entry: Entry) -> MigratorError:
     """Say that a version is applied, and has no up file."""
+    is_stored = entry.applied is not None and entry.applied.up_script is not None
+    stored = "; the column up_script of migration_versions has its text, too" * is_stored
     return MissingError(
         f"{entry.version} is applied, and its file is gone",
-        hint=f"bring {entry.version}.up.sql back from version control; the column up_script of "
-        "migration_versions has its text, too",
+        hint=f"bring {entry.version}.up.sql back from version control{stored}",
         version=entry.version,
     )
 
@@ -186,15 +187,25 @@ def newest_file(entries: Iterable[Entry]) -> int:
     return max((entry.number for entry in entries if entry.migration), default=-1)
 
 
+def unsettled(entries: Iterable[Entry]) -> frozenset[Status]:
+    """Return in which states versions are that are not as the files want them.
+
+    A database that is ahead of the files has what they need: a release was rolled back, or
+    the next one is being rolled out.
+    """
+    entries = tuple(entries)
+    newest = newest_file(entries)
+    ahead = {e.number for e in entries if e.status is Status.MISSING and e.number > newest}
+    return frozenset(e.status for e in entries if e.number not in ahead) - {Status.APPLIED}
+
+
 def remarks(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Return what is worth knowing and no problem, as sentences."""
     entries = tuple(entries)
     newest = newest_file(entries)
     ahead = [e.version for e in entries if e.status is Status.MISSING and e.number > newest]
     final = [
-        e.version
-        for e in entries
-        if e.migration and not e.migration.down and not (e.applied and e.applied.has_down)
+        e.version for e in entries if not e.down_file and not (e.applied and e.applied.has_down)
     ]
     edited = [e.version for e in entries if e.reformatted]
     said = (

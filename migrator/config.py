@@ -30,11 +30,13 @@ class Database:
     Attributes:
         url: A libpq URI or conninfo string; empty for none.  It may hold a password.
         parameters: libpq parameters by name.
+        defaults: The same, for what the URL leaves open.
         embedded: The name of a database of the embedded server; None for any other server.
     """
 
     url: str = field(default="", repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
     embedded: str | None = None
 
 
@@ -81,15 +83,16 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
         for name, value in environ.items()
         if value.strip()
     }
+    ssl = {}
+    if "DATABASE_SSL" in environ:
+        ssl["sslmode"] = _ssl_mode(environ["DATABASE_SSL"])
     if url := (url or "").strip() or environ.get("DATABASE_URL"):
-        return _from_url(url)
-    parameters = {
+        return _from_url(url, ssl)
+    parameters = ssl | {
         parameter: environ[name]
         for name, parameter in _DATABASE_VARIABLES.items()
         if name in environ
     }
-    if "DATABASE_SSL" in environ:
-        parameters["sslmode"] = _ssl_mode(environ["DATABASE_SSL"])
     if not _is_port(parameters.get("port", "5432")):
         raise ConfigurationError(
             f'DATABASE_PORT is "{parameters["port"]}", which is no port',
@@ -100,7 +103,7 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
     return None
 
 
-def _from_url(url: str) -> Database:
+def _from_url(url: str, defaults: Mapping[str, str]) -> Database:
     if url.startswith(_EMBEDDED):
         return Database(embedded=url.removeprefix(_EMBEDDED).strip("/") or "postgres")
     scheme, separator, _ = url.partition("://")
@@ -116,7 +119,7 @@ def _from_url(url: str) -> Database:
             hint="write postgresql://user:password@host:5432/name, or host=… dbname=… user=…, "
             "or embedded:",
         )
-    return Database(url=url)
+    return Database(url=url, defaults=defaults)
 
 
 def _is_port(text: str) -> bool:

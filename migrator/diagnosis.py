@@ -32,7 +32,12 @@ _COPY_LINE = re.compile(r"COPY [^,\n]+, \w+ ([0-9]+)")  # `line` is in the serve
 _BODY = re.compile(r"\$(?:[^\W\d]\w*)?\$|'")
 
 
+_NOT_THE_FILE = "it is no statement of the file: see what PostgreSQL says, and mend that"
 _OWN_HINTS = {
+    "22P05": "the encoding of the database has no such character, and the script is stored in it: "
+    "take it out of\nthe file, comments included",
+    "25006": "take READ ONLY out of the file's own BEGIN: the record is written in its transaction",
+    "42P01": "the history has lost one of its two tables: bring it back from a backup",
     "22023": "check the name of the role: --role NAME, or -- migrator: role NAME in the file",
     "42501": "the role that connects needs all rights on migration_versions and migration_log, "
     "and\nhas to be a member of the role of --role NAME or -- migrator: role NAME",
@@ -54,7 +59,7 @@ def own_error(fields: Mapping[Field, str], step: Step, outcome: str) -> Statemen
     return kind(
         f"{step.version} could not be set up or recorded: {message}",
         detail=fields.get(Field.MESSAGE_DETAIL),
-        hint=f"{specific}\n{again}" if specific else _next_step(sqlstate, step),
+        hint=_busy(sqlstate, step) or f"{specific or _NOT_THE_FILE}\n{again}",
         version=step.version,
         sqlstate=sqlstate,
         server_hint=fields.get(Field.MESSAGE_HINT),
@@ -142,9 +147,15 @@ def _context(fields: Mapping[Field, str]) -> str | None:
     return "\n".join(line for line in lines if line) or None
 
 
-def _next_step(sqlstate: str | None, step: Step) -> str:
+def _busy(sqlstate: str | None, step: Step) -> str | None:
     if sqlstate in RETRIED:
         return f"end what is in the way, or try at a quieter time: migrator {step.direction}"
+    return None
+
+
+def _next_step(sqlstate: str | None, step: Step) -> str:
+    if busy := _busy(sqlstate, step):
+        return busy
     specific = _HINTS.get(sqlstate or "")
     if sqlstate in ALONE and not step.script.transactional:
         specific = "move it out of its BEGIN … COMMIT: what stands there is one transaction"

@@ -112,6 +112,7 @@ def of_status(overview: Overview) -> Json:
         "database": overview.database,
         "server_version": overview.server_version,
         "schema": overview.schema,
+        "current": overview.is_current,
         "versions": [_entry(entry) for entry in overview.entries],
     }
 

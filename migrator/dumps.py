@@ -37,7 +37,11 @@ def schema_of(
     """
     program = find_pg_dump(major, os.environ)
     # What the connection itself says it uses, an older pg_dump need not understand.
-    parameters: dict[str, Any] = {**conninfo_to_dict(database.url), **database.parameters}
+    parameters: dict[str, Any] = {
+        **database.defaults,
+        **conninfo_to_dict(database.url),
+        **database.parameters,
+    }
     # A command line can be read by everybody.
     password = parameters.pop("password", None)
     parameters.pop("sslpassword", None)

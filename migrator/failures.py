@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import psycopg
@@ -98,7 +98,10 @@ def _failed(context: Context, tag: Tag, fields: Mapping[Field, str]) -> Statemen
         else diagnosis.own_error(fields, tag.step, "")
     )
     log(context, tag.step, error.sqlstate, error.message)
-    error.outcome = f"{_undone(tag.step)} {_stays(context)}"
+    undone = _undone(tag.step)
+    if tag.purpose in (Purpose.SETUP, Purpose.CLAIM) and not tag.step.script.transactional:
+        undone = f"Nothing more of {tag.step.version} was run."
+    error.outcome = f"{undone} {_stays(context)}"
     return error
 
 
@@ -109,7 +112,9 @@ def cancelled(context: Context, step: Step | None) -> CancelledError:
     return CancelledError(
         "interrupted",
         detail=f"{_undone(step)} {_stays(context)}".strip(),
-        hint=f"go on with: migrator {step.direction if step else Direction.UP}",
+        hint="see what is left with: migrator status"
+        if step and step.direction is Direction.DOWN
+        else "go on with: migrator up",
         signal=context.interrupts.signal or 0,
     )
 
@@ -125,15 +130,19 @@ def _undone(step: Step | None) -> str:
 def _stays(context: Context) -> str:
     if not context.finished:
         return "Nothing else was changed in this run."
-    unflushed = ", ".join(step.version for step in context.unflushed)
-    flushed = ", ".join(s.version for s in context.finished if s not in context.unflushed)
+    flushed = [step for step in context.finished if step not in context.unflushed]
     parts = (
-        f"Finished in this run, and stays: {flushed}." if flushed else "",
-        f"Committed, but perhaps not on disk if the server crashed: {unflushed}."
-        if unflushed
-        else "",
+        *_told("Applied in this run, and stays", flushed, Direction.UP),
+        *_told("Reverted in this run", flushed, Direction.DOWN),
+        *_told("Committed, but perhaps not on disk if the server crashed", context.unflushed, None),
     )
-    return " ".join(filter(None, parts))
+    return " ".join(parts)
+
+
+def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iterator[str]:
+    versions = [step.version for step in steps if direction in (None, step.direction)]
+    if versions:
+        yield f"{what}: {', '.join(versions)}."
 
 
 def log(context: Context, step: Step, sqlstate: str | None, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -47,6 +48,11 @@ def read(directory: Path) -> tuple[Migration, ...]:
         match = _NAME.fullmatch(path.name)
         if not match:
             problems.append(_misnamed(path))
+            continue
+        if path.exists() and not path.is_file():
+            message = f"{path} is no regular file"
+            hint = "migrations are read from files: move it elsewhere"
+            problems.append(MigrationFileError(message, hint=hint))
             continue
         try:
             source = parsing.read_source(path, path.read_bytes())
@@ -98,10 +104,10 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise DirectoryError(
-            f"cannot write {error.filename}: {error.strerror}",
-            hint="check the permissions of the directory",
-        ) from error
+        is_long = error.errno == errno.ENAMETOOLONG
+        hint = "give it a shorter name" if is_long else "check the permissions of the directory"
+        message = f"cannot write {error.filename}: {error.strerror}"
+        raise DirectoryError(message, hint=hint) from error
     return paths
 
 

@@ -367,7 +367,7 @@ def _allowances(script: Script) -> Iterator[tuple[int, Statement | None, str, st
     for statement in (*sqltext.split(script.source), None):
         end = statement.offset if statement else len(script.source)
         below = statement if statement and statement.offset in runs else None
-        for offset, comment in sqltext.comments(script.source, start, end):
+        for offset, comment, _ in sqltext.comments(script.source, start, end):
             if match := _ALLOW.fullmatch(comment):
                 yield offset, below, match["id"] or "", match["reason"] or ""
         if statement:

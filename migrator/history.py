@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -225,13 +225,29 @@ def read(
             f"{error.diag.message_primary}",
             hint="put the history into a schema of its own with --schema",
         ) from error
+    _check(rows, f'"{schema}.migration_versions"')
+    return tuple(rows)
+
+
+def _check(rows: Sequence[AppliedMigration], table: str) -> None:
+    known: dict[int, str] = {}
     for row in rows:
-        if not re.match(r"[0-9]", row.version):
+        if not re.match(r"[0-9]", str(row.version)):
             raise HistoryError(
-                f'"{schema}.migration_versions" has a version without a number: "{row.version}"',
+                f'{table} has a version without a number: "{row.version}"',
                 hint="delete that row; nothing of this tool writes such a version",
             )
-    return tuple(rows)
+        if not isinstance(row.version, str):
+            raise HistoryError(
+                f"{table} is not a history of this tool: its versions are no text",
+                hint="put the history into a schema of its own with --schema",
+            )
+        if other := known.get(row.number):
+            raise HistoryError(
+                f"{table} has two versions with one number: {other} and {row.version}",
+                hint="delete the row of the one that was never applied",
+            )
+        known[row.number] = row.version
 
 
 def read_log(

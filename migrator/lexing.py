@@ -56,7 +56,8 @@ _RULES = (
 )
 _RULE_OF = {kind: rule for rule, kind in _RULES}
 _OPENERS = frozenset({_ESCAPE, _DOLLAR, _QUOTE, _COMMENT, _HINT})
-IGNORED = frozenset({_SPACE, LINE_COMMENT, _COMMENT, _HINT})
+COMMENTS = frozenset({LINE_COMMENT, _COMMENT, _HINT})
+IGNORED = COMMENTS | {_SPACE}
 
 _TOKEN = (  # the finest view; the first group is to be ignored, the others open something
     rf"([{SPACES}]++|--[^\n\r]*+)|(/\*|{_TAG}|[eE]')"

@@ -142,7 +142,7 @@ def rehearse(
     wish = staging.Wish(app.other_database(scratch_url), from_target, small)
     with app.opened() as work:
         entries = work.entries()
-        bound = planner.resolve(entries, target) if target else None
+        bound = planner.resolve(entries, target) if target is not None else None
         plan = session.unblocked(planner.plan_up(entries, target=bound, out_of_order=out_of_order))
         report = (
             trial.report(work, plan, small, app.notify)

@@ -42,6 +42,7 @@ class Purpose(enum.Enum):
 
     BEGIN = enum.auto()  # it starts a step
     LIMITS = enum.auto()  # it sets the timeouts, and answers with the server process
+    SETUP = enum.auto()  # it readies the session of a no-transaction script
     CLAIM = enum.auto()  # it takes the version, or finds it taken
     STATEMENT = enum.auto()  # the migration's own
     TRACE = enum.auto()  # it asks what the statement did; what there is, if of no statement

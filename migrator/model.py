@@ -11,6 +11,7 @@ from pathlib import PurePath
 from .errors import MigratorError
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>ms|s|min|h|d)?")
+_LONGEST = 2**31 - 1  # milliseconds: the most that a setting of PostgreSQL holds
 _MILLISECONDS = {None: 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -55,6 +56,8 @@ class Statement:
         words: Its first words outside parentheses, lower case and unquoted, at most eight.
         data: For `COPY … FROM stdin`, where its lines of data begin and end in `source`,
             without the closing `\.` line; None for every other statement.
+        backslash: Where the first backslash outside quotes and comments stands, which is a
+            command of psql; None without one.
     """
 
     source: str = field(repr=False)
@@ -62,6 +65,7 @@ class Statement:
     end: int
     words: tuple[str, ...] = ()
     data: tuple[int, int] | None = None
+    backslash: int | None = None
 
     @property
     def text(self) -> str:
@@ -238,6 +242,20 @@ class Entry:
     reformatted: bool = False
 
     @property
+    def down_file(self) -> SourceFile | None:
+        """The down file of this very version; None without one, or if it is another's.
+
+        A number can have gone to another migration.  One that was only renamed is the same.
+        """
+        if not self.migration:
+            return None
+        ours, theirs = self.migration, self.applied
+        is_same = (
+            not theirs or ours.version == theirs.version or (ours.up.checksum == theirs.checksum)
+        )
+        return ours.down if is_same else None
+
+    @property
     def version(self) -> str:
         """Its name in the history if it has one there, else that of its file."""
         known = self.applied or self.migration
@@ -303,12 +321,15 @@ class Overview:
         server_version: Such as `18.6`.
         schema: The one that holds the history, or will.
         entries: By ascending number.
+        is_current: Nothing is pending, interrupted, or differs from what was applied.  A
+            database that is ahead of the files is current: it has what they need.
     """
 
     database: str
     server_version: str
     schema: str
     entries: tuple[Entry, ...]
+    is_current: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,10 +440,11 @@ def number_of(version: str) -> int:
 
 
 def milliseconds(text: str) -> int | None:
-    """Read a duration as PostgreSQL spells it, in milliseconds; None if it is none.
+    """Read a duration as PostgreSQL spells it, in milliseconds; None if it cannot be one.
 
-    >>> [milliseconds(text) for text in ("2s", "15 min", "250", "0", "soon")]
-    [2000, 900000, 250, 0, None]
+    >>> [milliseconds(text) for text in ("2s", "15 min", "250", "0", "soon", "25d")]
+    [2000, 900000, 250, 0, None, None]
     """
     match = _DURATION.fullmatch(text.strip())
-    return int(match["number"]) * _MILLISECONDS[match["unit"]] if match else None
+    number = int(match["number"]) * _MILLISECONDS[match["unit"]] if match else _LONGEST + 1
+    return number if number <= _LONGEST else None

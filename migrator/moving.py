@@ -63,7 +63,7 @@ def up(
     rehearsed = _rehearsed(plan_file) if plan_file else None
 
     def choose(entries: tuple[Entry, ...]) -> Plan:
-        bound = planner.resolve(entries, target) if target else None
+        bound = planner.resolve(entries, target) if target is not None else None
         plan = planner.plan_up(entries, target=bound, steps=steps, out_of_order=out_of_order)
         if rehearsed:
             rehearsed.check(entries, plan)
@@ -125,7 +125,7 @@ def down(
     most = None if target or everything else steps or 1
 
     def choose(entries: tuple[Entry, ...]) -> Plan:
-        bound = planner.resolve(entries, target) if target else None
+        bound = planner.resolve(entries, target) if target is not None else None
         return planner.plan_down(entries, target=bound, steps=most, from_files=from_files)
 
     options.limited(app, limits)

@@ -98,17 +98,19 @@ class Ticker:
     stays: there is one for each phase, and one for each half minute.
 
     Attributes:
-        stream: Where it is written.
+        stream: Where it is written; None for nowhere.
         width: In columns; None for what is no terminal.
     """
 
-    stream: TextIO
+    stream: TextIO | None
     width: int | None = None
     _last: Progressed | None = None
     _is_shown: bool = False
 
     def show(self, event: Progressed) -> None:
         """Say how far a statement has come, if it is worth a line."""
+        if self.stream is None:
+            return
         if self.width:
             self.stream.write(f"\r{progressed_text(event)[: self.width - 1]}{_CLEAR}")
             self.stream.flush()
@@ -118,7 +120,7 @@ class Ticker:
 
     def clear(self) -> None:
         """Make place for something else."""
-        if self._is_shown:
+        if self._is_shown and self.stream:
             self.stream.write(f"\r{_CLEAR}")
             self._is_shown = False
 

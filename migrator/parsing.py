@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
@@ -13,6 +14,7 @@ from .model import Script, SourceFile, Statement, Unit
 # psql reads these two as a guard that pg_dump puts around a dump; they are no SQL.
 _SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
 
+_COMMAND = re.compile(r"\\(?:\w+|.)?")
 _CONTROL = frozenset(
     ["abort", "begin", "commit", "end", "release", "rollback", "savepoint", "start"]
 )
@@ -212,10 +214,15 @@ def _refused_anywhere(
     path: PurePath, statements: Iterable[Statement]
 ) -> Iterator[MigrationFileError]:
     for statement in statements:
+        if statement.backslash is not None:
+            yield _psql_command(path, statement, statement.backslash)
         match statement.words:
             case (command, *_) if command.startswith("\\"):
-                message = f"{command} is a command of psql, not SQL"
-                yield _problem(path, statement, message, "write what it does as SQL in this file")
+                yield _psql_command(path, statement, statement.offset)
+            case ("set", *rest) if "standard_conforming_strings" in rest and "on" not in rest:
+                message = "the file is read with standard_conforming_strings = on"
+                hint = "remove it, and write E'…' where a backslash is to be an escape"
+                yield _problem(path, statement, message, hint)
             case ("copy", *rest) if "stdout" in rest or ("to" in rest and "stdin" in rest):
                 message = "COPY … TO STDOUT has nowhere to go"
                 yield _problem(path, statement, message, "remove it")
@@ -227,6 +234,16 @@ def _refused_anywhere(
                 message = "SET TRANSACTION comes too late: the transaction has begun"
                 hint = "wrap the whole file: BEGIN ISOLATION LEVEL SERIALIZABLE; … COMMIT;"
                 yield _problem(path, statement, message, hint)
+
+
+def _psql_command(path: PurePath, statement: Statement, offset: int) -> MigrationFileError:
+    command = _COMMAND.match(statement.source, offset)
+    assert command, "it begins with a backslash"
+    return MigrationFileError(
+        f"{command[0]} is a command of psql, not SQL",
+        location=places.locate(statement.source, offset, path),
+        hint="write what it does as SQL in this file",
+    )
 
 
 def _blocks(

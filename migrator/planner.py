@@ -27,6 +27,7 @@ from .model import (
     Step,
 )
 
+_LONGEST_NUMBER = 1000  # digits
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -81,8 +82,10 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     known = {entry.version: entry.number for entry in entries}
     if text in known:
         return known[text]
-    if text.isdecimal() and (int(text) == 0 or int(text) in known.values()):
-        return int(text)
+    # Python refuses to read a number of thousands of digits, and no version has one.
+    number = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else -1
+    if number == 0 or number in known.values():
+        return number
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.3)
     raise UsageError(
         f'there is no version "{text}"',
@@ -226,7 +229,7 @@ def _down_problems(entry: Entry, *, from_files: bool) -> Iterable[MigratorError]
 
 
 def _down_source(entry: Entry, *, from_files: bool) -> SourceFile | None:
-    file = entry.migration.down if entry.migration else None
+    file = entry.down_file
     stored = entry.applied.down_script if entry.applied else None
     if stored is None or (from_files and file):
         return file
@@ -237,7 +240,7 @@ def _down_source(entry: Entry, *, from_files: bool) -> SourceFile | None:
 
 
 def _down_note(entry: Entry, source: SourceFile) -> str | None:
-    file = entry.migration.down if entry.migration else None
+    file = entry.down_file
     stored = entry.applied.down_script if entry.applied else None
     if entry.applied and entry.applied.under_way is Direction.UP:
         return f"{entry.version} was interrupted on its way up; its down script runs whole"

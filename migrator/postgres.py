@@ -39,7 +39,10 @@ LOG = logging.getLogger("migrator")
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _LOGGED = 2000  # characters of a statement
-_PASSWORD = re.compile(r"(?i)(password\s+)'(?:[^']|'')*'?")
+_PASSWORD = re.compile(  # a literal of any kind, cut short perhaps, or a part of a conninfo
+    r"(?i)(password\s*=?\s*)(?:(?:e|u&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$)|(?<==)[^\s']+)",
+    re.DOTALL,
+)
 
 _HINTS = (
     ("password authentication failed", "check the user and the password{}USER, _PASSWORD"),
@@ -91,7 +94,7 @@ def log_statement(text: bytes | str, seconds: float) -> None:
     """Log a statement that was sent, without passwords; `seconds` until its answer."""
     if LOG.isEnabledFor(logging.DEBUG):
         readable = text[:_LOGGED].decode(errors="replace") if isinstance(text, bytes) else text
-        shown = _PASSWORD.sub(r"\1'****'", readable[:_LOGGED])
+        shown = _PASSWORD.sub(r"\1****", readable[:_LOGGED])
         LOG.debug("%8.1f ms  %s", seconds * 1000, " ".join(shown.split()))
 
 
@@ -102,7 +105,7 @@ def connect(database: Database) -> Connection:
         ConfigurationError: The URL cannot be read.
         DatabaseConnectionError: No connection was made.
     """
-    given = {**_parsed(database.url), **database.parameters}
+    given = {**database.defaults, **_parsed(database.url), **database.parameters}
     defaults = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
     if "PGAPPNAME" in os.environ:
         del defaults["application_name"]

@@ -16,6 +16,7 @@ from .model import (
     Plan,
     Statement,
     Status,
+    Unit,
 )
 from .traces import LockMode, Touch, Trace
 
@@ -123,9 +124,19 @@ def plan_text(plan: Plan) -> str:
         how = "in one transaction" if script.transactional else "statement by statement"
         lines += ["", f"-- {DOING[step.direction]} {step.version}, {how}: {script.path}"]
         units = script.units[step.start_at :]
-        lines += [statement.text for unit in units for statement in unit.statements]
+        lines += [line for unit in units for line in _unit_lines(unit)]
     text = "\n".join([*lines, "", f"-- {_count(len(plan.steps), 'step')}; nothing was run"])
     return text.lstrip("\n")
+
+
+def _unit_lines(unit: Unit) -> Iterator[str]:
+    if unit.begin:
+        yield f"-- {unit.begin.text}"
+    for statement in unit.statements:
+        yield statement.text
+        if statement.data:
+            first, end = statement.data
+            yield f"-- and {_count(statement.source.count(chr(10), first, end), 'line')} of data"
 
 
 def _count(number: int, noun: str) -> str:
@@ -137,7 +148,7 @@ def _count(number: int, noun: str) -> str:
 
 def reversible(entry: Entry) -> str:
     """Say whether a version can be taken back: `yes`, `stored` (without a file), or `no file`."""
-    if entry.migration and entry.migration.down:
+    if entry.down_file:
         return "yes"
     return "stored" if entry.applied and entry.applied.has_down else "no file"
 

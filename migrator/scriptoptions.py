@@ -11,6 +11,13 @@ from .errors import MigrationFileError
 from .model import Options, Statement
 
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
+# What somebody took for one: it would be ignored without a word.
+_MISTAKEN = re.compile(
+    r"(?:-{2,}|/\*+)\s*migrator\s*:\s*"
+    r"(?P<name>no-transaction|lock-timeout|statement-timeout|role|allow|irreversible)\b",
+    re.IGNORECASE,
+)
+_NAMES = ("migrator", "Migrator", "MIGRATOR")  # spares files without options the search
 _REVIEW_OPTIONS = ("allow", "irreversible")  # said to who reviews; they change nothing that runs
 
 
@@ -20,13 +27,18 @@ def read(
     """Return the options, whether the script is transactional, and what is wrong with them."""
     values: dict[str, str] = {}
     problems: list[MigrationFileError] = []
-    for offset, name, value, is_at_top in _option_comments(source, statements):
-        if complaint := _complaint(name, value, values, is_at_top=is_at_top):
+    for offset, comment, is_alone, is_at_top in _comments(source, statements):
+        option = _OPTION.fullmatch(comment) if is_alone else None
+        if option:
+            name, value = option["name"], option["value"]
+            complaint = _complaint(name, value, values, is_at_top=is_at_top)
+            values |= {} if complaint else {name: value}
+        else:
+            complaint = _mistake(comment)
+        if complaint:
             message, hint = complaint
             location = places.locate(source, offset, path)
             problems.append(MigrationFileError(message, location=location, hint=hint))
-        else:
-            values[name] = value
     options = Options(
         lock_timeout=model.milliseconds(values.get("lock-timeout", "")),
         statement_timeout=model.milliseconds(values.get("statement-timeout", "")),
@@ -35,18 +47,26 @@ def read(
     return options, "no-transaction" not in values, problems
 
 
-def _option_comments(
+def _comments(
     source: str, statements: Sequence[Statement]
-) -> Iterator[tuple[int, str, str, bool]]:
-    """Yield offset, name and value of each option, and whether it stands before all SQL."""
-    if "migrator:" not in source:
+) -> Iterator[tuple[int, str, bool, bool]]:
+    """Yield what `sqltext.comments` tells of each, and whether it stands before all SQL."""
+    if not any(word in source for word in _NAMES):
         return
     starts = [0, *(s.data[1] if s.data else s.end for s in statements)]
     ends = [*(s.offset for s in statements), len(source)]
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for offset, comment in sqltext.comments(source, start, end):
-            if match := _OPTION.fullmatch(comment):
-                yield offset, match["name"], match["value"], index == 0
+        for offset, comment, is_alone in sqltext.comments(source, start, end):
+            yield offset, comment, is_alone, index == 0
+
+
+def _mistake(comment: str) -> tuple[str, str] | None:
+    """Return what is wrong with a comment that was meant for an option; None if it was not."""
+    if mistaken := _MISTAKEN.match(comment):
+        name = mistaken["name"].lower()
+        hint = f"write it so, on a line of its own: -- migrator: {name} …"
+        return f'option "{name}" is not read where and as it is written', hint
+    return None
 
 
 def _complaint(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import files, history, planner, postgres
+from . import blockers, files, history, planner, postgres
 from .config import Database, Settings
 from .errors import (
     BlockedError,
@@ -83,12 +83,13 @@ def unblocked(plan: Plan) -> Plan:
 
 def overview(session: Session) -> Overview:
     """Say what `status` shows: the database, and every version's state."""
-    info = session.conn.info
+    entries = session.entries()
     return Overview(
-        database=info.dbname,
+        database=session.conn.info.dbname,
         server_version=postgres.version(session.conn),
         schema=session.history.schema,
-        entries=session.entries(),
+        entries=entries,
+        is_current=not blockers.unsettled(entries),
     )
 
 

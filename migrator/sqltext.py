@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 
 from .lexing import (
+    COMMENTS,
     IGNORED,
     LINE_COMMENT,
     MARK,
@@ -102,13 +103,14 @@ def _meta_command(source: str, at: int, stop: int) -> Statement:
 class _Reader:
     """A statement while it is read: its first words, and what keeps a `;` from ending it."""
 
-    __slots__ = ("_body", "_depth", "_end", "_offset", "_source", "_words")
+    __slots__ = ("_backslash", "_body", "_depth", "_end", "_offset", "_source", "_words")
 
     def __init__(self, source: str, at: int) -> None:
         while source[at] in SPACES:
             at += 1
         self._source, self._offset, self._end = source, at, at
         self._words: list[str] = []
+        self._backslash: int | None = None
         self._depth = 0  # of parentheses
         self._body: _Body | None = None
 
@@ -124,6 +126,8 @@ class _Reader:
             return self._ends(at + 1)
         if self._body:
             self._body.take(first)
+        if first == "\\" and self._backslash is None:
+            self._backslash = at
         if first == "(" and kind == MARK:
             self._depth += end - at
         elif first == ")" and kind == MARK:
@@ -154,7 +158,8 @@ class _Reader:
         """Give what was read, without white space at its end."""
         while self._source[self._end - 1] in SPACES:
             self._end -= 1
-        return Statement(self._source, self._offset, self._end, tuple(self._words))
+        words = tuple(self._words)
+        return Statement(self._source, self._offset, self._end, words, None, self._backslash)
 
 
 def _may_have_body(words: list[str]) -> bool:
@@ -208,15 +213,16 @@ def tokens(source: str) -> Iterator[str]:
             yield source[slice(*statement.data)]
 
 
-def comments(source: str, start: int, end: int) -> Iterator[tuple[int, str]]:
-    """Find the `--` comments that have a line to themselves between two statements.
+def comments(source: str, start: int, end: int) -> Iterator[tuple[int, str, bool]]:
+    """Find the comments between two statements.
 
     `start` is where a statement, or its COPY data, ends; `end` is where the next one begins.
-    Gives offset and text, without the line end, in order.
+    Gives offset, text without the line end, and whether it is a `--` comment with a line to
+    itself, in order.
     """
     for kind, at, stop in lex(source, start, end):
-        if kind == LINE_COMMENT and _begins_line(source, at):
-            yield at, source[at:stop]
+        if kind in COMMENTS:
+            yield at, source[at:stop], kind == LINE_COMMENT and _begins_line(source, at)
 
 
 def _begins_line(source: str, at: int) -> bool:

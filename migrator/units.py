@@ -85,9 +85,11 @@ def _begin(context: Context, step: Step) -> Iterator[Message[Tag]]:
     # As `begin read write` does it for what has a transaction.
     settings["default_transaction_read_only"] = "off"
     more = "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
-    yield ours(step, (f"{_SET_TIMEOUTS}{more}".encode(), messages.timeouts(context, step)))
+    yield ours(
+        step, (f"{_SET_TIMEOUTS}{more}".encode(), messages.timeouts(context, step)), Purpose.SETUP
+    )
     if role := step.script.options.role or context.settings.role:
-        yield ours(step, (_SET_ROLE, (role.encode(),)))
+        yield ours(step, (_SET_ROLE, (role.encode(),)), Purpose.SETUP)
     yield ours(step, "commit", Purpose.COMMIT)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from . import goldens
-from .conftest import Database, Migrate, Write, free_port, run_psql
+from .conftest import Database, Migrate, Postgres, Write, call, free_port, run_psql
 
 LONG = "".join(f"-- line {line} é\n" for line in range(1, 40))
 BAD_FUNCTION = (
@@ -257,7 +259,7 @@ def test_a_failed_down_leaves_everything_applied(migrate: Migrate, write: Write)
     result = migrate("down", "--all")
     assert result.exit_code == 1
     assert "01_a.down.sql:2:1: table " in result.stderr
-    assert "Finished in this run, and stays: 02_b." in result.stderr
+    assert "01_a was rolled back whole. Reverted in this run: 02_b." in result.stderr
     assert "mend the down file, then run: migrator down --from-files" in result.stderr
     assert (relations(migrate.database), history(migrate.database)) == (["a"], ["01_a"])
     (directory / "01_a.down.sql").write_text("drop table a;")
@@ -320,6 +322,30 @@ UNRUNNABLE = {
     ),
     "a meta-command of psql": Unrunnable(
         files(GOOD, "\\i other.sql\n"), ["02_b.up.sql:1:1: \\i is a command of psql, not SQL"]
+    ),
+    "a command of psql behind a statement": Unrunnable(
+        files("-- migrator: no-transaction\nselect 1;\nselect 'drop table t' \\gexec\n"),
+        ["01_a.up.sql:3:23: \\gexec is a command of psql, not SQL"],
+    ),
+    "literals that are read otherwise": Unrunnable(
+        files("set standard_conforming_strings = off;\nselect 'it\\'s';\n"),
+        ["01_a.up.sql:1:1: the file is read with standard_conforming_strings = on"],
+    ),
+    "comments that were meant for options": Unrunnable(
+        files(
+            "-- Migrator: lock-timeout 5s\n--- migrator: role a\n/* migrator: no-transaction */\n"
+            "select 1; -- migrator: allow table-rewrite because\n"
+        ),
+        [
+            '01_a.up.sql:1:1: option "lock-timeout" is not read where and as it is written',
+            '01_a.up.sql:2:1: option "role"',
+            '01_a.up.sql:3:1: option "no-transaction"',
+            '01_a.up.sql:4:11: option "allow"',
+        ],
+    ),
+    "a duration that no setting holds": Unrunnable(
+        files("-- migrator: lock-timeout 30d\nselect 1;\n"),
+        ['01_a.up.sql:1:1: "30d" is no duration'],
     ),
     "an unknown option": Unrunnable(
         files(GOOD, "-- migrator: no-transactoin\nvacuum;\n"),
@@ -636,3 +662,97 @@ def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> N
         assert (result.exit_code, result.stdout) == (4, "")
         assert 'there is no schema "no such"' in result.stderr
         assert 'create it with: create schema "no such"' in result.stderr
+
+
+def test_a_file_that_is_no_regular_one_is_said_and_not_waited_for(
+    migrate: Migrate, directory: Path
+) -> None:
+    os.mkfifo(directory / "01_a.up.sql")
+    result = migrate("verify", "--offline")
+    assert result.exit_code == 4
+    assert "01_a.up.sql is no regular file" in result.stderr
+
+
+def test_a_name_that_is_too_long_is_said(migrate: Migrate) -> None:
+    result = migrate("create", "x" * 300)
+    assert result.exit_code == 2
+    assert "give it a shorter name" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("('1_a', '', 0), ('01_b', '', 0)", "has two versions with one number: 1_a and 01_b"),
+        ("('x', '', 0)", 'has a version without a number: "x"'),
+    ],
+)
+def test_a_history_that_somebody_has_written_into_is_not_read(
+    migrate: Migrate, write: Write, rows: str, message: str
+) -> None:
+    write({"09_z.up.sql": "select 1;"})
+    assert migrate("up").exit_code == 0
+    migrate.database.execute(
+        f"insert into migration_versions (version, checksum, statements_done) values {rows}"
+    )
+    result = migrate("status")
+    assert result.exit_code == 4
+    assert message in result.stderr
+
+
+def test_a_table_whose_versions_are_numbers_is_not_ours(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    migrate.database.execute(
+        "create table migration_versions (version int, checksum text, up_script text,"
+        "down_script text, applied_at timestamptz, applied_by text, duration_ms bigint,"
+        "statements_done int, in_step timestamptz); insert into migration_versions values (1)"
+    )
+    result = migrate("status")
+    assert result.exit_code == 4
+    assert "is not a history of this tool" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sql", "message"),
+    [
+        ("drop table migration_log", "select 1;", "the history has lost one of its two tables"),
+        ("select 1", "begin read only;\nselect 1;\ncommit;\n", "take READ ONLY out of the file"),
+    ],
+)
+def test_what_is_no_fault_of_the_file_is_not_blamed_on_it(
+    migrate: Migrate, write: Write, break_it: str, sql: str, message: str
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    assert migrate("up").exit_code == 0
+    migrate.database.execute(break_it)
+    write({"02_b.up.sql": sql})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "mend the file" not in result.stderr
+
+
+def test_a_role_that_a_file_outside_a_transaction_names_wrongly_has_run_nothing(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "-- migrator: no-transaction\n-- migrator: role nobody_knows\nvacuum;"})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert "Nothing more of 01_a was run." in result.stderr
+    assert "done and recorded" not in result.stderr
+
+
+def test_a_character_that_the_database_cannot_store_is_said(
+    postgres: Postgres, write: Write, directory: Path
+) -> None:
+    write({"01_a.up.sql": "-- 5 €\nselect 1;"})
+    name = "latin_" + uuid.uuid4().hex
+    options = "template template0 encoding latin1 lc_collate 'C' lc_ctype 'C'"
+    options += " locale_provider libc" * (postgres.version >= 15)
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute(f"create database {name} {options}".encode())
+        try:
+            result = Migrate(call, Database(postgres, name), directory)("up")
+        finally:
+            conn.execute(f"drop database {name} with (force)".encode())
+    assert result.exit_code == 1
+    assert "the encoding of the database has no such character" in result.stderr

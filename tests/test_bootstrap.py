@@ -160,3 +160,17 @@ def test_a_second_run_installs_nothing(checkout: Path) -> None:
     done = make(checkout, "migrate-up", "steps=1")
     assert done.stdout == "called with -m migrator up --steps 1\n"
     assert done.stderr.startswith(ANNOUNCEMENT)
+
+
+@pytest.mark.parametrize("option", ["dry_run=1", "step=3", "dryrun=1"])
+def test_a_misspelled_option_runs_nothing(checkout: Path, option: str) -> None:
+    done = make(checkout, "migrate-down", option)
+    assert done.returncode == 2
+    assert f"there is no option {option.partition('=')[0]}: see make help" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["to=", "steps= "])
+def test_an_empty_option_runs_nothing(checkout: Path, option: str) -> None:
+    done = make(checkout, "migrate-down", option)
+    assert done.returncode == 2
+    assert "an option is given without a value" in done.stderr

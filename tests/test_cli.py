@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+import migrator
 from migrator.cli import main
 
 from . import goldens
@@ -194,7 +195,13 @@ def test_json_stands_before_and_behind_the_command(
 ) -> None:
     migrate("up", "--to", "2")
     result = migrate(*(["--json", "status"] if before else ["status", "--json"]))
-    assert set(result.json) == {"database", "server_version", "schema", "versions"}
+    assert set(result.json) == {
+        "database",
+        "server_version",
+        "schema",
+        "current",
+        "versions",
+    }
     assert result.json["database"] == migrate.database.name
     applied, _, pending = result.json["versions"]
     assert set(applied) >= {
@@ -604,7 +611,50 @@ def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three:
     (three / "03_posts.up.sql").write_text("create tabel posts ();\n")
     result = migrate("redo")
     assert (result.exit_code, tables(migrate)) == (1, ["roles", "users"])
-    assert "Finished in this run, and stays: 03_posts" in result.stderr
+    assert "03_posts was rolled back whole. Reverted in this run: 03_posts." in result.stderr
+
+
+# Whose down it is
+
+
+def replace_third(directory: Path) -> None:
+    """Have the number of a version belong to another migration, as on another branch."""
+    for path in directory.glob("03_posts.*"):
+        path.unlink()
+    (directory / "03_orders.up.sql").write_text("create table orders ();")
+    (directory / "03_orders.down.sql").write_text("drop table if exists roles cascade;")
+
+
+def test_a_down_of_another_migration_with_the_number_is_not_run(
+    migrate: Migrate, three: Path
+) -> None:
+    (three / "03_posts.down.sql").unlink()
+    assert migrate("up").exit_code == 0
+    replace_third(three)
+    for options in ([], ["--from-files"]):
+        result = migrate("down", *options)
+        assert result.exit_code == 4
+        assert "03_posts is irreversible: it has no down script" in result.stderr
+    assert tables(migrate) == ["posts", "roles", "users"]
+    (row,) = [r for r in migrate("status", "--json").json["versions"] if r["number"] == 3]
+    assert (row["state"], row["reversible"]) == ("modified", False)
+
+
+def test_a_stored_down_is_run_whatever_has_the_number_by_now(migrate: Migrate, three: Path) -> None:
+    assert migrate("up").exit_code == 0
+    replace_third(three)
+    result = migrate("down", "--from-files")
+    assert result.exit_code == 0, result.stderr
+    assert tables(migrate) == ["roles", "users"]
+
+
+def test_a_down_that_was_renamed_with_its_up_is_run(migrate: Migrate, three: Path) -> None:
+    assert migrate("up").exit_code == 0
+    migrate.database.execute("update migration_versions set down_script = null")
+    for path in three.glob("03_posts.*"):
+        path.rename(path.with_name(path.name.replace("posts", "entries")))
+    assert migrate("down").exit_code == 0
+    assert tables(migrate) == ["roles", "users"]
 
 
 # create
@@ -652,3 +702,78 @@ def test_verify_says_what_can_never_be_taken_back(migrate: Migrate, three: Path)
     result = migrate("verify")
     assert result.exit_code == 0
     assert "note: irreversible, for want of a down file: 02_roles" in result.stdout
+
+
+# What users get wrong
+
+
+def test_an_empty_version_is_none(migrate: Migrate, three: Path) -> None:
+    for command in ("up", "down", "rehearse"):
+        result = migrate(command, "--to", "")
+        assert result.exit_code == 2
+        assert 'there is no version ""' in result.stderr
+    assert is_untouched(migrate)
+
+
+def test_a_version_of_thousands_of_digits_is_none(migrate: Migrate, three: Path) -> None:
+    assert migrate("up", "--to", "9" * 5000).exit_code == 2
+
+
+def test_an_option_of_the_program_behind_its_command_is_told_where_it_belongs(
+    migrate: Migrate, three: Path
+) -> None:
+    for option in ("--dir", "--schema", "--database-url"):
+        result = migrate("up", option, "x")
+        assert result.exit_code == 2
+        assert f"write it before the command: migrator {option} …" in result.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "> /dev/full"])
+def test_what_cannot_be_written_undoes_nothing_and_is_no_traceback(
+    migrate: Migrate, three: Path, redirection: str
+) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m migrator --dir {three} up {redirection}",
+        shell=True,
+        env=process_environment({"DATABASE_URL": migrate.database.url}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (2 if "full" in redirection else 0), done.stderr
+    assert len(history(migrate)) == 3
+
+
+def test_passwords_are_left_out_of_what_is_logged(migrate: Migrate, write: Write) -> None:
+    write(
+        {
+            "01_a.up.sql": "create role logged password E's3cret\\'1';\n"
+            "alter role logged password $$s3cret2$$;\n"
+            "alter role logged password 's3cret''3';\n"
+            "comment on role logged is 'password=s3cret4 host=x';\n"
+            "drop role logged;\n"
+        }
+    )
+    result = migrate("-vv", "up")
+    assert result.exit_code == 0, result.stderr
+    assert "create role logged password ****" in result.stderr
+    assert "s3cret" not in result.stderr.replace("insert into", "")
+
+
+def test_a_health_check_of_the_old_release_passes_while_the_new_one_is_rolled_out(
+    migrate: Migrate, three: Path
+) -> None:
+    def is_current() -> bool:
+        return migrator.status(three, database_url=migrate.database.url).is_current
+
+    assert not is_current()
+    assert migrate("up").exit_code == 0
+    assert is_current()
+    (three / "03_posts.up.sql").unlink()
+    (three / "03_posts.down.sql").unlink()
+    assert is_current()
+    assert migrate("status", "--check").exit_code == 0
+    (three / "02_roles.up.sql").write_text("select 1;")
+    assert not is_current()

@@ -29,6 +29,10 @@ URL = "postgresql://app:s3cret@db.example:5432/shop"
         ({"DATABASE_URL": "service=prod"}, Database(url="service=prod")),
         ({"DATABASE_URL": URL, "DATABASE_HOST": "other"}, Database(url=URL)),
         ({"DATABASE_URL": URL, "DATABASE_PORT": "x"}, Database(url=URL)),
+        (
+            {"DATABASE_URL": URL, "DATABASE_SSL": "true"},
+            Database(url=URL, defaults={"sslmode": "require"}),
+        ),
         ({"DATABASE_URL": "embedded:"}, Database(embedded="postgres")),
         ({"DATABASE_URL": "embedded:shop"}, Database(embedded="shop")),
         ({"PGHOST": "h"}, Database()),

@@ -96,7 +96,7 @@ def test_each_try_names_who_is_in_the_way_and_the_last_one_ends_with_5(
     assert re.search(r"idle in transaction for \d+ s\): select 'the nightly report' from a", retry)
     assert "01_add.up.sql:1:1: canceling statement due to lock timeout" in result.stderr
     assert f"detail: held up by pid {pid} (user " in result.stderr
-    assert "Tries used up: 2. 01_add was rolled back whole. Finished in this run" in result.stderr
+    assert "Tries used up: 2. 01_add was rolled back whole. Applied in this run" in result.stderr
     assert columns(database) == ["id"]
     assert history(database) == [("00_first", 0, False, True)]
 

@@ -128,7 +128,6 @@ def test_a_script_is_one_transaction_unless_it_says_otherwise_or_cannot_be(
             Options(lock_timeout=3_600_000, role="r"),
         ),
         ("-- migrator: role r\r\nselect 1;\r\n", Options(role="r")),
-        ("select 1; -- migrator: role r\n", Options()),  # behind a statement: a remark
         ("/* -- migrator: role r */ select 1;", Options()),
         ("select '\n-- migrator: role r\n';", Options()),
         ("-- see migrator: the manual\nselect 1;", Options()),

@@ -66,7 +66,7 @@ def test_the_statement_is_cancelled_on_the_server_and_rolled_back(
     result = interrupted(run, number)
     assert result.exit_code == code
     assert "interrupted" in result.stderr
-    assert "02_b was rolled back whole. Finished in this run" in result.stderr
+    assert "02_b was rolled back whole. Applied in this run" in result.stderr
     assert "01_a" in result.stderr
     assert not working(database, SLEEP)
     wait_for(lambda: not strangers(database))

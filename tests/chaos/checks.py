@@ -17,7 +17,7 @@ from .snapshots import Contents, Expected, Record, State, take, total
 _TROUBLE = re.compile(r"Traceback|AssertionError|Exception ignored|Fatal Python|Warning:")
 _ROLLED_BACK = re.compile(r"([0-9]\S+) was rolled back whole\.")
 _STOPS = re.compile(r"([0-9]\S+) stops at this step")
-_STAYS = re.compile(r"Finished in this run, and stays: ([\w, ]+)\.")
+_STAYS = re.compile(r"Applied in this run, and stays: ([\w, ]+)\.")
 _MAY_BE_LOST = re.compile(r"Committed, but perhaps not on disk if the server crashed: ([\w, ]+)\.")
 _PATIENCE = 5.0  # seconds that a server may take to end sessions without a client
 _LEFT = {"broken", "detaching"}
