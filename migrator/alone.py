@@ -61,11 +61,14 @@ def run(context: Context, step: Step, index: int, begun: Begun | None) -> None:
         begun: What an earlier run has begun last; None if none did.
 
     Raises:
+        ScratchError: It changes the server, and the context is guarded.
         InterruptedMigrationError: An earlier run has finished it in another form.
         StatementError: It failed; it is not recorded as done.
         MigratorError: As `attempt.run`.
     """
     (statement,) = step.script.units[index].statements
+    if context.is_guarded and messages.is_of_server(statement):
+        raise failures.of_shared(step)
     if statement.words[:1] in _MAY_COMMIT:
         context = replace(context, settings=replace(context.settings, lock_attempts=1))
     with _patience(context, step, statement):

@@ -71,7 +71,11 @@ class App:
         return session.opened(replace(self.settings, database=database), self.notify)
 
     def other_database(self, url: str | None) -> config.Database | None:
-        """Read the URL of another database than the one that the command is about."""
+        """Read the URL of another database than the one that the command is about.
+
+        Raises:
+            ConfigurationError: It cannot be right.
+        """
         return config.database(url, {}) if url else None
 
     def write(self, path: Path, text: str) -> None:

@@ -101,6 +101,7 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     waits = step is last or context.settings.flush_each
     again = (messages.timeouts(context, step)[0], None if waits else b"off")
     yield ours(step, _CHECK, Purpose.CHECK)
+    yield from messages.of_guard(context, step)
     yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
     yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST, waits=waits)

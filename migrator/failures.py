@@ -14,6 +14,7 @@ from .errors import (
     DatabaseConnectionError,
     LockTimeoutError,
     MigratorError,
+    ScratchError,
     StatementError,
     TakenError,
 )
@@ -52,6 +53,8 @@ def of_refusal(
     step = tag.step
     if tag.purpose is Purpose.CLAIM and fields.get(Field.SQLSTATE) == _TAKEN[step.direction]:
         return TakenError(f"another runner has dealt with {step.version} meanwhile")
+    if tag.purpose is Purpose.GUARD:
+        return of_shared(step)
     if tag.purpose is Purpose.VALID and tag.statement:
         return of_invalid_index(context, step, tag.statement)
     error = _failed(context, tag, fields)
@@ -76,6 +79,15 @@ def _lost(context: Context, step: Step, fields: Mapping[Field, str]) -> Migrator
         f"the connection was lost while {step.version} was under way: {reason}",
         detail=_stays(context),
         hint=look,
+    )
+
+
+def of_shared(step: Step) -> ScratchError:
+    """Make the error of a step that would change the server on which it is only rehearsed."""
+    return ScratchError(
+        f"{step.version} changes what all databases of the server share: roles, databases, "
+        "tablespaces, their settings, or subscriptions",
+        hint="rehearse on another server: --scratch-url URL, such as --scratch-url embedded:",
     )
 
 

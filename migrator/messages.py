@@ -32,6 +32,26 @@ where not i.indisvalid
       where oid = pg_catalog.to_regclass({table})
   )
 """
+# Who changes roles, databases, tablespaces, their settings or subscriptions has these locks
+# until the commit.  Every table leaves a trace in pg_shdepend (1214).
+_FAIL_IF_SHARED = b"""
+select 1 / (
+    not exists (
+        select
+        from pg_catalog.pg_locks
+        where pid = pg_catalog.pg_backend_pid()
+          and locktype = 'relation'
+          and database = 0
+          and relation <> 1214
+          and mode not in ('AccessShareLock', 'RowShareLock')
+    )
+)::integer
+"""
+_OF_SERVER = frozenset(
+    (verb, noun)
+    for verb in ("create", "alter", "drop")
+    for noun in ("database", "tablespace", "system", "subscription")
+)
 _FAIL_IF_INVALID = (
     f"select 1 / (not exists ({_INVALID.format(name='$1', table='$2')}))::integer".encode()
 )
@@ -42,6 +62,7 @@ class Purpose(enum.Enum):
 
     BEGIN = enum.auto()  # it starts a step
     LIMITS = enum.auto()  # it sets the timeouts, and answers with the server process
+    GUARD = enum.auto()  # it fails if the work has touched what all databases share
     SETUP = enum.auto()  # it readies the session of a no-transaction script
     CLAIM = enum.auto()  # it takes the version, or finds it taken
     STATEMENT = enum.auto()  # the migration's own
@@ -97,6 +118,7 @@ class Context:
             them, and modes.  They are taken at once, before the work begins, or not at all.
         tracer: None if nobody wants to know what each statement does.
         is_logged: Whether what fails is told in the log.
+        is_guarded: Whether the work may change nothing that all databases of the server share.
         finished: The steps finished so far, in order; it grows.
         unflushed: Those of them that a crash of the server could take back: no commit behind
             them has waited for the disk.
@@ -113,6 +135,7 @@ class Context:
     locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
     tracer: Tracer | None = None
     is_logged: bool = True
+    is_guarded: bool = False
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)
 
@@ -144,6 +167,17 @@ def of_locks(context: Context, step: Step) -> Iterator[Message[Tag]]:
     """
     for table, mode in context.locks.get(step.version, ()):
         yield ours(step, f"lock table only {table} in {mode.sql} mode nowait")
+
+
+def of_guard(context: Context, step: Step) -> Iterator[Message[Tag]]:
+    """Make the message behind a guarded transaction's work: it fails before anything lasts."""
+    if context.is_guarded:
+        yield ours(step, (_FAIL_IF_SHARED, ()), Purpose.GUARD)
+
+
+def is_of_server(statement: Statement) -> bool:
+    """Whether a statement outside a transaction changes what all databases of a server share."""
+    return statement.words[:2] in _OF_SERVER
 
 
 def of_statement(step: Step, statement: Statement, *, asks: bool = True) -> Message[Tag]:

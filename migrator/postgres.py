@@ -177,8 +177,9 @@ def reported(schema: str | None = None) -> Iterator[None]:
                 hint=_POOL_IS_FULL if _NO_SERVER in text else _SEE_STATUS,
             ) from error
         if isinstance(error, psycopg.errors.LockNotAvailable):
+            what = f'the history in the schema "{schema}"' if schema else "a table"
             raise LockTimeoutError(
-                f'somebody holds a lock on the history in the schema "{schema}"',
+                f"somebody holds a lock on {what} that is to be looked at",
                 sqlstate=sqlstate,
                 hint="see who in pg_locks, wait for it or end it, and try again",
             ) from error
@@ -234,6 +235,11 @@ def forget(conn: Connection) -> None:
     Behind a pooler RESET ALL does not bring back the encoding that we connected with.
     """
     conn.execute(_FORGET)
+
+
+def started_at(conn: Connection) -> Any:
+    """Ask when the server began to run: to the microsecond, no two have the same."""
+    return conn.execute("select pg_catalog.pg_postmaster_start_time()").fetchall()[0][0]
 
 
 def refuse_standby(conn: Connection) -> None:

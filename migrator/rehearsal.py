@@ -21,7 +21,7 @@ from . import (
     verdicts,
 )
 from .config import Settings
-from .errors import BlockedError, CancelledError, MigratorError, StatementError
+from .errors import BlockedError, CancelledError, MigratorError, ScratchError, StatementError
 from .events import Event, Noticed, Retrying, StatementFinished, Traced, Waiting
 from .hazards import Finding, Size
 from .interrupts import Interrupts
@@ -54,6 +54,7 @@ class Stage:
         small: Below how many bytes a table of the target is not worth a finding.
         pid: The process of the server that works for `conn`.
         observe: Looks at such a process from another session.
+        is_guarded: The server is the target's own: nothing may change but the scratch database.
         outcome: What became of the target when a statement was refused.
     """
 
@@ -66,28 +67,39 @@ class Stage:
     notify: Notify
     pid: int
     observe: Look = nobody
+    is_guarded: bool = False
     outcome: str = "This was on the scratch database; the target was not touched."
 
 
-def rehearse(stage: Stage, steps: Iterable[Step], sizes: dict[str, Size]) -> tuple[Rehearsed, ...]:
+def rehearse(
+    stage: Stage, steps: Iterable[Step], before: Iterable[Rehearsed], sizes: dict[str, Size]
+) -> tuple[Rehearsed, ...]:
     """Rehearse steps upwards in their order, each with its down and a second up.
 
     Args:
-        sizes: Of the target's tables.
+        before: Those that were rehearsed on another stage; they are applied first.
+        sizes: Of the target's tables, before all of them.
+
+    Raises:
+        MigratorError: One of those before cannot be applied again.
 
     Returns:
-        One for each step; fewer if an up failed, the second one too: nothing can be said of
-        those behind it.
+        One for each step; fewer if an up failed, or if a down has left a step that is not whole:
+        the next ones need another stage then.
     """
+    for earlier in before:
+        _, error = _run(stage, earlier.step, traced=False)
+        if error:
+            raise error
+        sizes = verdicts.sizes_after(sizes, (each.trace for each in earlier.traced))
     done: list[Rehearsed] = []
     for planned in steps:
         # What production had finished of an interrupted one is not there on the scratch database.
         step = replace(planned, start_at=0, unsure=False, resumes=False)
-        rehearsed = _rehearse(stage, step, sizes)
-        done.append(rehearsed)
-        if rehearsed.error or (rehearsed.down and rehearsed.down.is_stuck):
+        done.append(_rehearse(stage, step, sizes))
+        if done[-1].error or done[-1].is_stuck:
             break
-        sizes = verdicts.sizes_after(sizes, (each.trace for each in rehearsed.traced))
+        sizes = verdicts.sizes_after(sizes, (each.trace for each in done[-1].traced))
     return tuple(done)
 
 
@@ -186,7 +198,8 @@ def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Mi
         path = PurePath(f"{row.version}.up.sql (stored)")
         source = SourceFile(path, text, row.checksum)
         script = parsing.parse(path, text)
-        made = migration or Migration(row.version, source, None)
+        # Not that of the file: two versions can have the same text.
+        made = Migration(row.version, source, None)
         _, error = _run(stage, Step(row.version, Direction.UP, script, made), traced=False)
         if error:
             raise ReplayError(f"the script of {row.version} does not run again: {error}")
@@ -228,14 +241,20 @@ def _run(
     except CancelledError:
         raise
     except MigratorError as error:
-        if isinstance(error, StatementError):
-            error.outcome = stage.outcome
-        error.hint = None  # what it says to type next is about a run on the target
-        if not stage.conn.closed:
-            with postgres.reported():
-                postgres.forget(stage.conn)  # of the failed script, the next one sees nothing
+        _speak_of_rehearsal(error, stage)
         return tuple(seen), error
     return tuple(seen), None
+
+
+def _speak_of_rehearsal(error: MigratorError, stage: Stage) -> None:
+    """Say of an error what it means here; forget what the failed script has left."""
+    if isinstance(error, StatementError):
+        error.outcome = stage.outcome
+    if not isinstance(error, ScratchError):
+        error.hint = None  # what it says to type next is about a run on the target
+    if not stage.conn.closed:
+        with postgres.reported():
+            postgres.forget(stage.conn)
 
 
 def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
@@ -257,6 +276,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         idle_limits=postgres.idle_limits(conn),
         tracer=tracer if traced else None,
         is_logged=False,
+        is_guarded=stage.is_guarded,
     )
 
 

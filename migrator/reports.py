@@ -69,6 +69,11 @@ class Rehearsed:
     down: DownProof | None = None
     error: MigratorError | None = None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its down has left it neither applied nor taken back."""
+        return self.down is not None and self.down.is_stuck
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -104,14 +104,24 @@ def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry,
 
 @contextmanager
 def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
-    """Give the database to connect to; start the embedded server if that is meant."""
-    database = settings.database
-    if database is None:
+    """Give the database to connect to."""
+    if settings.database is None:
         raise ConfigurationError(
             "no database is configured",
             hint="set DATABASE_URL, or DATABASE_HOST, DATABASE_NAME, DATABASE_USER and "
             "DATABASE_PASSWORD; for a PostgreSQL of this project's own: DATABASE_URL=embedded:",
         )
+    with reached(settings.database, notify) as database:
+        yield database
+
+
+@contextmanager
+def reached(database: Database, notify: Notify) -> Iterator[Database]:
+    """Give a database to connect to for a `with`; start the embedded server if that is meant.
+
+    Raises:
+        EmbeddedServerError: It cannot be found or started.
+    """
     if database.embedded is None:
         yield database
         return

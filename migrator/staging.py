@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from . import cloning, facts, history, postgres, rehearsal, schema, scratch, snapshots
+from . import cloning, facts, history, postgres, rehearsal, schema, scratch, session, snapshots
 from .config import Database
-from .errors import CancelledError, HistoryError
+from .errors import CancelledError, EmbeddedServerError, HistoryError, ScratchError
 from .events import Remarked
 from .hazards import Size
 from .interrupts import Interrupts
@@ -20,6 +20,7 @@ from .reports import Report
 from .schema import Difference
 from .session import Notify, Session
 
+_EMBEDDED = Database(embedded="postgres")
 _LOOK_TIMEOUT = (
     2000  # milliseconds for a lock on one of the target's tables, while it is only looked at
 )
@@ -58,22 +59,30 @@ def report(work: Session, plan: Plan, wish: Wish, notify: Notify) -> Report:
         MigratorError: The target's state could not be made there.
     """
     sizes = sizes_of(work)
-    with _target_untouched(), _staged(work, wish, notify) as staged:
-        stage = staged.stage
-        # Before the rehearsal changes the state that the history makes.
-        drifted = _drift(work, wish, stage) if staged.is_from_history else None
-        migrations = rehearsal.rehearse(stage, plan.steps, sizes)
-        return Report(
-            database=work.conn.info.dbname,
-            server_version=postgres.version(work.conn),
-            scratch_version=postgres.version(stage.conn),
-            origin=staged.origin,
-            missing=staged.missing,
-            drift=drifted,
-            migrations=migrations,
-            sizes=sizes,
-            not_rehearsed=tuple(step.version for step in plan.steps[len(migrations) :]),
-        )
+    with _target_untouched():
+        with _staged(work, wish, notify) as staged:
+            # Before the rehearsal changes the state that the history makes.
+            drifted = _drift(work, staged.stage) if staged.is_from_history else None
+            done = rehearsal.rehearse(staged.stage, plan.steps, (), sizes)
+            version = postgres.version(staged.stage.conn)
+        while len(done) < len(plan.steps) and not done[-1].error:
+            notify(
+                Remarked(f"beginning again behind {done[-1].step.version}, which its down broke")
+            )
+            with _staged(work, wish, notify) as again:
+                rest = plan.steps[len(done) :]
+                done += rehearsal.rehearse(again.stage, rest, done, sizes)
+    return Report(
+        database=work.conn.info.dbname,
+        server_version=postgres.version(work.conn),
+        scratch_version=version,
+        origin=staged.origin,
+        missing=staged.missing,
+        drift=drifted,
+        migrations=done,
+        sizes=sizes,
+        not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
+    )
 
 
 def drift(work: Session, wish: Wish, notify: Notify) -> tuple[Difference, ...]:
@@ -91,18 +100,19 @@ def drift(work: Session, wish: Wish, notify: Notify) -> tuple[Difference, ...]:
         if why_not := _replay(work, stage):
             raise HistoryError(
                 f"the database cannot be compared with its history: {why_not}",
-                hint="look at the scripts with: migrator verify",
+                hint="look at the scripts with: migrator verify; or compare on another server: "
+                "--scratch-url URL",
             )
-        return _drift(work, wish, stage)
+        return _drift(work, stage)
 
 
-def _drift(work: Session, wish: Wish, stage: Stage) -> tuple[Difference, ...]:
+def _drift(work: Session, stage: Stage) -> tuple[Difference, ...]:
     made = snapshots.take(stage.conn, work.history.schema)
     with postgres.reported(), work.conn.transaction():
         _only_look(work)
         there = snapshots.take(work.conn, work.history.schema)
     # Another server has other roles.
-    elsewhere = schema.ROLE_KINDS if wish.scratch else ()
+    elsewhere = () if stage.is_guarded else schema.ROLE_KINDS
     return schema.compare(made, there, leave_out=elsewhere)
 
 
@@ -133,7 +143,7 @@ def _target_untouched() -> Iterator[None]:
 @contextmanager
 def _staged(work: Session, wish: Wish, notify: Notify) -> Iterator[_Staged]:
     """Make a scratch database in the target's state; it is gone when the `with` ends."""
-    origin = "on a copy of its schema"
+    origin = "on a copy of its schema, without rows"
     if not wish.from_target:
         with _scratch(work, wish, notify) as made:
             refused = cloning.settle(work.database, made)
@@ -176,8 +186,23 @@ def _refused(skipped: Iterable[cloning.Skipped]) -> tuple[str, ...]:
 def _scratch(work: Session, wish: Wish, notify: Notify) -> Iterator[Database]:
     with postgres.reported():
         like = scratch.locality(work.conn)
-    with scratch.database(wish.scratch or work.database, like, notify) as made:
-        yield made
+    with ExitStack() as stack:
+
+        def made(server: Database) -> Database:
+            admin = stack.enter_context(session.reached(server, notify))
+            return stack.enter_context(scratch.database(admin, like, notify))
+
+        try:
+            database = made(wish.scratch or work.database)
+        except ScratchError as refusal:
+            if wish.scratch:
+                raise
+            notify(Remarked("the server makes no scratch database: trying the embedded PostgreSQL"))
+            try:
+                database = made(_EMBEDDED)
+            except EmbeddedServerError:
+                raise refusal from None
+        yield database
 
 
 @contextmanager
@@ -188,12 +213,23 @@ def _stage(work: Session, wish: Wish, made: Database, notify: Notify) -> Iterato
         closing(postgres.connect(made)) as conn,
         closing(postgres.connect(made)) as watcher,
     ):
+        settings = replace(work.settings, lock_attempts=1)
         with postgres.reported():
             conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
             history.ensure(conn, name)
-        settings = replace(work.settings, lock_attempts=1)
-        pid = postgres.backend_pid(conn)
-        yield Stage(conn, watcher, name, settings, wish.small, interrupts, notify, pid)
+            pid = postgres.backend_pid(conn)
+            is_same = postgres.started_at(conn) == postgres.started_at(work.conn)
+        yield Stage(
+            conn=conn,
+            watcher=watcher,
+            schema=name,
+            settings=settings,
+            small=wish.small,
+            interrupts=interrupts,
+            notify=notify,
+            pid=pid,
+            is_guarded=is_same,
+        )
 
 
 def _applied(work: Session) -> tuple[AppliedMigration, ...]:

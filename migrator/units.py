@@ -110,6 +110,7 @@ def _block(context: Context, step: Step, index: int, unit: Unit) -> Iterator[Mes
     yield from messages.of_statements(context, step, unit.statements)
     if context.tracer:
         yield ours(step, (probes.DEALLOCATE, ()))
+    yield from messages.of_guard(context, step)
     for command in (*UNAFFECTED, alone.end_unit(context, step, index)):
         yield ours(step, command)
     yield ours(step, "commit", Purpose.COMMIT)

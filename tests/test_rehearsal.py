@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.conftest import PROJECT, Database, Migrate, Result, Write, call
-from tests.sessions import Runs, wait_for
+from tests.conftest import PROJECT, Database, Migrate, Postgres, Result, Write, call
+from tests.sessions import Runs, holding, wait_for
 from tests.test_corpora import CORPORA, HISTORIES, History, prepared, scripts, set_up
 
 SCHEMA = """
@@ -77,6 +78,111 @@ def the_down(result: Result) -> Any:
     return result.json["migrations"][-1]["down"]
 
 
+# What all databases of a server share
+
+
+def shared(database: Database) -> list[Any]:
+    """What a migration can change outside its database."""
+    return (
+        database.rows("select rolname, rolpassword, rolcreatedb, rolconnlimit from pg_authid")
+        + database.rows("select roleid::regrole, member::regrole from pg_auth_members")
+        + database.rows("select datname, datconnlimit from pg_database")
+        + database.rows("select setdatabase, setrole, setconfig from pg_db_role_setting")
+        + database.rows("select name, setting from pg_file_settings")
+    )
+
+
+SHARED = [
+    "create role rehearsed;",
+    "alter role app password 'initial';",
+    "alter role app createdb connection limit 3;",
+    "grant pg_monitor to app;",
+    "drop role app;",
+    "comment on role app is 'x';",
+    "alter database postgres set work_mem = '5MB';",
+    "do $$ begin execute 'alter role app nologin'; end $$;",
+    "create database sidecar;",
+    "-- migrator: no-transaction\nalter system set work_mem = '5MB';",
+    "-- migrator: no-transaction\ncreate table a ();\nalter role app nologin;\nvacuum;",
+]
+
+
+@pytest.fixture
+def app(database: Database) -> Iterator[str]:
+    """A role that a migration may try to change."""
+    database.execute("create role app login password 'rotated'")
+    yield "app"
+    database.execute("drop owned by app; drop role app")
+
+
+@pytest.mark.parametrize("sql", SHARED)
+def test_what_changes_the_server_is_refused_where_the_scratch_database_is_on_it(
+    migrate: Migrate, write: Write, app: str, sql: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": sql})
+    before = shared(migrate.database)
+    result = rehearse(migrate)
+    assert result.exit_code == 4
+    assert "02_b changes what all databases of the server share" in result.stdout
+    assert "--scratch-url" in result.stdout
+    assert shared(migrate.database) == before
+
+
+def test_a_history_that_has_changed_the_server_is_not_run_again_on_it(
+    migrate: Migrate, write: Write, app: str
+) -> None:
+    write({"01_r.up.sql": "alter role app password 'initial'; create table a (id int);"})
+    assert migrate("up").exit_code == 0
+    migrate.database.execute("alter role app password 'rotated'")
+    write({"02_b.up.sql": "alter table a add b int;"})
+    before = shared(migrate.database)
+    result = rehearse(migrate)
+    assert result.exit_code == 0, result.stderr
+    assert "on a copy of its schema, without rows, because" in result.stdout
+    drift = migrate("drift")
+    assert drift.exit_code == 4
+    assert "--scratch-url" in drift.stderr
+    assert shared(migrate.database) == before
+
+
+def test_a_down_that_changes_the_server_is_not_run_either(
+    migrate: Migrate, write: Write, app: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "create table b ();", "02_b.down.sql": "drop role app;"})
+    before = shared(migrate.database)
+    result = rehearse(migrate)
+    assert result.exit_code == 0
+    assert "down: it fails: 02_b changes what all databases" in result.stdout
+    assert shared(migrate.database) == before
+
+
+def test_what_belongs_to_the_database_alone_is_none_of_it(
+    migrate: Migrate, write: Write, app: str
+) -> None:
+    sql = """
+    create table b (id int); grant select on b to app; alter table b owner to app;
+    create schema s authorization app; create function f() returns int language sql as 'select 1';
+    alter default privileges grant select on tables to app; create policy p on b to app;
+    comment on table b is 'x'; create extension pg_trgm; drop owned by app cascade;
+    """
+    start(migrate, write, {"02_b.up.sql": sql})
+    result = rehearse(migrate)
+    assert "changes what all databases" not in result.stdout, result.stdout
+
+
+def test_another_server_may_be_changed(
+    migrate: Migrate, write: Write, contrib_postgres: Postgres
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "create role rehearsed_elsewhere;"})
+    url = contrib_postgres.url()
+    try:
+        result = rehearse(migrate, "--scratch-url", url)
+        assert result.exit_code == 0, result.stdout
+    finally:
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("drop role if exists rehearsed_elsewhere")
+
+
 # The target
 
 
@@ -141,7 +247,7 @@ def test_from_target_the_schema_is_copied(migrate: Migrate, write: Write) -> Non
     migrate.database.execute("create table by_hand ()")
     result = rehearse(migrate, "--from-target")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "on a copy of its schema\n" in result.stdout
+    assert "on a copy of its schema, without rows\n" in result.stdout
     assert "drift: not compared" in result.stdout
 
 
@@ -154,7 +260,10 @@ def test_a_history_that_cannot_run_again_is_replaced_by_a_copy(
     write({"02_b.up.sql": "alter table outside add b int;"})
     result = rehearse(migrate)
     assert result.exit_code == 0, result.stdout
-    assert "on a copy of its schema, because the script of 01_a does not run" in result.stderr
+    assert (
+        "on a copy of its schema, without rows, because the script of 01_a does not run"
+        in result.stderr
+    )
     assert "the script of 01_a does not run again: " in result.stdout
     assert migrate.database.rows("select count(*) from outside") == [(0,)]
     drift = migrate("drift")
@@ -298,20 +407,23 @@ def test_the_down_proof_in_json(migrate: Migrate, write: Write) -> None:
     }
 
 
-def test_a_second_up_that_fails_ends_the_rehearsal_and_is_not_clean(
+def test_a_second_up_that_fails_is_told_and_hides_nothing_of_the_next_ones(
     migrate: Migrate, write: Write
 ) -> None:
     write(
         {
             "01_a.up.sql": "create table a (); create type b as enum ('x');",
             "01_a.down.sql": "drop table a;",
-            "02_c.up.sql": "create table c ();",
+            "02_c.up.sql": "alter table a add c b;",
         }
     )
     result = rehearse(migrate, "--json")
-    assert (result.exit_code, result.json["clean"]) == (4, False)
-    assert "already exists" in the_down(result)["error"]["message"]
-    assert result.json["not_rehearsed"] == ["02_c"]
+    assert (result.exit_code, result.json["clean"]) == (0, True)
+    down = result.json["migrations"][0]["down"]
+    assert (down["undoes"], "already exists" in down["error"]["message"]) == (False, True)
+    assert [each["version"] for each in result.json["migrations"]] == ["01_a", "02_c"]
+    assert result.json["not_rehearsed"] == []
+    assert "the down of 01_a broke it: beginning again behind it" in result.stderr
 
 
 def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearsed(
@@ -328,16 +440,20 @@ def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearse
     assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
 
 
-def test_a_down_that_fails_halfway_ends_the_rehearsal(migrate: Migrate, write: Write) -> None:
+def test_a_down_that_fails_halfway_hides_nothing_of_the_next_ones(
+    migrate: Migrate, write: Write
+) -> None:
     write(
         {
             "01_a.up.sql": "create table a ();",
             "01_a.down.sql": "-- migrator: no-transaction\ndrop table a;\ndrop table nix;\n",
             "02_c.up.sql": "alter table a add c int;",
+            "02_c.down.sql": "alter table a drop c;",
         }
     )
     result = rehearse(migrate, "--json")
-    assert (result.exit_code, result.json["not_rehearsed"]) == (4, ["02_c"])
+    assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
+    assert the_down(result)["undoes"]
 
 
 def test_an_irreversible_one_does_not_keep_the_next_ones_from_being_rehearsed(
@@ -428,3 +544,45 @@ def test_the_last_third_of_a_real_history_rehearses_to_its_end(
     seen = [each["version"] for each in result.json["migrations"]]
     assert seen + result.json["not_rehearsed"] == versions[len(applied) :]
     assert not any(each["error"] for each in result.json["migrations"])
+
+
+# Where the scratch database is
+
+
+def test_versions_with_the_same_text_are_each_run_again(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "-- nothing here\n", "02_b.up.sql": "-- nothing here\n"})
+    assert migrate("up").exit_code == 0
+    write({"03_c.up.sql": "create table c ();"})
+    result = rehearse(migrate)
+    assert result.exit_code == 0
+    assert "in the state that its history makes" in result.stdout
+
+
+def test_the_embedded_server_takes_part_where_the_role_may_make_no_database(
+    migrate: Migrate, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = migrate.database
+    database.execute(
+        "create role modest login password 'secret'; grant all on schema public to modest"
+    )
+    url = database.tcp_url("modest", "secret")
+    write({"01_a.up.sql": "create table a (id int);"})
+    monkeypatch.chdir(tmp_path)
+    try:
+        for options in ([], ["--scratch-url", "embedded:"]):
+            result = migrate("rehearse", *options, database=url)
+            assert result.exit_code == 0, result.stderr
+            assert ("trying the embedded PostgreSQL" in result.stderr) == (not options)
+        assert database.rows("select to_regclass('a')") == [(None,)]
+    finally:
+        database.execute("drop owned by modest; drop role modest")
+
+
+def test_a_table_of_the_target_that_is_locked_is_said_to_be_one(
+    migrate: Migrate, write: Write
+) -> None:
+    start(migrate, write, {"02_b.up.sql": "select 1;"})
+    with holding(migrate.database, "lock table t"):
+        result = migrate("rehearse")
+    assert result.exit_code == 5
+    assert "somebody holds a lock on a table that is to be looked at" in result.stderr
