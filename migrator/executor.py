@@ -128,10 +128,14 @@ def _begin(context: Context, step: Step, unit: Unit) -> Iterator[Message[Tag]]:
 
 
 def _attempt_at(context: Context, step: Step) -> Iterator[Message[Tag]]:
+    """Give the messages of a trial; its lock timeout holds whatever the script sets."""
     (unit,) = step.script.units
     yield from _begin(context, step, unit)
     if role := step.script.options.role or context.settings.role:
         yield ours(step, (_SET_ROLE, (role.encode(),)))
-    yield from messages.of_statements(context, step, unit.statements)
+    for message in messages.of_statements(context, step, unit.statements):
+        yield message
+        if message.tag.purpose is Purpose.STATEMENT:
+            yield ours(step, f"set local lock_timeout = {messages.lock_timeout(context, step)}")
     yield ours(step, _CHECK, Purpose.CHECK)
     yield ours(step, "reset role", Purpose.OPEN)

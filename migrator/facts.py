@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -31,7 +32,7 @@ group by 1
 """
 
 _INDEXES = """
-select format('%I.%I', n.nspname, c.relname),
+select format('%%I.%%I', n.nspname, c.relname),
        array_agg(columns.names)
 from pg_catalog.pg_index i
 join pg_catalog.pg_class c on c.oid = i.indrelid
@@ -44,10 +45,11 @@ cross join lateral (
     where k.place <= i.indnkeyatts
 ) columns (names)
 where i.indisvalid
+  and (%(tables)s::oid[] is null or i.indrelid = any (%(tables)s::oid[]))
   and (i.indpred is null
        -- A foreign key looks for no null.
        or pg_catalog.pg_get_expr(i.indpred, i.indrelid)
-          = format('(%s IS NOT NULL)', split_part(columns.names, chr(31), 1)))
+          = format('(%%s IS NOT NULL)', split_part(columns.names, chr(31), 1)))
   and c.oid >= 16384
   and n.nspname !~ '^pg_'
 group by 1
@@ -119,9 +121,16 @@ def before(conn: psycopg.Connection[Any], known: dict[str, Size]) -> Facts:
     )
 
 
-def indexes(conn: psycopg.Connection[Any]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the columns of every valid index that is not partial, by table."""
-    rows = conn.execute(sql.SQL(_INDEXES)).fetchall()
+def indexes(
+    conn: psycopg.Connection[Any], tables: Collection[int] | None = None
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return the columns of every valid index that is not partial, by table.
+
+    Args:
+        tables: Of these, by OID; None for all.
+    """
+    oids = None if tables is None else sorted(tables)
+    rows = conn.execute(sql.SQL(_INDEXES), {"tables": oids}).fetchall()
     return {name: tuple(tuple(each.split("\x1f")) for each in found) for name, found in rows}
 
 

@@ -423,7 +423,7 @@ def test_a_second_up_that_fails_is_told_and_hides_nothing_of_the_next_ones(
     assert (down["undoes"], "already exists" in down["error"]["message"]) == (False, True)
     assert [each["version"] for each in result.json["migrations"]] == ["01_a", "02_c"]
     assert result.json["not_rehearsed"] == []
-    assert "the down of 01_a broke it: beginning again behind it" in result.stderr
+    assert "beginning again behind 01_a, which its down broke" in result.stderr
 
 
 def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearsed(

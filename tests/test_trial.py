@@ -159,6 +159,16 @@ def test_it_waits_for_no_lock_longer_than_a_tenth_of_a_second_and_names_who_has_
     assert result.exit_code == 0, result.stderr
 
 
+@pytest.mark.parametrize("timeout", ["0", "'20s'"])
+def test_what_the_script_sets_makes_it_wait_no_longer(
+    database: Database, migrate: Migrate, write: Write, timeout: str
+) -> None:
+    sql = f"set lock_timeout = {timeout};\nalter table t add x int;"
+    start(migrate, write, {"02_b.up.sql": sql})
+    with holding(database, "select from t"):
+        assert migrate("rehearse", "--on-target").exit_code == 5
+
+
 def test_a_lock_that_is_never_to_be_had_ends_with_5(
     database: Database, migrate: Migrate, write: Write
 ) -> None:
