@@ -41,6 +41,7 @@ class _Column(NamedTuple):
     type: int
     modifier: int
     not_null: bool
+    is_filled: bool = True  # by a default, an identity or a generated value
 
 
 class _Constraint(NamedTuple):
@@ -224,6 +225,11 @@ def _changes(was: _State, now: _State) -> dict[str, Any]:
     both = [(before[number], column) for number, column in after.items() if number in before]
     return changes | {
         "columns_added": tuple(each.name for each in now.columns if each.number not in before),
+        "columns_required": tuple(
+            each.name
+            for each in now.columns
+            if each.number not in before and each.not_null and not each.is_filled
+        ),
         "columns_dropped": tuple(each.name for each in was.columns if each.number not in after),
         "columns_renamed": tuple((a.name, b.name) for a, b in both if a.name != b.name),
         "not_null_set": tuple(b.name for a, b in both if b.not_null and not a.not_null),

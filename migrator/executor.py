@@ -88,8 +88,6 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     """
     (unit,) = step.script.units
     yield from _begin(context, step, unit)
-    if step.direction is Direction.UP:
-        yield from messages.of_locks(context, step)
     if step.direction is Direction.DOWN:
         yield ours(step, context.recorder.release(step.version), Purpose.CLAIM)
     elif step.migration:
@@ -97,6 +95,8 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
         yield ours(step, claim, Purpose.CLAIM)
     if role := step.script.options.role or context.settings.role:
         yield ours(step, (_SET_ROLE, (role.encode(),)))
+    if step.direction is Direction.UP:
+        yield from messages.of_locks(context, step)
     yield from messages.of_statements(context, step, unit.statements)
     waits = step is last or context.settings.flush_each
     again = (messages.timeouts(context, step)[0], None if waits else b"off")

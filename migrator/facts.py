@@ -100,6 +100,22 @@ where c.relispartition
 """
 
 
+# What PostgreSQL itself would take for a proof (ConstraintImpliedByRelConstraint), as it spells it.
+_PROVEN = """
+select format('%I.%I', n.nspname, c.relname), array_agg(quote_ident(a.attname))
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = any (k.conkey)
+cross join lateral pg_catalog.pg_get_expr(k.conbin, k.conrelid) e (text)
+where k.contype = 'c'
+  and k.convalidated
+  and position(format('(%s IS NOT NULL)', quote_ident(a.attname)) in e.text) > 0
+  and e.text !~ ' OR |NOT \\('
+group by 1
+"""
+
+
 def sizes(conn: psycopg.Connection[Any]) -> dict[str, Size]:
     """Return how much each table and materialized view holds, by name.
 
@@ -113,12 +129,18 @@ def sizes(conn: psycopg.Connection[Any]) -> dict[str, Size]:
 def before(conn: psycopg.Connection[Any], known: dict[str, Size]) -> Facts:
     """Return what is known before a script, with the target's sizes."""
     dependents = conn.execute(sql.SQL(_DEPENDENTS)).fetchall()
-    partitions = conn.execute(sql.SQL(_PARTITIONS)).fetchall()
+    proven = conn.execute(sql.SQL(_PROVEN)).fetchall()
     return Facts(
         sizes=known,
         dependents={name: tuple(sorted(what)) for name, what in dependents},
-        partitions=dict(partitions),
+        partitions=partitions(conn),
+        proven={name: frozenset(columns) for name, columns in proven},
     )
+
+
+def partitions(conn: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return the topmost table of each partition, by the partition's name."""
+    return dict(conn.execute(sql.SQL(_PARTITIONS)).fetchall())
 
 
 def indexes(

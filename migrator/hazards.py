@@ -52,6 +52,7 @@ class Finding:
             concerns none.
         message: What happens, with names and sizes: lower case, no full stop.
         accepted: The reason of `-- migrator: allow ID reason`; None without one.
+        wants_index: The columns that an index is wanted on, which a later script may build.
     """
 
     hazard: Hazard
@@ -60,6 +61,7 @@ class Finding:
     message: str
     severity: Severity = Severity.FINDING
     accepted: str | None = None
+    wants_index: tuple[str, ...] = ()
 
     @property
     def stands(self) -> bool:
@@ -91,7 +93,8 @@ class Facts:
             partial, in order; "" for an expression.
         dependents: By table, view or `table.column`, before the script: what depends on it, as
             sentences such as `view public.v`.
-        partitions: By partition, the topmost table that it belongs to.
+        partitions: By partition, the topmost table that it belongs to, before or after the script.
+        proven: By table, before the script: columns that a valid CHECK says are not null.
         objects: What is there after the script and is no relation: kind and name as in
             `ObjectChange`.  What is dropped and created again is not told as dropped.
         object_changes: What became of those over the whole script, by OID.  The traces do not
@@ -102,6 +105,7 @@ class Facts:
     indexes: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     dependents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     partitions: Mapping[str, str] = field(default_factory=dict)
+    proven: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: frozenset[tuple[str, str]] = frozenset()
     object_changes: tuple[ObjectChange, ...] = ()
 
@@ -207,7 +211,8 @@ _CATALOGUE = (
         "lock-held",
         "Blocking lock held over later statements",
         "A statement takes a lock on a table that was there, which blocks reads or writes, and "
-        "further statements run in the same transaction.",
+        "further statements run in the same transaction; information where none of these reads "
+        "or writes a table that was there, or takes such a lock on another one.",
         "Whoever needs the table waits until the last statement is done and committed, and two "
         "tables locked one after the other can end in a deadlock.",
         "Make it the last statement, or give it a migration of its own.",
@@ -223,7 +228,7 @@ _CATALOGUE = (
     Hazard(
         "table-truncated",
         "Table emptied",
-        "A table that was there is emptied by TRUNCATE.",
+        "A table that was there is emptied by TRUNCATE, in a function or DO block, too.",
         "Its rows are lost, under ACCESS EXCLUSIVE. No down brings them back.",
         "Keep a dump, or copy the rows into another table first; DELETE in batches blocks nobody.",
     ),
@@ -284,7 +289,8 @@ _CATALOGUE = (
     Hazard(
         "foreign-key-without-index",
         "Foreign key without an index",
-        "A foreign key is added, and after the file no index begins with its columns.",
+        "A foreign key is added, and after the pending files no index begins with its columns; "
+        "information where one begins with some of them.",
         "Each DELETE, or UPDATE of the key, in the referenced table reads the whole referencing "
         "table while it holds its locks.",
         "Create the index: concurrently beforehand, or in the same file if it creates the table.",
@@ -302,7 +308,8 @@ _CATALOGUE = (
     Hazard(
         "down-loses-data",
         "Down that restores the shape and not the data",
-        "After up and down a table or column has its name again, and is another one.",
+        "After up and down a table or column has its name again, and is another one; always "
+        "information.",
         "The down succeeds, and what the up dropped is gone.",
         "Say so in the down file: -- migrator: irreversible REASON; or rename in the up, and "
         "drop in a later migration.",
@@ -346,16 +353,14 @@ def enum_value_used(statement: Statement, message: str) -> Finding:
     return Finding(HAZARDS["enum-value-used-early"], statement, None, message)
 
 
-def data_lost(relation: str, what: str, *, statement: Statement | None = None) -> Finding:
+def data_lost(what: str) -> Finding:
     """Make a finding of a recreated identity.
 
     Args:
-        relation: The table.
         what: What has its name again, such as `column public.users.phone`.
-        statement: That of the up which dropped it; None if it is unknown.
     """
     message = f"the down restores the shape of {what}, and its data are lost"
-    return Finding(HAZARDS["down-loses-data"], statement, relation, message)
+    return Finding(HAZARDS["down-loses-data"], None, None, message, Severity.INFORMATION)
 
 
 def _allowances(script: Script) -> Iterator[tuple[int, Statement | None, str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from . import parsing
 from .scenes import CONSTRAINTS, OTHERS, TABLES, WITH_INDEX, Scene, Traced, Verdict, listed
@@ -38,20 +39,21 @@ def _drops_a_host(scene: Scene) -> bool:
 
 
 def _with_it(scene: Scene, name: str) -> str:
-    """Say what depends on a thing that is dropped: by the catalog, else by what went with it."""
-    gone = [
-        f"{OTHERS[touch.relation.kind]} {touch.relation.name}"
-        for touch in scene.trace.touches
-        if touch.dropped and touch.relation.kind in OTHERS and touch.relation.name != name
+    """Say what depends on a thing that is dropped, and was not dropped before."""
+    earlier = {
+        name.rpartition(".")[2]
+        for _, trace in scene.before
+        for touch in trace.touches
+        for name in (
+            *([touch.relation.name] if touch.dropped else []),
+            *(c.name for c in touch.constraints if c.change is Change.DROPPED),
+        )
+    }
+    known = [
+        each
+        for each in scene.facts.dependents.get(name, ())
+        if not earlier & set(each.replace(".", " ").split())
     ]
-    gone += [
-        f"{CONSTRAINTS[c.kind]} {c.name} of {touch.relation.name}"
-        for touch in scene.trace.touches
-        if not touch.dropped
-        for c in touch.constraints
-        if c.change is Change.DROPPED and c.references == name
-    ]
-    known = scene.facts.dependents.get(name) or gone
     return f", and with it {listed(known)}" if known else ""
 
 
@@ -78,11 +80,12 @@ def _earlier(scene: Scene, table: Relation) -> list[Touch]:
 
 
 def _truncations(scene: Scene) -> Iterator[Verdict]:
-    if scene.statement.words[:1] == ("truncate",):
-        for touch in scene.existing("r"):
-            if touch.rewritten:
-                message = f"empties {touch.relation.name}{{size}}"
-                yield Verdict("table-truncated", touch.relation, message)
+    is_plain = scene.statement.words[:1] == ("truncate",)
+    for touch in scene.existing("r"):
+        if touch.rewritten and not touch.dropped and scene.may_be_emptied(touch):
+            what = "empties" if is_plain else "empties, or rewrites,"
+            message = f"{what} {touch.relation.name}{{size}}"
+            yield Verdict("table-truncated", touch.relation, message)
 
 
 def _constraint_drops(scene: Scene) -> Iterator[Verdict]:
@@ -110,7 +113,7 @@ def _is_replaced(dropped: ConstraintChange, table: Relation, scene: Scene) -> bo
     """Whether the file adds one of the same name, or of the same kind for the same columns."""
     touches = [t for _, trace in scene.later for t in trace.touches] + [*scene.trace.touches]
     return any(
-        added.name == dropped.name
+        (added.name == dropped.name and dropped.kind not in WITH_INDEX)
         or (added.columns == dropped.columns and _family(added) == _family(dropped))
         for touch in touches
         if touch.relation.oid == table.oid
@@ -129,7 +132,9 @@ def _renames(scene: Scene) -> Iterator[Verdict]:
         relation, before = touch.relation, touch.renamed_from
         is_table = relation.kind in TABLES
         goes_along = relation.kind == "S" and tables  # with its table, into another schema
-        if before and not touch.dropped and not goes_along and not _is_taken(before, scene):
+        is_back = _last_name(relation, scene.later) == before
+        is_missed = not (touch.dropped or goes_along or is_back or _is_taken(before or "", scene))
+        if before and before == scene.first_name(relation) and is_missed:
             hazard = "table-renamed" if is_table else "object-renamed"
             what = "" if is_table else f"{OTHERS[relation.kind]} "
             message = f"renames {what}{before} to {relation.name}"
@@ -152,11 +157,24 @@ def _is_taken(name: str, scene: Scene) -> bool:
 
 def _object_drops(scene: Scene) -> Iterator[Verdict]:
     tables = _dropped_tables(scene)
+    has_extension = any(c.kind == "extension" and c.dropped for c in scene.trace.objects)
     for change in scene.trace.objects:
         is_there = (change.kind, change.name) in scene.facts.objects
+        # What belongs to an extension goes with it.
+        is_part_of_more = change.kind != "extension" and has_extension
         is_part = change.name.rpartition(" on ")[2] in tables  # a trigger, policy or rule
-        if change.dropped and not change.is_ours and not is_there and not is_part:
-            yield Verdict("object-dropped", None, f"drops {change.kind} {change.name}")
+        if change.dropped and not (change.is_ours or is_there or is_part or is_part_of_more):
+            message = f"drops {change.kind} {change.name}"
+            is_mild = _has_namesake(change, scene)
+            yield Verdict("object-dropped", None, message, is_mild=is_mild)
+
+
+def _has_namesake(change: ObjectChange, scene: Scene) -> bool:
+    """Whether a routine of the same name, with other parameters, is there after the script."""
+    name, parenthesis, _ = change.name.partition("(")
+    return bool(parenthesis) and any(
+        kind == change.kind and other.startswith(f"{name}(") for kind, other in scene.facts.objects
+    )
 
 
 def _object_renames(scene: Scene) -> Iterator[Verdict]:
@@ -190,10 +208,18 @@ def _foreign_keys(scene: Scene) -> Iterator[Verdict]:
             is_new = constraint.change in (Change.ADDED_VALID, Change.ADDED_NOT_VALID)
             if constraint.kind != "f" or not is_new or _is_dropped(constraint, table, scene):
                 continue
-            if not _is_indexed(constraint.columns, name, scene):
+            served = indexed(constraint.columns, scene.facts.indexes.get(name, ()))
+            if served < len(constraint.columns):
                 columns = f"{listed(constraint.columns)} of {table.name}{{size}}"
-                message = f"foreign key {constraint.name} has no index on {columns}"
-                yield Verdict("foreign-key-without-index", table, message)
+                partly = f", only on {listed(constraint.columns[:served])}" if served else ""
+                message = f"foreign key {constraint.name} has no index on {columns}{partly}"
+                yield Verdict(
+                    "foreign-key-without-index",
+                    table,
+                    message,
+                    is_mild=served > 0,
+                    wants_index=constraint.columns,
+                )
 
 
 def _is_dropped(constraint: ConstraintChange, table: Relation, scene: Scene) -> bool:
@@ -213,9 +239,18 @@ def _last_name(table: Relation, later: Iterable[Traced]) -> str:
     return names[-1] if names else table.name
 
 
-def _is_indexed(columns: tuple[str, ...], table: str, scene: Scene) -> bool:
-    indexes = scene.facts.indexes.get(table, ())
-    return any(set(index[: len(columns)]) == set(columns) for index in indexes)
+def indexed(columns: Sequence[str], indexes: Iterable[Sequence[str]]) -> int:
+    """Return how many of a key's columns, in any order, the best of some indexes begins with.
+
+    >>> indexed(["a", "b"], [["b", "c"], ["b", "a", "c"]])
+    2
+    """
+
+    def served(index: Sequence[str]) -> int:
+        wanted = list(takewhile(set(columns).__contains__, index))
+        return len(wanted)
+
+    return max(map(served, indexes), default=0)
 
 
 def _outside(scene: Scene) -> Iterator[Verdict]:

@@ -32,6 +32,15 @@ where not i.indisvalid
       where oid = pg_catalog.to_regclass({table})
   )
 """
+_LOCK = """
+do $migrator$
+begin
+    if pg_catalog.has_table_privilege('{name}', 'update, delete, truncate') then
+        lock table only {table} in {mode} mode nowait;
+    end if;
+end
+$migrator$
+"""
 # Who changes roles, databases, tablespaces, their settings or subscriptions has these locks
 # until the commit.  Every table leaves a trace in pg_shdepend (1214).
 _FAIL_IF_SHARED = b"""
@@ -163,10 +172,12 @@ def of_locks(context: Context, step: Step) -> Iterator[Message[Tag]]:
     """Make the messages that take every lock of a step without waiting for one.
 
     Nobody queues up behind a lock that is not waited for, and none of ours is in anybody's
-    way until all of them are had: there is no deadlock.
+    way until all of them are had: there is no deadlock.  LOCK TABLE wants more rights than
+    some statements do that take the same lock: without them it is left to the statement.
     """
     for table, mode in context.locks.get(step.version, ()):
-        yield ours(step, f"lock table only {table} in {mode.sql} mode nowait")
+        lock = _LOCK.format(name=table.replace("'", "''"), table=table, mode=mode.sql)
+        yield ours(step, lock)
 
 
 def of_guard(context: Context, step: Step) -> Iterator[Message[Tag]]:

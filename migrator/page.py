@@ -39,18 +39,25 @@ th { font-weight: 600; color: var(--soft); font-size: .85rem; }
 .finding.note { border-color: var(--m4); background: #f3f6f9; }
 .finding.accepted { border-color: var(--good); background: #f1f8f3; }
 .timeline { display: grid; gap: 3px; font-size: .82rem; margin: .4rem 0; }
-.timeline .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  padding-right: .5rem; }
-.timeline .head { color: var(--soft); text-align: center; }
+.timeline .name { overflow-wrap: anywhere; line-height: 1.2; padding-right: .5rem; }
+.timeline .head { color: var(--soft); text-align: center; white-space: nowrap; }
+.timeline.dense { column-gap: 1px; }
 .timeline .bar { color: #fff; border-radius: 3px; padding: 0 .4rem; overflow: hidden;
   white-space: nowrap;
   text-overflow: ellipsis; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .m8 { background: var(--m8); } .m7 { background: var(--m7); } .m6 { background: var(--m6); }
 .m5 { background: var(--m5); } .m4 { background: var(--m4); }
+@media (max-width: 40rem) { body { padding: 1rem .7rem; } .sql tr:first-child { display: none; }
+  .sql td, .sql td:nth-child(2), .sql td:first-child { display: block; width: auto;
+  text-align: left; border: 0; padding: .1rem 0; } .sql tr { display: block;
+  border-bottom: 1px solid var(--line); padding: .4rem 0; } }
 @media print { body { padding: 0; max-width: none; font-size: 11px;
   } h2, .finding { break-inside: avoid; }
   tr { break-inside: avoid; } }
 """
+
+
+_MANY = 25  # statements whose line numbers fit beside one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,8 @@ def _migration(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
         yield '<table class="sql"><tr><th>line</th><th>SQL</th><th>what it does</th></tr>'
         yield from (_row(report, rehearsed, each) for each in rehearsed.traced)
         yield "</table>"
-    yield from (_finding(each) for each in rehearsed.findings if each.statement is None)
+    traced = {each.statement for each in rehearsed.traced}
+    yield from (_finding(each) for each in rehearsed.findings if each.statement not in traced)
     tone = "good" if rehearsed.down and rehearsed.down.undoes else "warn"
     yield from (
         f'<pre class="{tone}">{escape(line)}</pre>' for line in reporting.down_lines(rehearsed)
@@ -145,14 +153,19 @@ def _timeline(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
         return
     count = len(rehearsed.traced)
     yield "<h3>Locks, from statement to statement</h3>"
-    columns = f"grid-template-columns: minmax(8rem, 14rem) repeat({count}, minmax(2rem, 1fr))"
-    yield f'<div class="timeline" style="{columns}">'
+    columns = f"grid-template-columns: minmax(6rem, 14rem) repeat({count}, minmax(0, 1fr))"
+    dense = " dense" if count > _MANY else ""
+    yield f'<div class="timeline{dense}" style="{columns}">'
     yield '<span class="name soft">line</span>'
-    yield from (f'<span class="head">{line_of(each.statement)}</span>' for each in rehearsed.traced)
+    every = -(-count // _MANY)  # as many numbers as fit
+    for index, each in enumerate(rehearsed.traced):
+        number = line_of(each.statement) if index % every == 0 else ""
+        yield f'<span class="head">{number}</span>'
     for place, bar in enumerate(rows, 2):
         size = report.sizes.get(bar.relation)
-        name = bar.relation + (f", {told(size)}" if size else "")
-        yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{escape(name)}</span>'
+        weight = f'<br><span class="soft">{told(size)}</span>' if size else ""
+        name = f"{escape(bar.relation)}{weight}"
+        yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{name}</span>'
         span = f"grid-row: {place}; grid-column: {bar.first + 2} / {bar.last + 3}"
         blocks = "reads and writes" if bar.mode.blocks_reads else "writes"
         what = bar.mode.sql + (f", blocks {blocks}" if bar.mode.blocks_writes else "")

@@ -20,6 +20,8 @@ class PlannedStep:
     """One step as it was rehearsed.
 
     Attributes:
+        checksum: Of the up file.
+        down: The checksum of the down file; None without one.
         locks: Tables and the modes in which they are locked, by name: what can be taken
             before the step starts.
         traces: What each statement did, in their order.
@@ -27,6 +29,7 @@ class PlannedStep:
 
     version: str
     checksum: str
+    down: str | None
     locks: tuple[tuple[str, LockMode], ...]
     traces: tuple[Trace, ...]
 
@@ -49,6 +52,7 @@ class RehearsedPlan:
         found: list[str] = []
         entries = tuple(entries)
         known = {step.version: step.checksum for step in self.steps}
+        downs = {step.version: step.down for step in self.steps}
         before = dict(self.history) | known
         applied = dict(_history(entries))
         found += [
@@ -64,6 +68,11 @@ class RehearsedPlan:
             else f"{step.version} is pending, and was not rehearsed to its end"
             for step in plan.steps
             if known.get(step.version) != _checksum(step)
+        ]
+        found += [
+            f"the down of {step.version} was edited since"
+            for step in plan.steps
+            if step.version in downs and downs[step.version] != _down_checksum(step)
         ]
         found += [f"{v} was taken back since" for v, _ in self.history if v not in applied]
         files = {entry.version for entry in entries if entry.migration}
@@ -88,6 +97,7 @@ def dump(report: Report, entries: Iterable[Entry]) -> str:
                     {
                         "version": each.step.version,
                         "checksum": _checksum(each.step),
+                        "down": _down_checksum(each.step),
                         "locks": _locks(each),
                         "traces": [traces.to_json(one.trace) for one in each.traced],
                     }
@@ -126,6 +136,7 @@ def load(text: str, path: str) -> RehearsedPlan:
                 PlannedStep(
                     each["version"],
                     each["checksum"],
+                    each["down"],
                     tuple((name, LockMode[mode.replace(" ", "_")]) for name, mode in each["locks"]),
                     tuple(traces.from_json(trace) for trace in each["traces"]),
                 )
@@ -186,6 +197,11 @@ def _was_there(touch: Touch) -> bool:
 def _history(entries: Iterable[Entry]) -> list[tuple[str, str]]:
     rows = (entry.applied for entry in entries)
     return [(row.version, row.checksum) for row in rows if row and not row.under_way]
+
+
+def _down_checksum(step: Step) -> str | None:
+    down = step.migration.down if step.migration else None
+    return down.checksum if down else None
 
 
 def _checksum(step: Step) -> str:

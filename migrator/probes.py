@@ -65,7 +65,15 @@ pg_catalog.json_build_array(
             pg_catalog.quote_ident(a.attname),
             a.atttypid::bigint,
             a.atttypmod,
-            a.attnotnull
+            a.attnotnull,
+            a.atthasdef
+                or a.attidentity <> ''
+                or exists (
+                    select from pg_catalog.pg_type t
+                    where t.oid = a.atttypid
+                      and t.typtype = 'd'
+                      and t.typdefault is not null
+                )
         )), '[]')
         from pg_catalog.pg_attribute a
         where a.attrelid = c.oid
@@ -122,6 +130,10 @@ _CATALOGS = {
     "pg_publication": "true",
     "pg_collation": "true",
     "pg_event_trigger": "true",
+    "pg_foreign_server": "true",
+    "pg_ts_config": "true",
+    "pg_operator": "true",
+    "pg_cast": "true",
 }
 _OBJECTS = "\nunion all\n".join(
     f"select tableoid as classid, oid as objid from pg_catalog.{catalog}"  # noqa: S608

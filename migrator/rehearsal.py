@@ -100,7 +100,11 @@ def rehearse(
         if done[-1].error or done[-1].is_stuck:
             break
         sizes = verdicts.sizes_after(sizes, (each.trace for each in done[-1].traced))
-    return tuple(done)
+    last = {} if stage.conn.closed else facts.indexes(stage.conn)
+    return tuple(
+        replace(each, findings=tuple(f for f in each.findings if not verdicts.settled(f, last)))
+        for each in done
+    )
 
 
 def try_on_target(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
@@ -121,7 +125,10 @@ def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
     if rehearsed.error:
         return rehearsed
     after = snapshots.take(stage.conn, stage.schema)
-    return replace(rehearsed, down=_prove_down(stage, step, before, after))
+    down = _prove_down(stage, step, before, after)
+    is_said = down is None or down.irreversible
+    lost = () if is_said or not down else tuple(map(hazards.data_lost, down.lost))
+    return replace(rehearsed, down=down, findings=(*rehearsed.findings, *lost))
 
 
 def _up(
@@ -143,6 +150,7 @@ def _up(
     known = replace(
         known,
         indexes=facts.indexes(stage.conn, touched if is_brief else None),
+        partitions={**known.partitions, **facts.partitions(stage.conn)},
         objects=facts.named(there),
         object_changes=answers.difference(objects, there, objects).objects,
     )

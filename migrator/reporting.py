@@ -142,7 +142,7 @@ def down_lines(rehearsed: Rehearsed) -> Iterator[str]:
     if down.irreversible:
         yield f"down: irreversible, says its file: {down.irreversible}"
     elif down.undoes:
-        yield "down: undoes it, and it can be applied again"
+        yield "down: restores the schema, and the up can be applied again (rows are not compared)"
     yield from _shortcomings(down)
 
 

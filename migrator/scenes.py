@@ -22,6 +22,7 @@ CONSTRAINTS = {
     "t": "constraint trigger",
 }
 WITH_INDEX = frozenset("pux")  # kinds of constraints
+_RUNS_CODE = (("do",), ("call",), ("select",), ("with",))
 
 Traced = tuple[Statement, Trace]
 
@@ -36,6 +37,7 @@ class Verdict:
         message: With `{size}` where the size of the relation belongs.
         is_large: It weighs whatever the size of the relation.
         is_mild: It is information whatever the size.
+        wants_index: As of a finding.
     """
 
     hazard: str
@@ -43,6 +45,7 @@ class Verdict:
     message: str
     is_large: bool = False
     is_mild: bool = False
+    wants_index: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,20 @@ class Scene:
             is_ours = touch.is_ours or touch.relation.oid in self.ours
             if touch.relation.kind in kinds and not is_ours:
                 yield touch
+
+    def may_be_emptied(self, touch: Touch) -> bool:
+        """Whether a table that got another file can be empty by that: by TRUNCATE, anywhere."""
+        words = self.statement.words[:1]
+        is_ours_to_see = not (touch.types_changed or touch.columns_added or touch.constraints)
+        return words == ("truncate",) or (words in _RUNS_CODE and is_ours_to_see)
+
+    def first_name(self, relation: Relation) -> str:
+        """Return what a relation was called before the script: the target's name."""
+        for _, trace in (*self.before, (self.statement, self.trace), *self.later):
+            for touch in trace.touches:
+                if touch.relation.oid == relation.oid:
+                    return touch.renamed_from or touch.relation.name
+        return relation.name
 
     def table(self, index: Relation) -> Touch | None:
         """Return the touch of the table of an index; None if the statement did not touch it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from . import parsing, places
 from .model import Statement
@@ -35,10 +35,8 @@ def stalls(scene: Scene) -> Iterator[Verdict]:
 
 
 def _rewrites(scene: Scene) -> Iterator[Verdict]:
-    if scene.statement.words[:1] == ("truncate",):
-        return
     for touch in scene.existing("rm"):
-        if touch.rewritten and not touch.dropped:
+        if touch.rewritten and not touch.dropped and not scene.may_be_emptied(touch):
             message = f"rewrites {touch.relation.name}{{size}} {_EXCLUSIVE}"
             yield Verdict("table-rewrite", touch.relation, message)
 
@@ -50,14 +48,27 @@ def _index_builds(scene: Scene) -> Iterator[Verdict]:
         is_other = touch.rewritten or touch.types_changed
         if not built or is_other or not blocked(table, touch.mode) or not _is_read(scene, touch):
             continue
-        by_constraint = [
-            f"{CONSTRAINTS[c.kind]} {c.name}"
-            for c in touch.constraints
-            if c.kind in WITH_INDEX and c.change is Change.ADDED_VALID
-        ]
-        hazard = "constraint-builds-index" if by_constraint else "index-built-blocking"
-        what = f"the index of {listed(by_constraint)}" if by_constraint else listed(built)
-        yield Verdict(hazard, table, f"builds {what} on {table.name}{{size}} {_while(touch)}")
+        added = _added_with_index(touch)
+        if added:
+            yield _constraint_builds(touch, added)
+        else:
+            what = f"builds {listed(built)} on {table.name}{{size}} {_while(touch)}"
+            yield Verdict("index-built-blocking", table, what)
+
+
+def _added_with_index(touch: Touch) -> dict[str, str]:
+    """Return the constraints that were added with their indexes: kinds by name."""
+    return {
+        c.name: CONSTRAINTS[c.kind]
+        for c in touch.constraints
+        if c.kind in WITH_INDEX and c.change is Change.ADDED_VALID
+    }
+
+
+def _constraint_builds(touch: Touch, added: Mapping[str, str]) -> Verdict:
+    what = listed([f"{kind} {name}" for name, kind in added.items()])
+    message = f"builds the index of {what} on {touch.relation.name}{{size}} {_while(touch)}"
+    return Verdict("constraint-builds-index", touch.relation, message)
 
 
 def _is_read(scene: Scene, touch: Touch) -> bool:
@@ -72,7 +83,13 @@ def _index_rebuilds(scene: Scene) -> Iterator[Verdict]:
     for touch in scene.existing(INDEXES):
         table = scene.table(touch.relation)
         is_other = table and (table.rewritten or table.types_changed)
-        if touch.rewritten and not is_other and not _is_concurrent(scene):
+        if not touch.rewritten or is_other or _is_concurrent(scene):
+            continue
+        # A constraint that is dropped and added has another index of the same name.
+        added = _added_with_index(table) if table else {}
+        if table and touch.relation.name.rpartition(".")[2] in added:
+            yield _constraint_builds(table, added)
+        else:
             rebuilt.setdefault(touch.relation.table, []).append(touch.relation)
     for name, indexes in rebuilt.items():
         what = f"rebuilds {listed(index.name for index in indexes)} of {name}{{size}}"
@@ -154,6 +171,7 @@ def _not_null(scene: Scene) -> Iterator[Verdict]:
         keys = {c for k in touch.constraints if k.kind == "p" for c in k.columns}
         # A new primary key that builds its index is told of by that.
         columns = [c for c in touch.not_null_set if c not in keys or not scene.built(table)]
+        columns = [c for c in columns if c not in scene.facts.proven.get(table.name, ())]
         if columns and not touch.rewritten and scene.reads_rows(touch):
             what = f"{listed(columns)} of {table.name}{{size}}"
             message = f"sets NOT NULL on {what} and reads every row {_EXCLUSIVE}"
@@ -161,20 +179,12 @@ def _not_null(scene: Scene) -> Iterator[Verdict]:
 
 
 def _required_columns(scene: Scene) -> Iterator[Verdict]:
-    """Tell of columns added NOT NULL and without a default.
-
-    The server reads the table for them, and for no other column that is added without a
-    constraint and without a rewrite (ATExecAddColumn, `verify_new_notnull`).
-    """
+    """Tell of columns added NOT NULL that nothing fills."""
     for touch in scene.existing(TABLES):
         table = touch.relation
-        is_other = touch.rewritten or touch.not_null_set or touch.types_changed
-        checks = [c for c in touch.constraints if c.kind in "cf" and c.change is Change.ADDED_VALID]
-        if not touch.columns_added or is_other or checks or scene.trace.sampled:
-            continue
-        if scene.reads_rows(touch):
+        if touch.columns_required:
             size = scene.facts.sizes.get(table.name)
-            what = f"{listed(touch.columns_added)} to {table.name}{{size}}"
+            what = f"{listed(touch.columns_required)} to {table.name}{{size}}"
             message = f"adds {what}, required and without a default: fails if there is a row"
             is_empty = size is not None and size.rows == 0
             yield Verdict("required-column-added", table, message, is_mild=is_empty)
@@ -207,16 +217,31 @@ def _held_locks(scene: Scene) -> Iterator[Verdict]:
     later = scene.in_transaction(scene.later)
     for touch in scene.existing(_NAMED):
         relation, mode = touch.relation, touch.mode
-        blocks = blocked(relation, mode)
+        blocks = _blocks_while_held(touch, scene)
         known = blocked(relation, scene.held_before(relation))
-        if mode is None or touch.dropped or not blocks or blocks == known:
+        if mode is None or not blocks or blocks == known:
             continue
         over = [each for each in later if _prolongs(each, relation, scene)]
         if over:
-            work, is_large = _work(over, scene)
+            work, is_large, is_idle = _work(over, relation, scene)
             count = f"{len(over)} later statement{'s' * (len(over) > 1)}{work}"
             what = f"holds {mode.sql} on {relation.name}{{size}} over {count}"
-            yield Verdict("lock-held", relation, f"{what}: {blocks}", is_large=is_large)
+            yield Verdict(
+                "lock-held", relation, f"{what}: {blocks}", is_large=is_large, is_mild=is_idle
+            )
+
+
+def _blocks_while_held(touch: Touch, scene: Scene) -> str:
+    """Say whom a lock keeps waiting for a thing that will be there in the end."""
+    if not touch.dropped:
+        return blocked(touch.relation, touch.mode)
+    # A materialized view that is made again is missed until its query is done.
+    again = any(
+        created.name == touch.relation.name and created.kind == "m"
+        for _, trace in scene.later
+        for created in trace.created
+    )
+    return "blocks reads" if touch.relation.kind == "m" and again else ""
 
 
 def _prolongs(later: Traced, relation: Relation, scene: Scene) -> bool:
@@ -238,24 +263,41 @@ def _prolongs(later: Traced, relation: Relation, scene: Scene) -> bool:
     return not parsing.sets_session(statement) and not added & validated
 
 
-def _work(over: Iterable[Traced], scene: Scene) -> tuple[str, bool]:
-    """Say which of some statements can take long, and whether a large table is the reason."""
-    said, is_large, ours = [], False, set(scene.ours)
+_MOST_SAID = 5  # of the statements that a lock is held over
+
+
+def _work(over: Iterable[Traced], held: Relation, scene: Scene) -> tuple[str, bool, bool]:
+    """Say which of some statements can take long, or wait for somebody.
+
+    Returns:
+        What they do; whether a large table is the reason; whether none of them takes time.
+    """
+    said: list[str] = []
+    is_large, is_idle, ours = False, True, set(scene.ours)
     for statement, trace in over:
         ours |= {relation.oid for relation in trace.created}
-        deeds = {t.relation: _deed(statement, t) for t in trace.touches if _deed(statement, t)}
+        deeds = {
+            t.relation: deed
+            for t in trace.touches
+            if t.relation.oid not in ours and (deed := _deed(statement, t, held))
+        }
+        is_idle &= not deeds
+        # What made a materialized view reads whatever it reads.
+        is_idle &= not any(relation.kind == "m" for relation in trace.created)
         for relation in deeds:
-            size = scene.facts.sizes.get(relation.name)
-            is_large |= relation.oid not in ours and (size is None or size.bytes >= scene.small)
+            size = scene.facts.sizes.get(scene.first_name(relation))
+            is_large |= size is None or size.bytes >= scene.small
         if deeds:
             line = places.locate(statement.source, statement.offset, scene.path).line
             told = listed([f"{deed} {relation.name}" for relation, deed in deeds.items()])
             said.append(f"line {line} {told}")
-    return (f", of which {'; '.join(said)}" if said else ""), is_large
+    more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
+    shown = f", of which {'; '.join(said[:_MOST_SAID])}{more}" if said else ""
+    return shown, is_large, is_idle
 
 
-def _deed(statement: Statement, touch: Touch) -> str:
-    """Say what of a statement takes the longer the larger a table is; empty for nothing."""
+def _deed(statement: Statement, touch: Touch, held: Relation) -> str:
+    """Say what of a statement takes its time, or waits; empty for nothing."""
     if touch.relation.kind not in "rpm" or touch.dropped:
         return ""
     if touch.rewritten:
@@ -264,7 +306,10 @@ def _deed(statement: Statement, touch: Touch) -> str:
     is_write = bool(_WRITES & set(statement.words[:1])) and mode >= LockMode.ROW_EXCLUSIVE
     if touch.inserted or touch.updated or touch.deleted or is_write:
         return "writes"
-    return "scans" if touch.scans else ""
+    if touch.scans:
+        return "scans"
+    is_other = touch.relation.oid != held.oid and touch.is_stronger
+    return "waits for" if is_other and blocked(touch.relation, mode) else ""
 
 
 def _while(touch: Touch) -> str:

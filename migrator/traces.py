@@ -116,6 +116,7 @@ class Touch:
         renamed_from: Its name before, with its schema; None if it kept it.
         scans: How often the whole table was read; 0 for what is no table.
         rows_read: By those scans.
+        columns_required: Those of the added ones that are NOT NULL, and that nothing fills.
         columns_renamed: Pairs of the name before and after.
         not_null_set: Columns that were there and are NOT NULL since.
         types_changed: Columns that were there and have another type or modifier since.
@@ -134,6 +135,7 @@ class Touch:
     updated: int = 0
     deleted: int = 0
     columns_added: tuple[str, ...] = ()
+    columns_required: tuple[str, ...] = ()
     columns_dropped: tuple[str, ...] = ()
     columns_renamed: tuple[tuple[str, str], ...] = ()
     not_null_set: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .hazards import HAZARDS, Facts, Finding, Severity, Size, allowed
-from .losses import losses
+from .losses import indexed, losses
 from .model import Script
 from .scenes import Scene, Traced, Verdict
 from .stalls import stalls
@@ -30,12 +30,10 @@ def find(
     names = _first_names(traced)
     findings: list[Finding] = []
     for scene in _scenes(script, traced, facts, small):
-        verdicts = [*stalls(scene), *losses(scene)]
         accepted = reasons.get(scene.statement.offset, {})
-        for verdict in verdicts:
-            if not _is_told_of_parent(verdict, verdicts, facts):
-                finding = _weighed(verdict, scene, names)
-                findings.append(replace(finding, accepted=accepted.get(verdict.hazard)))
+        for verdict in _folded([*stalls(scene), *losses(scene)], facts):
+            finding = _weighed(verdict, scene, names)
+            findings.append(replace(finding, accepted=accepted.get(verdict.hazard)))
     return tuple(findings)
 
 
@@ -105,14 +103,28 @@ def _first_names(traced: Sequence[Traced]) -> Mapping[int, str]:
     return names
 
 
-def _is_told_of_parent(verdict: Verdict, verdicts: Iterable[Verdict], facts: Facts) -> bool:
-    """Whether the same is said of the partitioned table that it belongs to."""
+def _folded(verdicts: Sequence[Verdict], facts: Facts) -> Iterator[Verdict]:
+    """Tell of partitions as of the table that they belong to, once, and weigh them together."""
+    told = {(verdict.hazard, _table(verdict)) for verdict in verdicts}
+    leaves: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        parent = facts.partitions.get(_table(verdict))
+        if parent is None:
+            yield verdict
+        elif (verdict.hazard, parent) not in told:
+            leaves.setdefault((verdict.hazard, parent), []).append(verdict)
+    for (_, parent), alike in leaves.items():
+        first, count = alike[0], len({_table(each) for each in alike})
+        if count == 1:
+            yield from alike
+        else:
+            message = first.message.replace(_table(first), f"{count} partitions of {parent}")
+            yield replace(first, relation=Relation(0, parent, "p"), message=message)
+
+
+def _table(verdict: Verdict) -> str:
     relation = verdict.relation
-    parent = facts.partitions.get(relation.table or relation.name) if relation else None
-    return parent is not None and any(
-        other.hazard == verdict.hazard and other.relation and other.relation.name == parent
-        for other in verdicts
-    )
+    return (relation.table or relation.name) if relation else ""
 
 
 def _size(relation: Relation, facts: Facts, names: Mapping[int, str]) -> Size | None:
@@ -130,4 +142,12 @@ def _weighed(verdict: Verdict, scene: Scene, names: Mapping[int, str]) -> Findin
         (relation.table or relation.name) if relation else None,
         verdict.message.replace("{size}", f" ({told(size)})" if size else ""),
         Severity.INFORMATION if is_mild else Severity.FINDING,
+        wants_index=verdict.wants_index,
     )
+
+
+def settled(finding: Finding, indexes: Mapping[str, Sequence[Sequence[str]]]) -> bool:
+    """Whether the index that a finding wants is there after the last of the pending scripts."""
+    wanted = finding.wants_index
+    found = indexes.get(finding.relation or "", ())
+    return bool(wanted) and indexed(wanted, found) == len(wanted)

@@ -73,6 +73,7 @@ def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
         known = replace(
             before,
             indexes=facts.indexes(conn),
+            partitions={**before.partitions, **facts.partitions(conn)},
             objects=facts.named(new),
             object_changes=answers.difference(old, new, old).objects,
         )
@@ -228,7 +229,7 @@ def findings(
 
 REWRITE = Trace((replace(ALTER, rewritten=True),))
 DROP = Trace((replace(ALTER, dropped=True),))
-REQUIRED = Trace((replace(ALTER, columns_added=("note",), scans=1),))
+REQUIRED = Trace((replace(ALTER, columns_added=("note",), columns_required=("note",)),))
 
 
 @pytest.mark.parametrize(
@@ -404,7 +405,7 @@ def test_a_hazard_says_when_what_and_what_to_do_instead(hazard: Hazard) -> None:
 
 
 def test_a_down_that_loses_data_is_told_with_what_it_restores() -> None:
-    finding = data_lost("public.users", "column public.users.phone")
+    finding = data_lost("column public.users.phone")
     assert finding.hazard.id == "down-loses-data"
     assert finding.message == (
         "the down restores the shape of column public.users.phone, and its data are lost"

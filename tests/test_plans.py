@@ -311,3 +311,61 @@ def test_the_traces_of_what_was_finished_before_a_failure_are_in_the_log(
     assert "division by zero" in result.stderr
     assert list(traces(migrate.database)) == ["01_t"]
     migrate.database.execute("drop role nobody_special")
+
+
+def test_a_down_that_was_edited_since_is_named(migrate: Migrate, write: Write, plan: Path) -> None:
+    save(migrate, write, plan, {**PENDING, "02_b.down.sql": "alter table a drop x;"})
+    write({"02_b.down.sql": "drop table a;"})
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 4
+    assert "the down of 02_b was edited since" in result.stderr
+    assert applied(migrate.database) == ["01_t"]
+
+
+def give_the_history(database: Database, role: str) -> None:
+    """Let a role run migrations, and no more."""
+    for table in ("migration_versions", "migration_log"):
+        database.execute(f"alter table {table} owner to {role}")
+    database.execute(f"grant all on schema public to {role}")
+
+
+def test_the_locks_of_a_plan_are_taken_by_the_role_of_the_file(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    database = migrate.database
+    database.execute("create role owner_t; grant all on schema public to owner_t")
+    database.execute(
+        "create role deploy login noinherit password 'secret'; grant owner_t to deploy"
+    )
+    owned = "create table a (id int); alter table a owner to owner_t;"
+    write({"01_t.up.sql": f"grant all on schema public to owner_t; {owned}"})
+    try:
+        assert migrate("up").exit_code == 0
+        write({"02_b.up.sql": "-- migrator: role owner_t\nalter table a add x int;"})
+        assert migrate("rehearse", "--save", plan).exit_code == 0
+        assert locks(plan)["02_b"] == [["public.a", "ACCESS EXCLUSIVE"]]
+        give_the_history(database, "deploy")
+        result = migrate("up", "--plan", plan, database=database.tcp_url("deploy", "secret"))
+        assert result.exit_code == 0, result.stderr
+    finally:
+        database.execute("drop owned by deploy, owner_t; drop role deploy, owner_t")
+
+
+def test_who_may_only_refer_to_a_table_needs_no_more_for_a_plan(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    database = migrate.database
+    write({"01_t.up.sql": "create table owned (id int primary key);"})
+    assert migrate("up").exit_code == 0
+    write({"02_b.up.sql": "create table refers (id int primary key references owned);"})
+    assert migrate("rehearse", "--save", plan).exit_code == 0
+    assert locks(plan)["02_b"] == [["public.owned", "SHARE ROW EXCLUSIVE"]]
+    database.execute(
+        "create role modest login password 'secret'; grant references on owned to modest"
+    )
+    try:
+        give_the_history(database, "modest")
+        result = migrate("up", "--plan", plan, database=database.tcp_url("modest", "secret"))
+        assert result.exit_code == 0, result.stderr
+    finally:
+        database.execute("drop owned by modest; drop role modest")

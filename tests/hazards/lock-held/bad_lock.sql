@@ -1,2 +1,2 @@
 lock table orders in share row exclusive mode;
-create table notes (a integer);
+insert into tags values (1, 'a');

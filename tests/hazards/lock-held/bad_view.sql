@@ -1,2 +1,2 @@
 create or replace view names as select name, id from tags;
-select 1;
+update tags set name = 'b' where id > 10;

@@ -1,0 +1,2 @@
+drop materialized view totals;
+create materialized view totals as select state, count(*) from orders group by state;

@@ -1,0 +1,2 @@
+lock table orders in share row exclusive mode;
+create table notes (a integer);

@@ -1,0 +1,1 @@
+alter table doubtful alter column a set not null, add column q integer default 1;

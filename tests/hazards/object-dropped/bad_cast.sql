@@ -1,0 +1,1 @@
+drop cast (weather as integer);

@@ -1,0 +1,1 @@
+drop operator === (integer, integer);

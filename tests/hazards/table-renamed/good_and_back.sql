@@ -1,0 +1,1 @@
+alter table orders rename to o; alter table o rename to orders;
