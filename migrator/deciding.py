@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import click
 
 from . import errors, options
 from .app import App
+from .events import Remarked
 
 if TYPE_CHECKING:
-    pass
+    from .schema import Difference
 
 
 @click.command(epilog="Example: migrator create add_phone_to_users")
@@ -28,20 +30,42 @@ def create(app: App, *, name: str) -> None:
 
 @click.command(epilog="Example: migrator baseline 05")
 @click.argument("version")
+@click.option("--unchecked", is_flag=True, help="Do not look whether their schema is there.")
+@options.staged
 @options.everywhere
 @click.pass_obj
-def baseline(app: App, /, *, version: str) -> None:
+def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | None) -> None:
     """Record versions as applied, without running them.
 
     All up to this one, for a database that has their schema from before it was migrated with
-    this tool.
+    this tool.  They run on a scratch database, and what they make there has to be here.
     """
-    from . import decisions  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import decisions, staging  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
+    wish = staging.Wish(app.other_database(scratch_url), from_target=False, small=0)
     with app.opened() as work:
+        if not unchecked:
+            files = decisions.of_baseline(work, version)
+            _refuse(staging.lacking(work, files, wish, app.notify), app)
         versions = decisions.baseline(work, version, app.notify)
     lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
     app.show("\n".join(lines), {"versions": list(versions)})
+
+
+def _refuse(found: Sequence[Difference], app: App) -> None:
+    """Raise if something is not there; say what is there in another form."""
+    from . import schema  # noqa: PLC0415  (--help pays for no comparison)
+
+    missing = [each for each in found if each.change is schema.Change.REMOVED]
+    if missing:
+        raise errors.HistoryError(
+            "the database lacks what these versions would have created",
+            detail="\n".join(each.label for each in missing),
+            hint="record fewer versions and apply the others with: migrator up; or, if you know "
+            "better: --unchecked",
+        )
+    for line in schema.lines(found):
+        app.notify(Remarked(f"different from the files: {line}"))
 
 
 @click.command(

@@ -34,13 +34,8 @@ def baseline(work: Session, version: str, notify: Notify) -> tuple[str, ...]:
         HistoryError: The database is empty: nothing can have been applied to it.
         BlockedError: A file up to there cannot be read as a migration.
     """
-    bound = planner.resolve(work.entries(), version)
+    bound = max(migration.number for migration in of_baseline(work, version))
     with runner.locked(work, notify):
-        if catalog.is_empty(work.conn, work.history.schema):
-            raise HistoryError(
-                f'the database "{work.conn.info.dbname}" is empty: no version can be applied to it',
-                hint="make its schema with: migrator up",
-            )
         pending = [
             entry.migration
             for entry in work.entries()
@@ -50,6 +45,34 @@ def baseline(work: Session, version: str, notify: Notify) -> tuple[str, ...]:
         commands = [command for m in pending for command in _baseline(write, m)]
         _write(work, commands)
     return tuple(migration.version for migration in pending)
+
+
+def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
+    """Return the migrations up to a version, by ascending number.
+
+    Raises:
+        UsageError: There is no such version among the files.
+        HistoryError: The database is empty: nothing can have been applied to it.
+        BlockedError: A file up to there cannot be read as a migration.
+    """
+    bound = planner.resolve(work.entries(), version)
+    with postgres.reported():
+        is_empty = catalog.is_empty(work.conn, work.history.schema)
+    if is_empty:
+        raise HistoryError(
+            f'the database "{work.conn.info.dbname}" is empty: no version can be applied to it',
+            hint="make its schema with: migrator up",
+        )
+    found = tuple(migration for migration in work.migrations if migration.number <= bound)
+    if not found:
+        raise UsageError(
+            f"there is no file up to {version}",
+            hint="list the versions with: migrator status",
+        )
+    scripts = (parsing.parse(migration.up.path, migration.up.text) for migration in found)
+    if problems := tuple(problem for script in scripts for problem in script.problems):
+        raise BlockedError("nothing was recorded", errors=problems)
+    return found
 
 
 def repair(work: Session, version: str, decision: Decision, reason: str, notify: Notify) -> str:

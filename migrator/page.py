@@ -20,6 +20,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.5rem; color: var(--ink);
   background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
+h1, h2, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem;
   border-top: 1px solid var(--line); padding-top: 1rem; } h3 { font-size: .95rem;
   margin: 1.2rem 0 .4rem; }

@@ -231,6 +231,20 @@ def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Mi
             raise ReplayError(f"the script of {row.version} does not run again: {error}")
 
 
+def make(stage: Stage, migrations: Iterable[Migration]) -> None:
+    """Bring an empty database to the state that files make.
+
+    Raises:
+        ReplayError: One of them fails.
+    """
+    for migration in migrations:
+        script = parsing.parse(migration.up.path, migration.up.text)
+        step = Step(migration.version, Direction.UP, script, migration)
+        _, error = _run(stage, step, traced=False)
+        if error:
+            raise ReplayError(f"{migration.version} does not run on an empty database: {error}")
+
+
 def _down(version: str, source: SourceFile) -> Step:
     return Step(version, Direction.DOWN, parsing.parse(source.path, source.text))
 

@@ -14,10 +14,10 @@ from .errors import CancelledError, EmbeddedServerError, HistoryError, ScratchEr
 from .events import Remarked
 from .hazards import Size
 from .interrupts import Interrupts
-from .model import AppliedMigration, Plan
+from .model import AppliedMigration, Migration, Plan
 from .rehearsal import Stage
 from .reports import Report
-from .schema import Difference
+from .schema import Change, Difference
 from .session import Notify, Session
 
 _EMBEDDED = Database(embedded="postgres")
@@ -104,6 +104,31 @@ def drift(work: Session, wish: Wish, notify: Notify) -> tuple[Difference, ...]:
                 "--scratch-url URL",
             )
         return _drift(work, stage)
+
+
+def lacking(
+    work: Session, migrations: Iterable[Migration], wish: Wish, notify: Notify
+) -> tuple[Difference, ...]:
+    """Say what of that which files make is not in the target, or is there in another form.
+
+    Raises:
+        HistoryError: The files do not run on an empty database.
+        MigratorError: As `report`.
+    """
+    with (
+        _target_untouched(),
+        _scratch(work, wish, notify) as made,
+        _stage(work, wish, made, notify) as stage,
+    ):
+        try:
+            rehearsal.make(stage, migrations)
+        except rehearsal.ReplayError as error:
+            raise HistoryError(
+                f"the database cannot be compared with the files: {error}",
+                hint="compare on another server: --scratch-url URL; or leave it out: --unchecked",
+            ) from error
+        found = _drift(work, stage)
+    return tuple(each for each in found if each.change is not Change.ADDED)
 
 
 def _drift(work: Session, stage: Stage) -> tuple[Difference, ...]:

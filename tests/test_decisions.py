@@ -73,6 +73,41 @@ def test_a_baseline_twice_records_nothing_more(migrate: Migrate, pair: Path) -> 
     assert len(decisions(migrate)) == 1
 
 
+def test_a_baseline_of_what_is_not_there_lists_it_and_records_nothing(
+    migrate: Migrate, pair: Path
+) -> None:
+    migrate.database.execute("create table a (id int)")
+    result = migrate("baseline", "2")
+    assert result.exit_code == 4
+    assert "the database lacks what these versions would have created" in result.stderr
+    assert "  table public.b" in result.stderr
+    assert "public.a" not in result.stderr
+    assert set(states(migrate).values()) == {"pending"}
+    assert migrate("baseline", "2", "--unchecked").exit_code == 0
+    assert states(migrate)["02_b"] == "applied"
+
+
+def test_a_baseline_says_what_is_there_in_another_form_and_minds_nothing_more(
+    migrate: Migrate, pair: Path
+) -> None:
+    migrate.database.execute("create table a (id bigint); create table c (x int)")
+    result = migrate("baseline", "1")
+    assert (result.exit_code, result.stdout) == (0, "recorded 01_a as applied\n"), result.stderr
+    assert "different from the files: column public.a.id" in result.stderr
+    assert "public.c" not in result.stderr
+
+
+def test_a_baseline_of_files_that_do_not_run_says_so(
+    migrate: Migrate, write: Write, pair: Path
+) -> None:
+    write({"02_b.up.sql": "insert into nowhere values (1);"})
+    migrate.database.execute("create table a (id int)")
+    result = migrate("baseline", "2")
+    assert result.exit_code == 4
+    assert "02_b does not run on an empty database" in result.stderr
+    assert "--unchecked" in result.stderr
+
+
 def test_an_empty_database_has_no_baseline(migrate: Migrate, pair: Path) -> None:
     result = migrate("baseline", "02_b")
     assert result.exit_code == 4
@@ -85,9 +120,10 @@ def test_a_baseline_of_a_file_that_cannot_be_read_records_nothing(
 ) -> None:
     write({"02_b.up.sql": "commit;\n"})
     migrate.database.execute("create table a (id int)")
-    result = migrate("baseline", "02_b")
-    assert result.exit_code == 4
-    assert "nothing was recorded" in result.stderr
+    for options in ([], ["--unchecked"]):
+        result = migrate("baseline", "02_b", *options)
+        assert result.exit_code == 4
+        assert "COMMIT would break up" in result.stderr
     assert set(states(migrate).values()) == {"pending"}
 
 

@@ -329,7 +329,7 @@ def test_a_standby_is_read_and_not_migrated(write: Write, directory: Path) -> No
         embedded.start(postgres.server)
         migrate = Migrate(call, Database(postgres, "postgres"), directory)
         assert migrate("status").exit_code == 0
-        for arguments in (("up",), ("baseline", "1")):
+        for arguments in (("up",), ("repair", "1", "--applied", "--reason", "x")):
             result = migrate(*arguments)
             assert result.exit_code == 6
             assert "the server is a standby" in result.stderr
