@@ -16,8 +16,8 @@ above it (`tests/test_architecture.py` holds this list to be true):
     failures attempt alone units executor                          the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging trial                        the work of a rehearsal
-    render narration documents reporting page app options          the shell
-    moving looking deciding cli                                    the shell's commands
+    render documents narration protocol telling reporting page     the words of the shell
+    app options moving looking deciding cli                        the shell
 """
 
 from __future__ import annotations

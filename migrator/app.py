@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import blockers, config, documents, errors, narration, render
+from . import config, errors
 from .config import Settings
-from .events import Event, Progressed
 from .interrupts import ImpatientError
-from .model import Entry, Status
-from .narration import Ticker
 
+# Start-up time pays for what is imported here, `--help` included: the rest comes when it is needed.
 if TYPE_CHECKING:
+    from .documents import Json
+    from .events import Event
+    from .render import Style
     from .session import Session
+    from .telling import Teller
 
 EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.UsageError: 2,
@@ -49,8 +50,6 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
 DISAGREEING = 4
 """What the shell hears of findings, drift, and whatever else somebody has to decide on."""
 
-_PENDING, _INTERRUPTED = 3, 7
-
 
 @dataclass(slots=True)
 class App:
@@ -60,8 +59,7 @@ class App:
     database_url: str | None = field(default=None, repr=False)
     as_json: bool = False
     verbosity: int = 0
-    events: list[Event] = field(default_factory=list)
-    ticker: Ticker = field(default_factory=lambda: Ticker(sys.stderr, _columns(sys.stderr)))
+    _teller: Teller | None = None
 
     def opened(self) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
@@ -91,36 +89,36 @@ class App:
 
     def notify(self, event: Event) -> None:
         """Tell of an event on stderr, and keep it for the result."""
-        if isinstance(event, Progressed):
-            self._tick(event)
-            return
-        self.ticker.clear()
-        if self.as_json:
-            self.events.append(event)
-            click.echo(json.dumps(documents.of_event(event)), err=True)
-            return
-        text = narration.event_text(event, style(sys.stderr), verbose=self.verbosity > 0)
-        if text:
-            click.echo(text, err=True)
+        if self._teller is None:
+            from . import telling  # noqa: PLC0415
 
-    def _tick(self, event: Progressed) -> None:
-        if not self.as_json:
-            self.ticker.show(event)
-        elif self.ticker.is_due(event):
-            click.echo(json.dumps(documents.of_event(event)), err=True)
+            colours, is_verbose = style(sys.stderr), self.verbosity > 0
+            self._teller = telling.Teller(sys.stderr, colours, self.as_json, is_verbose)
+        self._teller.tell(event)
 
-    def show(self, as_text: str, as_json: documents.Json | list[documents.Json]) -> None:
-        """Print a result on stdout."""
-        self.ticker.clear()
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What has been told as JSON, in order."""
+        return tuple(self._teller.events) if self._teller else ()
+
+    def _clear_line(self) -> None:
+        if self._teller:
+            self._teller.clear()
+
+    def show(self, as_text: Callable[[], str], as_json: Callable[[], Json | list[Json]]) -> None:
+        """Print a result on stdout; only the form that is asked for is made."""
+        self._clear_line()
         try:
-            click.echo(json.dumps(as_json, indent=2) if self.as_json else as_text)
+            click.echo(json.dumps(as_json(), indent=2) if self.as_json else as_text())
         except OSError as error:
             # What was done is done, and nothing of it is undone by this.
             raise errors.UsageError(f"the result cannot be written: {error.strerror}") from error
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
-        self.ticker.clear()
+        from . import documents, render  # noqa: PLC0415
+
+        self._clear_line()
         if self.as_json:
             click.echo(json.dumps({"error": documents.of_error(error)}, indent=2))
         else:
@@ -190,15 +188,12 @@ def _usage(error: click.UsageError) -> errors.UsageError:
     return errors.UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
-def style(stream: Any) -> render.Style:
+def style(stream: Any) -> Style:
     """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
+    from . import render  # noqa: PLC0415
+
     colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
     return click.style if colourful else render.plain
-
-
-def _columns(stream: Any) -> int | None:
-    """Give the width of a terminal; None for what is none."""
-    return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
 
 
 def exit_code(error: errors.MigratorError) -> int:
@@ -212,13 +207,3 @@ def exit_code(error: errors.MigratorError) -> int:
     if isinstance(error, errors.BlockedError):
         return max((exit_code(each) for each in error.errors), default=DISAGREEING)
     return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-
-
-def check_code(entries: Sequence[Entry]) -> int:
-    """Return what `status --check` says of the entries."""
-    states = blockers.unsettled(entries)
-    if Status.INTERRUPTED in states:
-        return _INTERRUPTED
-    if states & {Status.MODIFIED, Status.MISSING, Status.OUT_OF_ORDER}:
-        return DISAGREEING
-    return _PENDING if Status.PENDING in states else 0

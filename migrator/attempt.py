@@ -123,6 +123,8 @@ class _Progress:
         self._looked_at = 0.0
         self.step = None if answer.tag.purpose is Purpose.LAST else step
         match answer.tag.purpose:
+            case Purpose.OURS:
+                pass  # most of them are
             case Purpose.BEGIN:
                 self._started = time.monotonic()
                 notify(StepStarted(step))
@@ -139,16 +141,20 @@ class _Progress:
             case Purpose.OPEN:
                 self.committed += 1
             case Purpose.COMMIT | Purpose.LAST:
-                # A transaction that had failed answers COMMIT with ROLLBACK.
-                assert answer.command != "ROLLBACK", "a failed statement ends the run before"
-                self.committed += 1
-                if answer.tag.purpose is Purpose.LAST:
-                    self._context.finished.append(step)
-                    self._context.unflushed.append(step)
-                if answer.tag.waits:
-                    self._context.unflushed.clear()
-                if answer.tag.purpose is Purpose.LAST:
-                    notify(StepFinished(step, time.monotonic() - self._started))
+                self._commit(answer)
+
+    def _commit(self, answer: Answer[Tag]) -> None:
+        # A transaction that had failed answers COMMIT with ROLLBACK.
+        assert answer.command != "ROLLBACK", "a failed statement ends the run before"
+        step, is_last = answer.tag.step, answer.tag.purpose is Purpose.LAST
+        self.committed += 1
+        if is_last:
+            self._context.finished.append(step)
+            self._context.unflushed.append(step)
+        if answer.tag.waits:
+            self._context.unflushed.clear()
+        if is_last:
+            self._context.notify(StepFinished(step, time.monotonic() - self._started))
 
     def _trace(self, answer: Answer[Tag]) -> None:
         tag, seen = answer.tag, answers.read(answer.value or b"")

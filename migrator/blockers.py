@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from . import hazards, parsing, places
+from . import parsing, places
 from .errors import (
     InterruptedMigrationError,
     IrreversibleError,
@@ -130,6 +129,8 @@ def edited_step(step: Step, statement: Statement | None, ran: str) -> MigratorEr
     """
     script, text = step.script, statement.text if statement else step.script.source
     offset = statement.offset if statement else 0
+    import difflib  # noqa: PLC0415  (only what differs pays for it)
+
     lines = difflib.unified_diff(
         ran.splitlines(), text.splitlines(), "as it ran", str(script.path), lineterm=""
     )
@@ -174,11 +175,16 @@ def problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
         yield from tuple(interruptions(entry)) or _unfinished(entry)
         if entry.migration:
             for source in (entry.migration.up, entry.migration.down):
-                yield from refusals(parsing.parse(source.path, source.text)) if source else ()
+                if source and not parsing.is_plain(source.text):
+                    yield from refusals(parsing.parse(source.path, source.text))
 
 
 def refusals(script: Script) -> tuple[MigratorError, ...]:
     """Return everything that is refused inside a file, its options for a rehearsal included."""
+    if "allow" not in script.source:
+        return script.problems
+    from . import hazards  # noqa: PLC0415  (who allows nothing pays for no table of them)
+
     return (*script.problems, *hazards.problems(script))
 
 
@@ -236,6 +242,8 @@ def _modified(migration: Migration, applied: AppliedMigration) -> MigratorError:
 def _difference(stored: str | None, file: SourceFile) -> str:
     if stored is None or len(file.text) > _LONG_SCRIPT:
         return "only the checksums tell: the script is too long to be stored or compared"
+    import difflib  # noqa: PLC0415  (only what differs pays for it)
+
     lines = difflib.unified_diff(
         stored.splitlines(), file.text.splitlines(), "as applied", str(file.path), lineterm=""
     )

@@ -10,7 +10,6 @@ import click
 
 from . import errors, options
 from .app import App
-from .events import Remarked
 
 if TYPE_CHECKING:
     from .schema import Difference
@@ -25,7 +24,8 @@ def create(app: App, *, name: str) -> None:
     from . import files  # noqa: PLC0415  (--help pays for no parser)
 
     up_path, down_path = files.create(app.settings.directory, name, now=datetime.now(UTC))
-    app.show(f"{up_path}\n{down_path}", {"up": str(up_path), "down": str(down_path)})
+    paths = {"up": str(up_path), "down": str(down_path)}
+    app.show(lambda: "\n".join(paths.values()), lambda: dict(paths))
 
 
 @click.command(epilog="Example: migrator baseline 05")
@@ -49,12 +49,12 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
             _refuse(staging.lacking(work, files, wish, app.notify), app)
         versions = decisions.baseline(work, version, app.notify)
     lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
-    app.show("\n".join(lines), {"versions": list(versions)})
+    app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)})
 
 
 def _refuse(found: Sequence[Difference], app: App) -> None:
     """Raise if something is not there; say what is there in another form."""
-    from . import schema  # noqa: PLC0415  (--help pays for no comparison)
+    from . import events, schema  # noqa: PLC0415  (--help pays for no comparison)
 
     missing = [each for each in found if each.change is schema.Change.REMOVED]
     if missing:
@@ -65,7 +65,7 @@ def _refuse(found: Sequence[Difference], app: App) -> None:
             "better: --unchecked",
         )
     for line in schema.lines(found):
-        app.notify(Remarked(f"different from the files: {line}"))
+        app.notify(events.Remarked(f"different from the files: {line}"))
 
 
 @click.command(
@@ -92,4 +92,4 @@ def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
         chosen = decisions.Decision(decision)
         decided = decisions.repair(work, version, chosen, reason, app.notify)
     result = {"version": decided, "decision": decision, "reason": reason}
-    app.show(f"recorded {decided} as {decision}", result)
+    app.show(lambda: f"recorded {decided} as {decision}", lambda: result)

@@ -55,35 +55,30 @@ class MigratorError(Exception):
         return f"{self.location}: {self.message}" if self.location else self.message
 
 
-@dataclass(eq=False)
 class UsageError(MigratorError):
     """An option, a version or a name that cannot be right."""
 
     code = "usage"
 
 
-@dataclass(eq=False)
 class ConfigurationError(MigratorError):
     """The settings name no database, or contradict themselves."""
 
     code = "configuration"
 
 
-@dataclass(eq=False)
 class DirectoryError(MigratorError):
     """The migrations directory cannot be read or written."""
 
     code = "directory"
 
 
-@dataclass(eq=False)
 class EmbeddedServerError(MigratorError):
     """The embedded PostgreSQL cannot be installed, started or reached."""
 
     code = "embedded-server"
 
 
-@dataclass(eq=False)
 class MigrationFileError(MigratorError):
     """A file cannot be read as a migration, or holds what is refused in advance."""
 
@@ -97,35 +92,30 @@ class VersionError(MigratorError):
     version: str = ""
 
 
-@dataclass(eq=False)
 class ModifiedError(VersionError):
     """The file's SQL is not the one that was applied; `detail` is the difference."""
 
     code = "modified"
 
 
-@dataclass(eq=False)
 class MissingError(VersionError):
     """A version was applied, newer ones too, and its file is gone."""
 
     code = "missing"
 
 
-@dataclass(eq=False)
 class OutOfOrderError(VersionError):
     """A pending version is older than one that is applied."""
 
     code = "out-of-order"
 
 
-@dataclass(eq=False)
 class IrreversibleError(VersionError):
     """A version cannot be taken back: it has no down script."""
 
     code = "irreversible"
 
 
-@dataclass(eq=False)
 class InterruptedMigrationError(VersionError):
     """A migration outside a transaction stopped halfway and cannot simply go on."""
 
@@ -141,42 +131,36 @@ class BlockedError(MigratorError):
     errors: tuple[MigratorError, ...] = ()
 
 
-@dataclass(eq=False)
 class PlanChangedError(MigratorError):
     """Files or history are not those that a plan was rehearsed with."""
 
     code = "plan-changed"
 
 
-@dataclass(eq=False)
 class ScratchError(MigratorError):
     """A scratch database cannot be made, or cannot be given the target's schema."""
 
     code = "scratch"
 
 
-@dataclass(eq=False)
 class DumpError(MigratorError):
     """There is no `pg_dump` for the server, or it failed."""
 
     code = "dump"
 
 
-@dataclass(eq=False)
 class DatabaseConnectionError(MigratorError):
     """No connection to PostgreSQL could be made, or it was lost."""
 
     code = "connection"
 
 
-@dataclass(eq=False)
 class HistoryError(MigratorError):
     """The table `migration_versions` cannot be created, read or understood."""
 
     code = "history"
 
 
-@dataclass(eq=False)
 class TakenError(HistoryError):
     """Another runner recorded this version first; nothing of it was run here."""
 
@@ -204,14 +188,12 @@ class StatementError(MigratorError):
     outcome: str = ""
 
 
-@dataclass(eq=False)
 class LockTimeoutError(StatementError):
     """A statement could not have its lock, in any of the tries; nothing was changed."""
 
     code = "lock-timeout"
 
 
-@dataclass(eq=False)
 class RunnerLockError(MigratorError):
     """Another runner is at work on the same history, and the wait for it is over."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .model import Backend, Notice, Progress, Statement, Step
-from .traces import Trace
+
+if TYPE_CHECKING:
+    from .traces import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,13 @@ _CHECK = "set constraints all immediate"
 # Everything that a migration can leave in its session: neither its record nor the next
 # migration may see it.  DISCARD ALL, which is the same, cannot run in a transaction.
 _RESET = (
-    "close all",
-    "reset session authorization",
-    "reset role",
-    "reset all",
-    "deallocate all",
-    "unlisten *",
-    "discard temp",
-    "discard sequences",
+    b"reset session authorization",
+    b"reset role",
+    b"reset all",
+    b"deallocate all",
+    b"unlisten *",
+    b"discard temp",
+    b"discard sequences",
 )
 
 
@@ -102,7 +101,8 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
     again = (messages.timeouts(context, step)[0], None if waits else b"off")
     yield ours(step, _CHECK, Purpose.CHECK)
     yield from messages.of_guard(context, step)
-    yield from (ours(step, command) for command in (*_RESET, (_SET_AGAIN, again)))
+    yield ours(step, "close all", more=_RESET)
+    yield ours(step, (_SET_AGAIN, again))
     yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST, waits=waits)
 

@@ -44,12 +44,13 @@ def read(directory: Path) -> tuple[Migration, ...]:
     """
     problems: list[MigratorError] = []
     sources: dict[str, dict[str, SourceFile]] = {}
-    for path in _sql_files(directory):
-        match = _NAME.fullmatch(path.name)
+    for file in _sql_files(directory):
+        path = directory / file.name
+        match = _NAME.fullmatch(file.name)
         if not match:
             problems.append(_misnamed(path))
             continue
-        if path.exists() and not path.is_file():
+        if not file.is_file() and path.exists():
             message = f"{path} is no regular file"
             hint = "migrations are read from files: move it elsewhere"
             problems.append(MigrationFileError(message, hint=hint))
@@ -111,10 +112,10 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
     return paths
 
 
-def _sql_files(directory: Path) -> list[Path]:
+def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            names = [e.name for e in entries if e.name.lower().endswith(".sql") and not e.is_dir()]
+            files = [e for e in entries if e.name.lower().endswith(".sql") and not e.is_dir()]
     except FileNotFoundError as error:
         raise DirectoryError(
             f'the migrations directory "{directory}" is not there',
@@ -125,7 +126,8 @@ def _sql_files(directory: Path) -> list[Path]:
             f'the migrations directory "{directory}" cannot be read: {error.strerror}',
             hint="name a readable directory with --dir or MIGRATOR_DIR",
         ) from error
-    return [directory / name for name in sorted(names) if not name.startswith(".")]
+    visible = (file for file in files if not file.name.startswith("."))
+    return sorted(visible, key=lambda file: file.name)
 
 
 def _misnamed(path: Path) -> MigrationFileError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -13,7 +13,9 @@ from psycopg.rows import class_row, dict_row
 
 from .errors import HistoryError
 from .model import AppliedMigration, Direction, LogEntry
-from .recovery import Begun
+
+if TYPE_CHECKING:
+    from .recovery import Begun
 
 FORMAT = 1
 """The format that this version of the tool writes; it stands in a comment on the table."""
@@ -75,7 +77,7 @@ comment on table {log} is 'What migrator did to this database and when; rows are
 _READ = """
 select version,
        checksum,
-       case when checksum <> all (%(known)s) then up_script end as up_script,
+       null as up_script,
        case when %(downs)s then down_script end as down_script,
        down_script is not null as has_down,
        applied_at,
@@ -84,6 +86,11 @@ select version,
        statements_done,
        in_step
 from {versions}
+"""
+_READ_UPS = """
+select version, up_script
+from {versions}
+where version = any(%(versions)s)
 """
 
 # Who waits for ever behind a lock on the history does not know what for.
@@ -200,10 +207,10 @@ def read(
     conn: psycopg.Connection[Any],
     schema: str,
     *,
-    known: Collection[str] = (),
+    known: Set[str] = frozenset(),
     downs: bool = False,
 ) -> tuple[AppliedMigration, ...]:
-    """Read every row, in one round trip, in no order.
+    """Read every row, in no order; in one round trip if every up script is known.
 
     Args:
         known: Checksums of up scripts that the caller has: they are not sent again.
@@ -216,7 +223,7 @@ def read(
         query = _LIMITED.format(statement=compose(_READ, schema).as_string(conn))
         cursor = psycopg.ClientCursor(conn, row_factory=class_row(AppliedMigration))
         # One message of the simple protocol: to be bounded costs no round trip.
-        cursor.execute(query.encode(), {"known": list(known), "downs": downs})
+        cursor.execute(query.encode(), {"downs": downs})
         rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
     except psycopg.errors.UndefinedColumn as error:
         conn.rollback()
@@ -226,7 +233,12 @@ def read(
             hint="put the history into a schema of its own with --schema",
         ) from error
     _check(rows, f'"{schema}.migration_versions"')
-    return tuple(rows)
+    unknown = [row.version for row in rows if row.checksum not in known]
+    if not unknown:
+        return tuple(rows)
+    found = conn.execute(compose(_READ_UPS, schema), {"versions": unknown}).fetchall()
+    ups = {version: up_script for version, up_script in found}  # noqa: C416  (for mypy)
+    return tuple(replace(row, up_script=ups.get(row.version)) for row in rows)
 
 
 def _check(rows: Sequence[AppliedMigration], table: str) -> None:
@@ -271,7 +283,11 @@ def begun(
     with conn.cursor() as cursor:
         query = compose(_BEGUN, schema)
         row = cursor.execute(query, {"version": version, "action": direction}).fetchone()
-    return Begun.load(row[0]) if row else None
+    if not row:
+        return None
+    from .recovery import Begun  # noqa: PLC0415  (who is not interrupted pays for no recovery)
+
+    return Begun.load(row[0])
 
 
 def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import blockers, documents, errors, options, render
-from .app import DISAGREEING, App, check_code, style
+from . import errors, options
+from .app import DISAGREEING, App, style
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Iterable
+
+    from .model import Entry
+
+_PENDING, _INTERRUPTED = 3, 7
 
 
 @click.command(epilog="Example: migrator status --check || echo 'the schema is behind'")
@@ -26,14 +30,28 @@ if TYPE_CHECKING:
 @click.pass_obj
 def status(app: App, *, check: bool) -> None:
     """Show every version: its state, when, by whom and how long."""
-    from . import session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import documents, render, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
     with app.opened() as work:
         overview = session.overview(work)
     width = max(80, shutil.get_terminal_size().columns)
-    app.show(render.status_text(overview, style(sys.stdout), width), documents.of_status(overview))
+    app.show(
+        lambda: render.status_text(overview, style(sys.stdout), width),
+        lambda: documents.of_status(overview),
+    )
     if check:
-        sys.exit(check_code(overview.entries))
+        sys.exit(_check_code(overview.entries))
+
+
+def _check_code(entries: Iterable[Entry]) -> int:
+    from . import blockers, model  # noqa: PLC0415
+
+    states = blockers.unsettled(entries)
+    if model.Status.INTERRUPTED in states:
+        return _INTERRUPTED
+    if states & {model.Status.MODIFIED, model.Status.MISSING, model.Status.OUT_OF_ORDER}:
+        return DISAGREEING
+    return _PENDING if model.Status.PENDING in states else 0
 
 
 @click.command(epilog="Example: migrator verify --offline")
@@ -42,7 +60,7 @@ def status(app: App, *, check: bool) -> None:
 @click.pass_obj
 def verify(app: App, *, offline: bool) -> None:
     """Check that the files can be run, and are what was applied."""
-    from . import files, planner  # noqa: PLC0415  (--help pays for no parser)
+    from . import blockers, files, planner, render  # noqa: PLC0415  (--help pays for no parser)
 
     if offline:
         entries = planner.reconcile(files.read(app.settings.directory), ())
@@ -54,8 +72,8 @@ def verify(app: App, *, offline: bool) -> None:
     notes = blockers.remarks(entries)
     total = render.verified(entries, offline=offline)
     app.show(
-        "\n".join([*(f"note: {note}" for note in notes), total]),
-        {"notes": list(notes), "versions": len(entries)},
+        lambda: "\n".join([*(f"note: {note}" for note in notes), total]),
+        lambda: {"notes": list(notes), "versions": len(entries)},
     )
 
 
@@ -74,11 +92,11 @@ def verify(app: App, *, offline: bool) -> None:
 @click.pass_obj
 def log(app: App, /, *, version: str | None, limit: int) -> None:
     """Show who did what, when, and how it ended; the newest last."""
-    from . import session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import documents, render, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
     with app.opened() as work:
         rows = session.log(work, version=version, limit=limit)
-    app.show(render.log_text(rows), documents.of_log(rows))
+    app.show(lambda: render.log_text(rows), lambda: documents.of_log(rows))
 
 
 @click.command(epilog="Example: migrator rehearse --html report.html")
@@ -153,8 +171,12 @@ def rehearse(
             app.write(save, plans.dump(report, entries))
     if html:
         app.write(html, page.html(report))
-    as_text = reporting.markdown(report) if markdown else reporting.text(report, style(sys.stdout))
-    app.show(as_text, reporting.document(report))
+    app.show(
+        lambda: (
+            reporting.markdown(report) if markdown else reporting.text(report, style(sys.stdout))
+        ),
+        lambda: reporting.document(report),
+    )
     if not report.is_clean:
         sys.exit(DISAGREEING)
 
@@ -175,7 +197,8 @@ def drift(app: App, /, *, scratch_url: str | None) -> None:
         found = staging.drift(work, wish, app.notify)
     lines = list(schema.lines(found))
     app.show(
-        "\n".join(lines) or "no drift: the database is as its history makes it", {"drift": lines}
+        lambda: "\n".join(lines) or "no drift: the database is as its history makes it",
+        lambda: {"drift": lines},
     )
     if found:
         sys.exit(DISAGREEING)

@@ -161,11 +161,16 @@ def ours(
     purpose: Purpose = Purpose.OURS,
     *,
     waits: bool = True,
+    more: tuple[bytes, ...] = (),
 ) -> Message[Tag]:
-    """Make a message of a statement of our own; `waits` if its commit waits for the disk."""
+    """Make a message of a statement of our own, and of `more` without parameters behind it.
+
+    Args:
+        waits: Whether its commit waits for the disk.
+    """
     text, parameters = (command.encode(), ()) if isinstance(command, str) else command
     asks = purpose in (Purpose.LIMITS, Purpose.COMMIT, Purpose.LAST)
-    return Message(Tag(step, purpose, waits=waits), text, parameters, asks=asks)
+    return Message(Tag(step, purpose, waits=waits), text, parameters, asks=asks, more=more)
 
 
 def of_locks(context: Context, step: Step) -> Iterator[Message[Tag]]:
@@ -194,7 +199,7 @@ def is_of_server(statement: Statement) -> bool:
 def of_statement(step: Step, statement: Statement, *, asks: bool = True) -> Message[Tag]:
     """Make a message of a statement of the migration, with its data if it has some."""
     tag = Tag(step, Purpose.STATEMENT, statement)
-    data = statement.source[slice(*statement.data)] if statement.data else None
+    data = (statement.source, *statement.data) if statement.data else None
     return Message(tag, statement.text.encode(), data=data, asks=asks)
 
 

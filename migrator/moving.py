@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import documents, errors, options, render
+from . import errors, options
 from .app import App, style
-from .model import Entry, Plan
 
 if TYPE_CHECKING:
+    from .documents import Json
+    from .model import Entry, Outcome, Plan
     from .plans import RehearsedPlan
 
 
@@ -170,7 +171,7 @@ def _carry_out(
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
 ) -> None:
-    from . import runner, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import documents, model, render, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
     def agree(plan: Plan) -> None:
         if not (ask and sys.stdin.isatty()):
@@ -185,18 +186,25 @@ def _carry_out(
             raise errors.CancelledError("not confirmed; nothing was run") from None
 
     with app.opened() as work:
+        plan = session.unblocked(choose(work.entries(downs=downs)))
         if dry_run:
-            plan = session.unblocked(choose(work.entries(downs=downs)))
-            app.show(render.plan_text(plan), documents.of_plan(plan))
+            app.show(lambda: render.plan_text(plan), lambda: documents.of_plan(plan))
             return
-        outcome = runner.carry_out(
-            work,
-            choose,
-            app.notify,
-            downs=downs,
-            agree=agree,
-            trace=trace,
-            rehearsed=rehearsed,
-        )
-    text = render.outcome_text(outcome, style(sys.stdout))
-    app.show(text, documents.of_outcome(outcome, app.events))
+        outcome = model.Outcome(plan, ())
+        if plan.steps:
+            from . import runner  # noqa: PLC0415  (where nothing is to do, nobody pays for it)
+
+            agree(plan)
+            agreed = plan if downs else None
+            outcome = runner.carry_out(
+                work, choose, app.notify, agreed=agreed, trace=trace, rehearsed=rehearsed
+            )
+    app.show(
+        lambda: render.outcome_text(outcome, style(sys.stdout)), lambda: _document(app, outcome)
+    )
+
+
+def _document(app: App, outcome: Outcome) -> Json:
+    from . import protocol  # noqa: PLC0415  (who wants a text pays for none)
+
+    return protocol.of_outcome(outcome, app.events)

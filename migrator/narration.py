@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -18,7 +19,8 @@ from .events import (
     Waiting,
 )
 from .model import Progress
-from .render import DOING, DONE, Style, duration, line_of, trace_lines
+from .render import DOING, DONE, Style, counted, duration, line_of
+from .traces import LockMode, Touch, Trace
 
 _BAR = 20  # columns
 _OFTEN = 30.0  # seconds between two lines about one phase
@@ -64,6 +66,37 @@ def _held_up(event: Waiting | Retrying, style: Style) -> str:
             head = f"{again}; the next in {duration(delay)}"
             lines = [f"  held up by {blocker}" for blocker in blockers]
     return "\n".join([style(head, fg="yellow"), *lines])
+
+
+def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
+    """Say what a statement did to tables that were there before: locks, rewrites, scans."""
+    for touch in trace.touches:
+        if touch.is_ours or touch.relation.kind in "iIt":
+            continue
+        if did := ", ".join(_did(touch)):
+            name = touch.renamed_from or touch.relation.name
+            size = sizes.get(name)
+            yield f"{name}{f' ({size})' if size else ''}: {did}"
+
+
+def _did(touch: Touch) -> Iterator[str]:
+    if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
+        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
+        effect = f", which blocks {blocked}" if touch.mode.blocks_writes else ""
+        yield f"takes {touch.mode.sql}{effect}"
+    facts = (
+        (touch.dropped, "dropped"),
+        (touch.renamed_from, f"renamed to {touch.relation.name}"),
+        (touch.rewritten, "rewritten"),
+        (touch.scans, "read whole"),
+    )
+    yield from (what for is_so, what in facts if is_so)
+    counts = (
+        (touch.inserted, "inserted"),
+        (touch.updated, "updated"),
+        (touch.deleted, "deleted"),
+    )
+    yield from (f"{counted(count, 'row')} {what}" for count, what in counts if count)
 
 
 def progressed_text(event: Progressed) -> str:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from . import model
 from .app import App
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -52,6 +51,8 @@ def everywhere(command: Command) -> Command:
 def _duration(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
+    from . import model  # noqa: PLC0415  (start-up time pays for it where it is needed alone)
+
     milliseconds = model.milliseconds(value)
     if milliseconds is None:
         raise click.BadParameter(f'"{value}" is no duration; write 500ms, 2s or 15min')

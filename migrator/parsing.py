@@ -37,6 +37,12 @@ _OUTSIDE = (
     ("rollback", "prepared"),
     ("discard", "all"),
 )
+# Without one of these words, or a backslash, nothing in a script is an option or refused.
+_TELLING = (
+    _CONTROL
+    | {command[-1] for command in _OUTSIDE}
+    | {"prepare", "cluster", "set", "copy", "migrator"}
+)
 # What most statements of a long file are: no need to look any further.
 _HARMLESS = frozenset([("insert",), ("update",), ("delete",), ("select",)])
 
@@ -51,9 +57,7 @@ def read_source(path: PurePath, raw: bytes) -> SourceFile:
         MigrationFileError: The bytes are not UTF-8, or hold a NUL.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    normal = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
-    checksum = hashlib.sha256(normal.rstrip(b" \t\n\r\f\v")).hexdigest()
-    return SourceFile(path, _decode(path, raw), checksum)
+    return SourceFile(path, _decode(path, raw), _checksum(raw))
 
 
 def parse(path: PurePath, source: str) -> Script:
@@ -75,9 +79,21 @@ def parse(path: PurePath, source: str) -> Script:
     return Script(path, source, units, options, transactional, tuple(sorted(problems, key=_place)))
 
 
+def is_plain(source: str) -> bool:
+    """Tell by the words alone, ten times as fast as `parse`, that a script has no problem.
+
+    >>> is_plain("drop table users;"), is_plain("drop table users; commit;")
+    (True, False)
+
+    Returns:
+        False also for many scripts that have none: who wants to know has to parse them.
+    """
+    return "\\" not in source and _TELLING.isdisjoint(re.findall(r"[a-z]++", source.lower()))
+
+
 def same_statements(one: str, other: str) -> bool:
     """Whether two texts of a script differ in comments, white space and its BEGIN … COMMIT only."""
-    return _tokens(one) == _tokens(other)
+    return one == other or _tokens(one) == _tokens(other)
 
 
 def is_concurrent(statement: Statement) -> bool:
@@ -102,6 +118,14 @@ def statement_tokens(statement: Statement) -> list[str]:
     """Return what of a statement has a meaning: its tokens, and its lines of COPY data."""
     data = [statement.source[slice(*statement.data)]] if statement.data else []
     return [*sqltext.tokens(statement.text.removesuffix(";")), *data]
+
+
+def _checksum(raw: bytes) -> str:
+    normal = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+    end = len(normal)
+    while normal[end - 1 : end].isspace():
+        end -= 1
+    return hashlib.sha256(memoryview(normal)[:end]).hexdigest()  # a seed is not copied for this
 
 
 def _decode(path: PurePath, raw: bytes) -> str:

@@ -48,17 +48,20 @@ class Message(Generic[Tag]):
     Attributes:
         tag: What the sender knows it by.
         parameters: In text form, as `$1`, `$2`, …
-        data: The lines of a `COPY … FROM stdin`; None for every other statement.
+        data: The lines of a `COPY … FROM stdin`, as a part of a text: where it begins and ends;
+            None for every other statement.
         alone: It may not share a transaction, not even the pipeline's implicit one.
         asks: Its answer is wanted as soon as it is there, not with those of later messages.
+        more: Statements to send behind it, without parameters; one answer tells of them all.
     """
 
     tag: Tag
     sql: bytes
     parameters: tuple[bytes | None, ...] = ()
-    data: str | None = field(default=None, repr=False)
+    data: tuple[str, int, int] | None = field(default=None, repr=False)
     alone: bool = False
     asks: bool = False
+    more: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class _Sender(Generic[Tag]):
         self._listener = listener
         self._interrupts = interrupts
         self._in_flight: deque[Message[Tag]] = deque()
+        self._due = 0  # results that are to come of the first in flight
         # Who is to blame if the connection breaks with nothing in flight.
         self._last = first
         self._notices: deque[tuple[Tag, Notice]] = deque()
@@ -216,7 +220,7 @@ class _Sender(Generic[Tag]):
         may read it in one go with the answer before, which we have not seen then.  It says
         it once for each time that a name is written.
         """
-        behind = int(self._first_is_answered)
+        behind = int(self._first_is_answered and self._due == 1)
         function = fields.get(Field.SOURCE_FUNCTION)
         if function == "truncate_identifier" and Field.CONTEXT not in fields and self._in_flight:
             words = re.findall(r"[\w$]+", fields.get(Field.MESSAGE_PRIMARY, ""))
@@ -230,11 +234,14 @@ class _Sender(Generic[Tag]):
     def _send(self, message: Message[Tag]) -> None:
         if not self._in_flight:
             self._answered_at = time.monotonic()
+            self._due = 1 + len(message.more)
         is_alone = self._pgconn.pipeline_status == pq.PipelineStatus.OFF
         if is_alone and not message.parameters:
             self._pgconn.send_query(message.sql)
         else:
             self._pgconn.send_query_params(message.sql, message.parameters)
+            for sql in message.more:
+                self._pgconn.send_query_params(sql, ())
         self._in_flight.append(message)
         self._bytes += len(message.sql)
         self._unasked += 1
@@ -277,24 +284,33 @@ class _Sender(Generic[Tag]):
         """Take every answer that has arrived."""
         while self._in_flight or self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
             is_busy = self._pgconn.is_busy()
-            self._hand_on_notices()
+            if self._notices:
+                self._hand_on_notices()
             if is_busy:
                 return
             answered, self._first_is_answered = self._first_is_answered, True
             result = self._pgconn.get_result()
-            self._hand_on_notices()
+            if self._notices:
+                self._hand_on_notices()
             if result is None:
                 self._first_is_answered = False
                 if not answered:
                     return
-                self._last = self._in_flight.popleft()
-                self._bytes -= len(self._last.sql)
-                self._truncated = (self._truncated[1], Counter())
+                self._due -= 1
+                if not self._due:
+                    self._drop_first()
             elif result.status == _Status.PIPELINE_SYNC:
                 self._first_is_answered = False
                 self._pgconn.exit_pipeline_mode()
             else:
                 self._take(result)
+
+    def _drop_first(self) -> None:
+        self._last = self._in_flight.popleft()
+        self._bytes -= len(self._last.sql)
+        self._due = 1 + len(self._in_flight[0].more) if self._in_flight else 0
+        if self._truncated[0] or self._truncated[1]:
+            self._truncated = (self._truncated[1], Counter())
 
     def _hand_on_notices(self) -> None:
         while self._notices:
@@ -302,18 +318,20 @@ class _Sender(Generic[Tag]):
 
     def _take(self, result: PGresult) -> None:
         match result.status:
+            case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY if self._due > 1:
+                pass
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
                 message = self._in_flight[0]
                 now = time.monotonic()
                 seconds, self._answered_at = now - self._answered_at, now
-                log_statement(message.sql, seconds)
+                log_statement(b"; ".join((message.sql, *message.more)), seconds)
                 command = (result.command_status or b"").decode()
                 rows = result.command_tuples
                 value = result.get_value(0, 0) if result.ntuples and result.nfields else None
                 self._listener.answer(Answer(message.tag, command, rows, seconds, value))
             case _Status.COPY_IN:
                 self._first_is_answered = False
-                self._copy(self._in_flight[0].data or "")
+                self._copy(*(self._in_flight[0].data or ("", 0, 0)))
             case _Status.PIPELINE_ABORTED:
                 pass
             case _:
@@ -322,9 +340,9 @@ class _Sender(Generic[Tag]):
                 if self._pgconn.status == pq.ConnStatus.BAD:
                     raise psycopg.OperationalError(fields.get(Field.MESSAGE_PRIMARY, ""))
 
-    def _copy(self, data: str) -> None:
-        for start in range(0, len(data), _COPY_PIECE):
-            piece = data[start : start + _COPY_PIECE].encode()
+    def _copy(self, text: str, first: int, end: int) -> None:
+        for start in range(first, end, _COPY_PIECE):
+            piece = text[start : min(start + _COPY_PIECE, end)].encode()
             while not self._pgconn.put_copy_data(piece):
                 self._wait()
             while self._pgconn.flush():  # libpq would keep in memory what the server is yet to read

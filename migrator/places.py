@@ -21,7 +21,7 @@ def locate(source: str, offset: int, path: PurePath) -> Location:
     'x.sql:2:2'
     """
     line = line_number(source, offset)
-    return Location(path, line, 1 + offset - _line_starts(source)[line - 1])
+    return Location(path, line, 1 + offset - _line_starts(source, offset)[line - 1])
 
 
 def line_number(source: str, offset: int) -> int:
@@ -30,12 +30,31 @@ def line_number(source: str, offset: int) -> int:
     >>> line_number("a\nbc", 3)
     2
     """
-    return bisect_right(_line_starts(source), offset)
+    return bisect_right(_line_starts(source, offset), offset)
+
+
+class _Lines:
+    """Where the lines of a text begin, as far as it has been looked at."""
+
+    __slots__ = ("seen", "starts")
+
+    def __init__(self) -> None:
+        self.starts, self.seen = [0], 0
+
+
+def _line_starts(source: str, offset: int) -> list[int]:
+    """Return where the lines begin, up to that of an offset at least."""
+    lines = _known_lines(source)
+    if lines.seen < offset:
+        end = offset + (source[offset - 1] == "\r")  # CRLF is not to be cut
+        lines.starts += [match.end() for match in _LINE_END.finditer(source, lines.seen, end)]
+        lines.seen = end
+    return lines.starts
 
 
 @lru_cache(maxsize=2)
-def _line_starts(source: str) -> list[int]:
-    return [0, *(match.end() for match in _LINE_END.finditer(source))]
+def _known_lines(_source: str) -> _Lines:
+    return _Lines()
 
 
 def excerpt(source: str, location: Location, *, width: int = 100) -> str:
@@ -44,7 +63,7 @@ def excerpt(source: str, location: Location, *, width: int = 100) -> str:
     No line shows more than `width` characters of the text: around the caret, or else from the
     line's start.  Tabs and control characters are shown as spaces.
     """
-    starts = _line_starts(source)[max(0, location.line - 3) : location.line]
+    starts = _line_starts(source, len(source))[max(0, location.line - 3) : location.line]
     caret = location.column - 1
     gutter = len(str(location.line))
     first = max(0, caret - width // 2) if caret >= width else 0

@@ -6,7 +6,6 @@ Pure functions.  `status`, `verify`, `up`, `down` and `redo` are all views of
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -86,6 +85,8 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     number = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else -1
     if number == 0 or number in known.values():
         return number
+    import difflib  # noqa: PLC0415  (only who mistypes pays for it)
+
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.3)
     raise UsageError(
         f'there is no version "{text}"',

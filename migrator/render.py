@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from . import blockers, places
 from .errors import BlockedError, MigratorError, StatementError
@@ -18,7 +18,6 @@ from .model import (
     Status,
     Unit,
 )
-from .traces import LockMode, Touch, Trace
 
 Style = Callable[..., str]
 """Takes a text and `fg=` or `bold=`, as `click.style` does; returns it coloured or as it is."""
@@ -60,37 +59,6 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
-def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
-    """Say what a statement did to tables that were there before: locks, rewrites, scans."""
-    for touch in trace.touches:
-        if touch.is_ours or touch.relation.kind in "iIt":
-            continue
-        if did := ", ".join(_did(touch)):
-            name = touch.renamed_from or touch.relation.name
-            size = sizes.get(name)
-            yield f"{name}{f' ({size})' if size else ''}: {did}"
-
-
-def _did(touch: Touch) -> Iterator[str]:
-    if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
-        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
-        effect = f", which blocks {blocked}" if touch.mode.blocks_writes else ""
-        yield f"takes {touch.mode.sql}{effect}"
-    facts = (
-        (touch.dropped, "dropped"),
-        (touch.renamed_from, f"renamed to {touch.relation.name}"),
-        (touch.rewritten, "rewritten"),
-        (touch.scans, "read whole"),
-    )
-    yield from (what for is_so, what in facts if is_so)
-    counts = (
-        (touch.inserted, "inserted"),
-        (touch.updated, "updated"),
-        (touch.deleted, "deleted"),
-    )
-    yield from (f"{_count(count, 'row')} {what}" for count, what in counts if count)
-
-
 def line_of(statement: Statement) -> int:
     """Return the line that a statement begins in, from 1."""
     return places.line_number(statement.source, statement.offset)
@@ -109,7 +77,7 @@ def outcome_text(outcome: Outcome, style: Style) -> str:
         direction: sum(step.direction is direction for step in steps) for direction in Direction
     }
     parts = [
-        f"{_count(counts[d], 'migration')} {DONE[d]}" for d in reversed(Direction) if counts[d]
+        f"{counted(counts[d], 'migration')} {DONE[d]}" for d in reversed(Direction) if counts[d]
     ]
     return "\n".join([*notes, style(", ".join(parts), bold=True)])
 
@@ -125,7 +93,7 @@ def plan_text(plan: Plan) -> str:
         lines += ["", f"-- {DOING[step.direction]} {step.version}, {how}: {script.path}"]
         units = script.units[step.start_at :]
         lines += [line for unit in units for line in _unit_lines(unit)]
-    text = "\n".join([*lines, "", f"-- {_count(len(plan.steps), 'step')}; nothing was run"])
+    text = "\n".join([*lines, "", f"-- {counted(len(plan.steps), 'step')}; nothing was run"])
     return text.lstrip("\n")
 
 
@@ -136,10 +104,15 @@ def _unit_lines(unit: Unit) -> Iterator[str]:
         yield statement.text
         if statement.data:
             first, end = statement.data
-            yield f"-- and {_count(statement.source.count(chr(10), first, end), 'line')} of data"
+            yield f"-- and {counted(statement.source.count(chr(10), first, end), 'line')} of data"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "row"), counted(2, "row")
+    ('1 row', '2 rows')
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -210,7 +183,7 @@ def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
     newest = blockers.newest_file(entries)
     ahead = sum(_is_ahead(e, newest) for e in entries)
     if ahead:
-        yield f"the database is ahead of these files by {_count(ahead, 'migration')}"
+        yield f"the database is ahead of these files by {counted(ahead, 'migration')}"
     if any(entry.reformatted for entry in entries):
         yield "* edited since in comments and white space only"
     known = (Status.APPLIED, Status.PENDING)
@@ -226,7 +199,7 @@ def verified(entries: Iterable[Entry], *, offline: bool) -> str:
     """Say that everything is in order, and what was looked at."""
     files = sum(entry.migration is not None for entry in entries)
     against = "" if offline else ", and the history agrees with them"
-    return f"{_count(files, 'migration')} can be read and run{against}"
+    return f"{counted(files, 'migration')} can be read and run{against}"
 
 
 def _totals(entries: Iterable[Entry]) -> str:
@@ -256,7 +229,7 @@ def error_text(error: MigratorError, style: Style) -> str:
     """Write an error: what, where, what PostgreSQL adds, what became of it, what to do."""
     if isinstance(error, BlockedError):
         parts = [error_text(each, style) for each in error.errors]
-        total = f"{error.message}: {_count(len(error.errors), 'problem')}"
+        total = f"{error.message}: {counted(len(error.errors), 'problem')}"
         return "\n\n".join([*parts, style(total, bold=True)])
     lines = [f"{style('error:', fg='red', bold=True)} {error}"]
     if isinstance(error, StatementError):

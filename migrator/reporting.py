@@ -9,7 +9,8 @@ from . import schema, traces
 from .documents import Json, of_error
 from .hazards import Finding, Severity
 from .model import Statement
-from .render import Style, error_text, line_of, plain, trace_lines
+from .narration import trace_lines
+from .render import Style, error_text, line_of, plain
 from .reports import DownProof, Rehearsed, Report, TracedStatement
 from .verdicts import told
 

@@ -50,17 +50,15 @@ def carry_out(
     choose: Choose,
     notify: Notify,
     *,
-    downs: bool = False,
-    agree: Callable[[Plan], None] = lambda _plan: None,
+    agreed: Plan | None = None,
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
 ) -> Outcome:
-    """Plan, and if there is work, take the runner's lock, plan again and run.
+    """Take the runner's lock, plan and run.
 
     Args:
-        downs: Whether the plan needs the stored down scripts; such a plan must still be
-            the same once the lock is had.
-        agree: Called with the first plan; what it raises ends the run.
+        agreed: What the plan has to be once the lock is had, for one that takes back; None
+            for one that only applies.
         trace: Whether to ask after each statement what it did, and to log that.
         rehearsed: The plan whose locks are taken before the work, and with which what
             happens is compared; it implies `trace`.
@@ -70,11 +68,6 @@ def carry_out(
         HistoryError: Somebody changed the history after the plan was agreed on.
         MigratorError: As `executor.execute` and `locking.runner_lock`.
     """
-    plan = unblocked(choose(session.entries(downs=downs)))
-    if not plan.steps:
-        return Outcome(plan, ())
-    agree(plan)
-    agreed = _versions(plan) if downs else None
     with (
         locked(session, notify) as lock,
         observing.watching(session.database) as observe,
@@ -93,7 +86,7 @@ def carry_out(
             tracer=tracing.tracer,
         )
         try:
-            plan = _run(session, choose, context, lock, downs=downs, agreed=agreed)
+            plan = _run(session, choose, context, lock, agreed=agreed)
         finally:
             tracing.record(context)
         for line in tracing.differences(rehearsed) if rehearsed else ():
@@ -107,16 +100,15 @@ def _run(
     context: Context,
     lock: Lock,
     *,
-    downs: bool,
-    agreed: list[tuple[str, Direction]] | None,
+    agreed: Plan | None,
 ) -> Plan:
     """Plan under the lock and run, again where another runner was faster; return the last plan."""
     taken: set[str] = set()
     # A version can only be taken by a runner that had the lock when we had lost it;
     # each time it is one version less for us.
     while True:
-        plan = unblocked(choose(session.entries(downs=downs)))
-        if agreed is not None and _versions(plan) != agreed:
+        plan = unblocked(choose(session.entries(downs=agreed is not None)))
+        if agreed and _versions(plan) != _versions(agreed):
             raise HistoryError(
                 "another runner has changed the history meanwhile; finished before: "
                 + (", ".join(step.version for step in context.finished) or "nothing"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from . import blockers, files, history, planner, postgres
 from .config import Database, Settings
@@ -14,14 +14,14 @@ from .errors import (
     BlockedError,
     ConfigurationError,
 )
-from .events import Event, Remarked
 from .history import History
 from .model import Entry, LogEntry, Migration, Overview, Plan
 
 if TYPE_CHECKING:
+    from .events import Event
     from .home import Server
 
-Notify = Callable[[Event], None]
+Notify: TypeAlias = "Callable[[Event], None]"
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Session:
         """Compare files and history as they are now; `downs` reads the stored down scripts."""
         if not self.history.exists:
             return planner.reconcile(self.migrations, ())
-        known = [migration.up.checksum for migration in self.migrations]
+        known = frozenset(migration.up.checksum for migration in self.migrations)
         schema = self.history.schema
         with postgres.reported(schema):
             rows = history.read(self.conn, schema, known=known, downs=downs)
@@ -66,7 +66,7 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
             found = history.locate(conn, settings.schema)
         session = Session(settings, database, conn, found, migrations)
         if session.is_pooled:
-            notify(Remarked("connected through a connection pooler"))
+            notify(_remark("connected through a connection pooler"))
         yield session
 
 
@@ -102,6 +102,12 @@ def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry,
         return history.read_log(session.conn, schema, version=version, limit=limit)
 
 
+def _remark(text: str) -> Event:
+    from .events import Remarked  # noqa: PLC0415  (most sessions have nothing to say)
+
+    return Remarked(text)
+
+
 @contextmanager
 def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
     """Give the database to connect to."""
@@ -131,7 +137,7 @@ def reached(database: Database, notify: Notify) -> Iterator[Database]:
     def announce(embedded: Server, outcome: server.Outcome) -> None:
         if outcome is server.Outcome.CREATED:
             where = f"{embedded.home}, for this project alone"
-            notify(Remarked(f"made a PostgreSQL {embedded.version} in {where}"))
+            notify(_remark(f"made a PostgreSQL {embedded.version} in {where}"))
 
     with server.running(Path.cwd(), database.embedded, notify=announce) as url:
         yield Database(url=url)

@@ -24,6 +24,7 @@ from .model import Statement
 
 _LAST_DATA_LINE = r"\n\\\.\r?+(?:\n|\Z)"
 _MOST_WORDS = 8
+_INSERT = ("insert",)
 
 
 def split(source: str) -> Iterator[Statement]:
@@ -146,9 +147,12 @@ class _Reader:
 
     def _read(self, at: int, end: int) -> None:
         words = self._words
-        if missing := _MOST_WORDS - len(words):
+        if len(words) < _MOST_WORDS and words[:1] != ["insert"]:
             found = pattern(WORD).finditer(self._source, at, end)
-            words += [word[1].lower() for word in islice(found, missing) if word[1]]
+            words += [word[1].lower() for word in islice(found, 1) if word[1]]
+            if words[:1] != ["insert"]:
+                more = islice(found, _MOST_WORDS - len(words))
+                words += [word[1].lower() for word in more if word[1]]
         if words and words[0] == "create" and _may_have_body(words):
             self._body = self._body or _Body()
             for token in pattern(OUTER_TOKEN).finditer(self._source, at, end):
@@ -158,7 +162,7 @@ class _Reader:
         """Give what was read, without white space at its end."""
         while self._source[self._end - 1] in SPACES:
             self._end -= 1
-        words = tuple(self._words)
+        words = _INSERT if self._words == ["insert"] else tuple(self._words)  # one for millions
         return Statement(self._source, self._offset, self._end, words, None, self._backslash)
 
 

@@ -26,6 +26,7 @@ def units(text: str) -> list[tuple[bool, list[str]]]:
 def problems(text: str) -> list[tuple[str, str]]:
     """Each problem: its line and column, and what it says."""
     found = parse(text).problems
+    assert not (found and parsing.is_plain(text)), "what is plain has no problem"
     assert all(problem.hint for problem in found), "every problem has a next step"
     return [
         (f"{p.location.line}:{p.location.column}" if p.location else "", p.message) for p in found

@@ -65,7 +65,7 @@ def message(sql: Message[str] | str) -> Message[str]:
 
 
 def copy(sql: str, data: str) -> Message[str]:
-    return Message(sql, sql.encode(), data=data)
+    return Message(sql, sql.encode(), data=(data, 0, len(data)))
 
 
 def raising(text: str) -> str:
@@ -82,6 +82,21 @@ def test_answers_come_in_order_with_what_the_server_says(
         ("INSERT 0 2", 2),
         ("COMMIT", None),
     ]
+
+
+def test_statements_of_one_message_are_answered_and_blamed_as_one(
+    conn: psycopg.Connection[TupleRow], heard: Heard
+) -> None:
+    more = (raising("one").encode(), b"select 2", raising("two").encode())
+    heard.run(conn, ["begin", Message("all", b"select 1", more=more), raising("behind"), "commit"])
+    assert heard.tags == ["begin", "all", raising("behind"), "commit"]
+    assert [(tag, notice.message) for tag, notice in heard.notices] == [
+        ("all", "one"),
+        ("all", "two"),
+        (raising("behind"), "behind"),
+    ]
+    failing = Message("all", b"select 1", more=(b"select 1 / 0", b"select 2"))
+    assert heard.refused(conn, "begin", failing, "select 3").tag == "all"
 
 
 @pytest.mark.parametrize("failing", ["selec", "select 1 / 0", "select from none", "vacuum"])

@@ -76,17 +76,23 @@ def test_copy_data_are_sent_after_a_round_trip_of_their_own(proxy: Proxy) -> Non
     assert proxy.round_trips == [CONNECTION + 3]
 
 
+def of_run(trips: list[int]) -> list[int]:
+    """Those of a run's two sessions; a third looks at what stands still, as on a busy machine."""
+    assert len(trips) in (2, 3)
+    return trips[:2]
+
+
 def test_a_hundred_migrations_are_applied_in_twenty_round_trips(
     hundred: Migrate, proxy: Proxy
 ) -> None:
-    assert sum(round_trips(hundred, proxy, "up")) <= 20
+    assert sum(of_run(round_trips(hundred, proxy, "up"))) <= 20
     assert hundred.database.rows("select count(*) from migration_versions") == [(100,)]
 
 
 def test_a_hundred_migrations_are_reverted_in_twenty_round_trips(
     hundred_applied: Migrate, proxy: Proxy
 ) -> None:
-    assert sum(round_trips(hundred_applied, proxy, "down", "--all")) <= 20
+    assert sum(of_run(round_trips(hundred_applied, proxy, "down", "--all"))) <= 20
     assert hundred_applied.database.rows("select count(*) from migration_versions") == [(0,)]
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from migrator import places
 from migrator.model import Location
-from migrator.places import excerpt, locate
+from migrator.places import excerpt, line_number, locate
 from migrator.sqltext import comments, is_meta_command, split, tokens
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -225,6 +226,16 @@ def test_lines_and_columns_count_characters_from_1(
     source: str, offset: int, line: int, column: int
 ) -> None:
     assert locate(source, offset, FILE) == Location(FILE, line, column)
+
+
+@given(st.text(alphabet="a\n\r", max_size=20), st.lists(st.integers(0, 20), max_size=5))
+def test_places_are_the_same_in_whatever_order_they_are_asked_for(
+    text: str, offsets: list[int]
+) -> None:
+    places._known_lines.cache_clear()
+    for offset in (min(offset, len(text)) for offset in offsets):
+        ends = (end.end() for end in re.finditer(r"\r\n?|\n", text))
+        assert line_number(text, offset) == 1 + sum(end <= offset for end in ends)
 
 
 @given(st.text(alphabet="ab\n\r\t", max_size=40), st.sampled_from(["\n", "\r\n", "\r"]))
