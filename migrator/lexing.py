@@ -39,7 +39,8 @@ for _ in range(5):  # levels of parentheses that are read in one piece
     _GROUP = rf"\((?:{_PIECE}|{_GROUP}|(?!))*+\)"
 
 RUN, MARK, _SPACE, LINE_COMMENT = "Run", "Mark", "Space", "LineComment"
-_ESCAPE, _DOLLAR, _QUOTE, _COMMENT, _HINT = "Escape", "Literal", "Quote", "Multiline", "Hint"
+_ESCAPE, _DOLLAR, _QUOTE, _COMMENT = "Escape", "Literal", "Quote", "Multiline"
+_OTHER = "Other"  # a character that fits no rule, such as a backslash
 _RULES = (
     (
         rf"[{SPACES}]*+(?![{SPACES}]|\$(?![0-9])|[eE]')(?:{_PIECE}|{_GROUP}|(?!))++;?+",
@@ -49,14 +50,13 @@ _RULES = (
     (rf"[{SPACES}]++", _SPACE),
     (r"--[^\n\r]*+", LINE_COMMENT),
     (_ESCAPED, _ESCAPE),
-    # what opens here and is closed by _close; sqlparse from 0.6 pairs the first two by itself
+    # what opens here and is closed by _close
     (rf"\$\$[^$]*+\$\$|{_TAG}|\$", _DOLLAR),
     (r"/\*", _COMMENT),
     (r"[eE]?+'|\"", _QUOTE),
 )
-_RULE_OF = {kind: rule for rule, kind in _RULES}
-_OPENERS = frozenset({_ESCAPE, _DOLLAR, _QUOTE, _COMMENT, _HINT})
-COMMENTS = frozenset({LINE_COMMENT, _COMMENT, _HINT})
+_OPENERS = frozenset({_ESCAPE, _DOLLAR, _QUOTE, _COMMENT})
+COMMENTS = frozenset({LINE_COMMENT, _COMMENT})
 IGNORED = COMMENTS | {_SPACE}
 
 _TOKEN = (  # the finest view; the first group is to be ignored, the others open something
@@ -72,9 +72,6 @@ WORD = (  # the next word outside parentheses and quotes; none at the end
     rf"(?:[\x00-!#-&)-/:-@\[-\^`{{-\x7f]++|{_GROUP}|[bBnNxX]?+'[^']*+'|[uU]&(?=['\"])"
     rf"|\"[^\"]*+\"|[eE]{_BACKSLASH}|{_NUMBER}|(?!))*+(?:({_LETTER}{_INNER}*+)|\Z|[\s\S])"
 )
-# How much the lexer is given at once: before its first token it collects every `$` and `/*` in
-# the whole of it.
-_NARROW, _WIDE = 1 << 7, 1 << 14
 
 
 @cache
@@ -84,7 +81,8 @@ def pattern(rule: str) -> re.Pattern[str]:
 
 
 @cache
-def _lexer() -> Callable[[str], Iterator[tuple[tuple[str, ...], str]]]:
+def _rules() -> tuple[tuple[Callable[[str, int, int], re.Match[str] | None], str], ...]:
+    """Give the rules as sqlparse's lexer holds them: what matches, and the kind of token."""
     # Start-up time pays for this import: 30 ms, and not every command reads SQL.
     from sqlparse.lexer import Lexer  # noqa: PLC0415
     from sqlparse.tokens import Token  # noqa: PLC0415
@@ -93,34 +91,31 @@ def _lexer() -> Callable[[str], Iterator[tuple[tuple[str, ...], str]]]:
     lexer.clear()
     # sqlparse compiles with IGNORECASE, which confuses tags and makes character classes slow
     lexer.set_SQL_REGEX([(f"(?-i:{rule})", getattr(Token, kind)) for rule, kind in _RULES])
-    tokenize: Callable[[str], Iterator[tuple[tuple[str, ...], str]]] = lexer.get_tokens
-    return tokenize
+    return tuple((match, kinds[-1]) for match, kinds in lexer._SQL_REGEX)
 
 
 def lex(source: str, start: int, stop: int) -> Iterator[tuple[str, int, int]]:
-    """Give the tokens of a part of a text: kind, offset, end; what ends no statement is one."""
-    base, width = start, _NARROW
-    while base < stop:
-        limit = min(base + width, stop)
-        at = base
-        for kinds, value in _lexer()(source[base:limit]):
-            kind, begin, seen = kinds[-1], at, at + len(value)
-            if kind in _OPENERS:
-                closed = _close(source, begin, stop)
-                if closed is None:
-                    kind = _QUOTE  # not to be ignored: the server shall complain of a comment, too
-                at = closed or stop
-            elif seen < limit or limit == stop:
-                at = seen
-            elif begin > base:
-                break  # the window may have cut it
-            else:
-                at = reach(_RULE_OF[kind], source, begin, stop)
-            yield kind, begin, at
-            if at != seen:
+    """Give the tokens of a part of a text: kind, offset, end; what ends no statement is one.
+
+    This is the loop of sqlparse's `Lexer.get_tokens`, which copies every token and counts its
+    characters one by one: that takes as long as the reading.
+    """
+    rules = _rules()
+    at = start
+    while at < stop:
+        begin, kind = at, _OTHER
+        for match, of_kind in rules:
+            if found := match(source, begin, stop):
+                kind, at = of_kind, found.end()
                 break
-        width = min(max(2 * (at - base), _NARROW), _WIDE)  # in proportion to what was gained
-        base = at
+        else:
+            at += 1
+        if kind in _OPENERS:
+            closed = _close(source, begin, stop)
+            if closed is None:
+                kind = _QUOTE  # not to be ignored: the server shall complain of a comment, too
+            at = closed or stop
+        yield kind, begin, at
 
 
 def reach(rule: str, source: str, at: int, stop: int) -> int:
