@@ -90,7 +90,7 @@ class App:
     def notify(self, event: Event) -> None:
         """Tell of an event on stderr, and keep it for the result."""
         if self._teller is None:
-            from . import telling  # noqa: PLC0415
+            from . import telling  # noqa: PLC0415  (most runs have nothing to tell)
 
             colours, is_verbose = style(sys.stderr), self.verbosity > 0
             self._teller = telling.Teller(sys.stderr, colours, self.as_json, is_verbose)
@@ -116,7 +116,7 @@ class App:
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
-        from . import documents, render  # noqa: PLC0415
+        from . import documents, render  # noqa: PLC0415  (most runs do not fail)
 
         self._clear_line()
         if self.as_json:
@@ -190,7 +190,7 @@ def _usage(error: click.UsageError) -> errors.UsageError:
 
 def style(stream: Any) -> Style:
     """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
-    from . import render  # noqa: PLC0415
+    from . import render  # noqa: PLC0415  (--help shows no result)
 
     colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
     return click.style if colourful else render.plain
