@@ -5,8 +5,8 @@ An application's health check asks `status()`.  Everything else is behind the co
 The package is a stack of small modules.  Each imports only those to its left or
 above it (`tests/test_architecture.py` holds this list to be true):
 
-    errors traces model events                                     the words
-    lexing sqltext places scriptoptions parsing                    the core: pure, no I/O, no clock
+    errors traces script model activity events results             the words
+    sources lexing sqltext places scriptoptions parsing            the core: pure, no I/O, no clock
     hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
     config files interrupts catalog postgres locking history       the world
@@ -26,7 +26,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Overview
+    from .results import Overview
 
 __all__ = ["status"]
 

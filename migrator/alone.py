@@ -24,10 +24,11 @@ from . import (
 from .errors import MigratorError, StatementError
 from .events import Remarked, Traced
 from .messages import Context, Purpose, Tag
-from .model import Direction, Statement, Step
+from .model import Direction, Step
 from .pipeline import Message
 from .recorder import Command
 from .recovery import Begun, Recovery
+from .script import Statement
 
 # What a script sets for its session is there for its later units; a record must not see it.
 # The role of a record is the one that the session began with.

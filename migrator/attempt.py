@@ -14,6 +14,7 @@ from itertools import chain
 from psycopg import pq
 
 from . import answers, diagnosis, failures, messages, pipeline, postgres, probes
+from .activity import Backend, Notice, Observed, Progress
 from .answers import Snapshot
 from .events import (
     Noticed,
@@ -26,8 +27,9 @@ from .events import (
     Waiting,
 )
 from .messages import Context, Piece, Purpose, Tag
-from .model import Backend, Notice, Observed, Progress, Statement, Step
+from .model import Step
 from .pipeline import Answer, Field, RefusedError
+from .script import Statement
 
 _LOOK_AFTER = 0.5  # seconds without an answer after which somebody may be in the way
 _LAST_LOOK = 0.2  # seconds for what was asked before a statement failed

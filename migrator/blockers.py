@@ -14,18 +14,8 @@ from .errors import (
     ModifiedError,
     OutOfOrderError,
 )
-from .model import (
-    AppliedMigration,
-    Direction,
-    Entry,
-    Migration,
-    Script,
-    SourceFile,
-    Statement,
-    Status,
-    Step,
-    Unit,
-)
+from .model import AppliedMigration, Direction, Entry, Migration, SourceFile, Status, Step
+from .script import Script, Statement, Unit
 
 _DIFF_LINES = 60
 _LONG_SCRIPT = 1 << 20  # characters; a comparison of longer ones takes minutes

@@ -13,7 +13,7 @@ from psycopg import sql
 from . import dumps, postgres, sqltext
 from .config import Database
 from .errors import DatabaseConnectionError
-from .model import Statement
+from .script import Statement
 
 # No subscription: its mere presence keeps a database from being dropped, and a slot alive.
 _OPTIONS = ("--no-subscriptions", "--no-tablespaces", "--no-security-labels")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from . import places
 from .errors import LockTimeoutError, StatementError
-from .model import Direction, Statement, Step
+from .model import Direction, Step
 from .pipeline import Field
+from .script import Statement
 
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""

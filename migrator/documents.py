@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import BlockedError, MigratorError
-from .model import Entry, LogEntry, Overview, Plan, Step
+from .model import Entry, Plan, Step
 from .render import reversible
+
+if TYPE_CHECKING:
+    from .results import LogEntry, Overview
 
 Json = dict[str, Any]
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from .model import Location
+    from .script import Location
 
 
 @dataclass(eq=False)

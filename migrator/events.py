@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .model import Backend, Notice, Progress, Statement, Step
+from .activity import Backend, Notice, Progress
+from .model import Step
+from .script import Statement
 
 if TYPE_CHECKING:
     from .traces import Trace

@@ -9,6 +9,7 @@ from contextlib import suppress
 import psycopg
 
 from . import diagnosis, postgres, recovery
+from .activity import Backend
 from .errors import (
     CancelledError,
     DatabaseConnectionError,
@@ -19,8 +20,9 @@ from .errors import (
     TakenError,
 )
 from .messages import Context, Purpose, Tag
-from .model import Backend, Direction, Statement, Step
+from .model import Direction, Step
 from .pipeline import Field, RefusedError
+from .script import Statement
 
 _LOG_LIMIT = "set local lock_timeout = '2s'"
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero

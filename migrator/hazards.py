@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from . import places, sqltext
 from .errors import MigrationFileError
-from .model import Script, Statement
+from .script import Script, Statement
 from .traces import ObjectChange
 
 _ALLOW = re.compile(r"--\s*migrator:\s*allow(?:\s+(?P<id>\S+))?(?:\s+(?P<reason>.*?))?\s*")

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import Row, RowFactory, args_row, class_row, dict_row, tuple_row
 
 from .errors import HistoryError
-from .model import AppliedMigration, Direction, LogEntry
+from .model import AppliedMigration, Direction
 
 if TYPE_CHECKING:
     from .recovery import Begun
+    from .results import LogEntry
 
 FORMAT = 1
 """The format that this version of the tool writes; it stands in a comment on the table."""
+
+_NUMBERED = re.compile(r"[0-9]")
 
 _LOCATE = """
 select current_schema() as first_schema,
@@ -74,6 +77,7 @@ comment on table {versions} is {comment};
 comment on table {log} is 'What migrator did to this database and when; rows are only added.';
 """
 
+# In the order of the fields of an `AppliedMigration`.
 _READ = """
 select version,
        checksum,
@@ -220,11 +224,7 @@ def read(
         HistoryError: The table is not one of ours, or holds a version without a number.
     """
     try:
-        query = _LIMITED.format(statement=compose(_READ, schema).as_string(conn))
-        cursor = psycopg.ClientCursor(conn, row_factory=class_row(AppliedMigration))
-        # One message of the simple protocol: to be bounded costs no round trip.
-        cursor.execute(query.encode(), {"downs": downs})
-        rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
+        rows = _bounded(conn, compose(_READ, schema), {"downs": downs}, args_row(AppliedMigration))
     except psycopg.errors.UndefinedColumn as error:
         conn.rollback()
         raise HistoryError(
@@ -236,15 +236,30 @@ def read(
     unknown = [row.version for row in rows if row.checksum not in known]
     if not unknown:
         return tuple(rows)
-    found = conn.execute(compose(_READ_UPS, schema), {"versions": unknown}).fetchall()
-    ups = {version: up_script for version, up_script in found}  # noqa: C416  (for mypy)
+    ups: dict[str, str | None] = dict(
+        _bounded(conn, compose(_READ_UPS, schema), {"versions": unknown}, tuple_row)
+    )
     return tuple(replace(row, up_script=ups.get(row.version)) for row in rows)
+
+
+def _bounded(
+    conn: psycopg.Connection[Any],
+    query: sql.Composed,
+    parameters: dict[str, Any],
+    row_factory: RowFactory[Row],
+) -> list[Row]:
+    """Read rows, and wait for a lock on the history in vain for a bounded time only."""
+    limited = _LIMITED.format(statement=query.as_string(conn))
+    cursor = psycopg.ClientCursor(conn, row_factory=row_factory)
+    # One message of the simple protocol: to be bounded costs no round trip.
+    cursor.execute(limited.encode(), parameters)
+    return [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
 
 
 def _check(rows: Sequence[AppliedMigration], table: str) -> None:
     known: dict[int, str] = {}
     for row in rows:
-        if not re.match(r"[0-9]", str(row.version)):
+        if not _NUMBERED.match(str(row.version)):
             raise HistoryError(
                 f'{table} has a version without a number: "{row.version}"',
                 hint="delete that row; nothing of this tool writes such a version",
@@ -271,6 +286,8 @@ def read_log(
         version: Only of this one, or of the one with this number; None for all.
         limit: How many at the most.
     """
+    from .results import LogEntry  # noqa: PLC0415  (a run shows no log)
+
     with conn.cursor(row_factory=class_row(LogEntry)) as cursor:
         query = compose(_READ_LOG, schema)
         return tuple(cursor.execute(query, {"version": version, "limit": limit}).fetchall())

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import psycopg
 
 from . import catalog
+from .activity import Backend
 from .errors import CancelledError, RunnerLockError
 from .events import Event, Waiting
 from .interrupts import Interrupts
-from .model import Backend
 from .postgres import KEEPALIVES, Connection, idle_limits, reported
 
 _POLL = 0.25  # seconds between two tries for the runner's lock

@@ -10,10 +10,11 @@ from . import postgres, probes, recovery
 from .config import Settings
 from .events import Event
 from .interrupts import Interrupts
-from .model import Direction, Statement, Step, Unit
+from .model import Direction, Step
 from .observing import Look
 from .pipeline import Message
 from .recorder import Command, Recorder
+from .script import Statement, Unit
 from .traces import LockMode
 
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from .activity import Progress
 from .events import (
     Event,
     Noticed,
@@ -18,7 +19,6 @@ from .events import (
     Traced,
     Waiting,
 )
-from .model import Progress
 from .render import DOING, DONE, Style, counted, duration, line_of
 from .traces import LockMode, Touch, Trace
 

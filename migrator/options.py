@@ -51,12 +51,11 @@ def everywhere(command: Command) -> Command:
 def _duration(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
-    from . import model  # noqa: PLC0415  (start-up time pays for it where it is needed alone)
+    from .script import milliseconds  # noqa: PLC0415  (--help pays for no parser)
 
-    milliseconds = model.milliseconds(value)
-    if milliseconds is None:
+    if (limit := milliseconds(value)) is None:
         raise click.BadParameter(f'"{value}" is no duration; write 500ms, 2s or 15min')
-    return milliseconds
+    return limit
 
 
 def runs(command: Command) -> Command:

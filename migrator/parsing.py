@@ -1,15 +1,14 @@
-"""Read one file's text as a script: options, statements, checksum, what is refused."""
+"""Read one file's text as a script: its options, its statements, what is refused."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from . import places, scriptoptions, sqltext
 from .errors import MigrationFileError, MigratorError
-from .model import Script, SourceFile, Statement, Unit
+from .script import Script, Statement, Unit
 
 # psql reads these two as a guard that pg_dump puts around a dump; they are no SQL.
 _SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
@@ -45,19 +44,6 @@ _TELLING = (
 )
 # What most statements of a long file are: no need to look any further.
 _HARMLESS = frozenset([("insert",), ("update",), ("delete",), ("select",)])
-
-
-def read_source(path: PurePath, raw: bytes) -> SourceFile:
-    """Decode a file and sum it up.
-
-    The checksum leaves out a BOM, the CR of CRLF and white space at the end of the file,
-    so that a checkout on another system has the same one.
-
-    Raises:
-        MigrationFileError: The bytes are not UTF-8, or hold a NUL.
-    """
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    return SourceFile(path, _decode(path, raw), _checksum(raw))
 
 
 def parse(path: PurePath, source: str) -> Script:
@@ -118,34 +104,6 @@ def statement_tokens(statement: Statement) -> list[str]:
     """Return what of a statement has a meaning: its tokens, and its lines of COPY data."""
     data = [statement.source[slice(*statement.data)]] if statement.data else []
     return [*sqltext.tokens(statement.text.removesuffix(";")), *data]
-
-
-def _checksum(raw: bytes) -> str:
-    normal = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
-    end = len(normal)
-    while normal[end - 1 : end].isspace():
-        end -= 1
-    return hashlib.sha256(memoryview(normal)[:end]).hexdigest()  # a seed is not copied for this
-
-
-def _decode(path: PurePath, raw: bytes) -> str:
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise _undecodable(path, f"is UTF-16, not UTF-8: byte 0 is 0x{raw[0]:02X}", "UTF-16")
-    if (at := raw.find(b"\0")) >= 0:
-        message = f"{path} holds a NUL: byte {at} is 0x00 (counted from 0)"
-        raise MigrationFileError(message, hint="remove it: PostgreSQL takes no NUL in any text")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is 0x{raw[error.start]:02X}"
-        raise _undecodable(path, f"is not UTF-8: {byte}", "LATIN1") from error
-
-
-def _undecodable(path: PurePath, message: str, encoding: str) -> MigrationFileError:
-    return MigrationFileError(
-        f"{path} {message} (counted from 0)",
-        hint=f"save the file as UTF-8, for example: iconv -f {encoding} -t UTF-8 {path}",
-    )
 
 
 def _place(problem: MigratorError) -> tuple[int, int]:

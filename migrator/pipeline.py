@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import psycopg
 from psycopg import pq
 
-from .model import Notice
+from .activity import Notice
 from .postgres import log_statement
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from pathlib import PurePath
 
-from .model import Location
+from .script import Location
 
 _LINE_END = re.compile(r"\r\n?|\n")
 

@@ -11,20 +11,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from . import blockers, parsing
 from .errors import MigratorError, UsageError
-from .model import (
-    AppliedMigration,
-    Direction,
-    Entry,
-    Migration,
-    Plan,
-    Script,
-    SourceFile,
-    Status,
-    Step,
-)
+from .model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
+
+if TYPE_CHECKING:
+    from .script import Script
 
 _LONGEST_NUMBER = 1000  # digits
 _NEVER = datetime.max.replace(tzinfo=UTC)

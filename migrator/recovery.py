@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import sqltext
-from .model import Objects, Statement
+from .activity import Objects
+from .script import Statement
 
 _ASCII_CAPITALS = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'

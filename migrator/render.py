@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from . import blockers, places
 from .errors import BlockedError, MigratorError, StatementError
-from .model import (
-    Direction,
-    Entry,
-    LogEntry,
-    Outcome,
-    Overview,
-    Plan,
-    Statement,
-    Status,
-    Unit,
-)
+from .model import Direction, Entry, Outcome, Plan, Status
+
+if TYPE_CHECKING:
+    from .results import LogEntry, Overview
+    from .script import Statement, Unit
 
 Style = Callable[..., str]
 """Takes a text and `fg=` or `bold=`, as `click.style` does; returns it coloured or as it is."""

@@ -8,10 +8,10 @@ from itertools import groupby
 from . import schema, traces
 from .documents import Json, of_error
 from .hazards import Finding, Severity
-from .model import Statement
 from .narration import trace_lines
 from .render import Style, error_text, line_of, plain
 from .reports import DownProof, Rehearsed, Report, TracedStatement
+from .script import Statement
 from .verdicts import told
 
 _AFTER_IT = "it leaves something behind, so that an up after it"

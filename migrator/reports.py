@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from .errors import MigratorError
 from .hazards import Finding, Size
-from .model import Statement, Step
+from .model import Step
 from .schema import Difference
+from .script import Statement
 from .traces import LockMode, Trace
 
 

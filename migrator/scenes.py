@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from .hazards import Facts
-from .model import Statement, Unit
+from .script import Statement, Unit
 from .traces import LockMode, Relation, Touch, Trace
 
 TABLES = frozenset("rpf")

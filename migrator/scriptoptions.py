@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from . import model, places, sqltext
+from . import places, sqltext
 from .errors import MigrationFileError
-from .model import Options, Statement
+from .script import Options, Statement, milliseconds
 
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
 # What somebody took for one: it would be ignored without a word.
@@ -40,8 +40,8 @@ def read(
             location = places.locate(source, offset, path)
             problems.append(MigrationFileError(message, location=location, hint=hint))
     options = Options(
-        lock_timeout=model.milliseconds(values.get("lock-timeout", "")),
-        statement_timeout=model.milliseconds(values.get("statement-timeout", "")),
+        lock_timeout=milliseconds(values.get("lock-timeout", "")),
+        statement_timeout=milliseconds(values.get("statement-timeout", "")),
         role=values.get("role"),
     )
     return options, "no-transaction" not in values, problems
@@ -84,7 +84,7 @@ def _complaint(
         return f'option "{name}" is given twice', "remove one of the two lines"
     if name == "no-transaction" and value:
         return f'option "{name}" takes no value', f"write: -- migrator: {name}"
-    if name.endswith("-timeout") and model.milliseconds(value) is None:
+    if name.endswith("-timeout") and milliseconds(value) is None:
         example = "2s" if name == "lock-timeout" else "15min"
         return f'"{value}" is no duration', f"write, for example: -- migrator: {name} {example}"
     if name == "role" and not value:

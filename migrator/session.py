@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ from .config import Database, Settings
 from .errors import (
     BlockedError,
     ConfigurationError,
+    MigratorError,
 )
 from .history import History
-from .model import Entry, LogEntry, Migration, Overview, Plan
+from .model import Entry, Migration, Plan
 
 if TYPE_CHECKING:
     from .events import Event
     from .home import Server
+    from .results import LogEntry, Overview
 
 Notify: TypeAlias = "Callable[[Event], None]"
 
@@ -60,14 +63,36 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: No connection was made.
         HistoryError: The history cannot be used.
     """
-    migrations = files.read(settings.directory)
-    with _reachable(settings, notify) as database, closing(postgres.connect(database)) as conn:
+    reading = _begun(settings)
+    with (
+        _reachable(settings, notify) as database,
+        closing(_connected(database, reading)) as conn,
+    ):
+        migrations = reading.result()
         with postgres.reported(settings.schema):
             found = history.locate(conn, settings.schema)
         session = Session(settings, database, conn, found, migrations)
         if session.is_pooled:
             notify(_remark("connected through a connection pooler"))
         yield session
+
+
+def _begun(settings: Settings) -> Future[tuple[Migration, ...]]:
+    """Begin to read the files, while the caller connects: either of them mostly waits."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    reading = pool.submit(files.read, settings.directory)
+    pool.shutdown(wait=False)
+    if settings.database is None or settings.database.embedded is not None:
+        reading.result()  # nothing is set up beside a directory that turns out to be a wrong one
+    return reading
+
+
+def _connected(database: Database, reading: Future[tuple[Migration, ...]]) -> postgres.Connection:
+    try:
+        return postgres.connect(database)
+    except MigratorError:
+        reading.result()  # what is wrong with the files is said first
+        raise
 
 
 def unblocked(plan: Plan) -> Plan:
@@ -83,6 +108,8 @@ def unblocked(plan: Plan) -> Plan:
 
 def overview(session: Session) -> Overview:
     """Say what `status` shows: the database, and every version's state."""
+    from .results import Overview  # noqa: PLC0415  (a run shows none)
+
     entries = session.entries()
     return Overview(
         database=session.conn.info.dbname,

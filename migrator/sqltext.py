@@ -20,7 +20,7 @@ from .lexing import (
     pattern,
     reach,
 )
-from .model import Statement
+from .script import Statement
 
 _LAST_DATA_LINE = r"\n\\\.\r?+(?:\n|\Z)"
 _MOST_WORDS = 8

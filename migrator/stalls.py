@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from . import parsing, places
-from .model import Statement
 from .scenes import (
     CONSTRAINTS,
     INDEXES,
@@ -18,6 +17,7 @@ from .scenes import (
     blocked,
     listed,
 )
+from .script import Statement
 from .traces import Change, ConstraintChange, LockMode, Relation, Touch
 
 _NAMED = TABLES | frozenset(OTHERS)  # by queries

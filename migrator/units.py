@@ -11,9 +11,10 @@ from . import alone, attempt, diagnosis, failures, history, messages, parsing, p
 from .alone import UNAFFECTED
 from .errors import StatementError
 from .messages import Context, Purpose, Tag, ours
-from .model import Direction, Statement, Step, Unit
+from .model import Direction, Step
 from .pipeline import Message
 from .recovery import Begun
+from .script import Statement, Unit
 
 _SET_TIMEOUTS = (
     "select set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false)"

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from .hazards import HAZARDS, Facts, Finding, Severity, Size, allowed
 from .losses import indexed, losses
-from .model import Script
 from .scenes import Scene, Traced, Verdict
+from .script import Script
 from .stalls import stalls
 from .traces import Relation, Trace
 

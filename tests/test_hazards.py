@@ -27,7 +27,7 @@ from migrator.hazards import (
     enum_value_used,
     problems,
 )
-from migrator.model import Script, Statement, Unit
+from migrator.script import Script, Statement, Unit
 from migrator.traces import Change, ConstraintChange, LockMode, Relation, Touch, Trace
 from migrator.verdicts import find, sizes_after, told
 

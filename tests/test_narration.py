@@ -11,8 +11,9 @@ from pathlib import Path, PurePath
 import pytest
 
 from migrator import narration, parsing, progress, render
+from migrator.activity import Progress
 from migrator.events import Progressed, StepFinished
-from migrator.model import Direction, Progress, Step
+from migrator.model import Direction, Step
 from migrator.narration import Ticker
 
 from .conftest import Database, Write

@@ -6,9 +6,9 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator import parsing
+from migrator import parsing, sources
 from migrator.errors import MigrationFileError
-from migrator.model import Options, Script
+from migrator.script import Options, Script
 
 PATH = PurePath("01_a.up.sql")
 ALONE = "-- migrator: no-transaction\n"
@@ -369,14 +369,12 @@ def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
 def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
     one: bytes, other: bytes, same: bool
 ) -> None:
-    checksums = {parsing.read_source(PATH, raw).checksum for raw in (one, other)}
+    checksums = {sources.read(PATH, raw).checksum for raw in (one, other)}
     assert (len(checksums) == 1) == same
 
 
 def test_the_text_is_the_files_own_without_its_bom() -> None:
-    assert parsing.read_source(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == (
-        "select 'a\r\nb';\r\n"
-    )
+    assert sources.read(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
 
 
 @pytest.mark.parametrize(
@@ -398,7 +396,7 @@ def test_the_text_is_the_files_own_without_its_bom() -> None:
 )
 def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(MigrationFileError) as caught:
-        parsing.read_source(PATH, raw)
+        sources.read(PATH, raw)
     assert caught.value.message == f"01_a.up.sql {message}"
     assert hint in (caught.value.hint or "")
 

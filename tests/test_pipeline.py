@@ -11,8 +11,8 @@ import pytest
 from psycopg.rows import TupleRow
 
 from migrator import pipeline
+from migrator.activity import Notice
 from migrator.interrupts import Interrupts
-from migrator.model import Notice
 from migrator.pipeline import Answer, Field, Listener, Message, RefusedError
 from tests.conftest import Database, Migrate, Write
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator import blockers, parsing, planner
+from migrator import blockers, planner, sources
 from migrator.errors import UsageError
 from migrator.model import (
     AppliedMigration,
@@ -36,10 +36,8 @@ def file(
     text = up if up is not None else f"create table t{number} ();\n"
     return Migration(
         version,
-        parsing.read_source(PurePath(f"{version}.up.sql"), text.encode()),
-        None
-        if down is None
-        else parsing.read_source(PurePath(f"{version}.down.sql"), down.encode()),
+        sources.read(PurePath(f"{version}.up.sql"), text.encode()),
+        None if down is None else sources.read(PurePath(f"{version}.down.sql"), down.encode()),
     )
 
 

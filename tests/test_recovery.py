@@ -8,8 +8,9 @@ from pathlib import PurePath
 import pytest
 
 from migrator import parsing, recovery
-from migrator.model import Objects, Statement
+from migrator.activity import Objects
 from migrator.recovery import Begun, Recovery
+from migrator.script import Statement
 
 NOTHING = Recovery()
 CREATE = "create index concurrently i on t (a)"
