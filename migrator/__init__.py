@@ -9,7 +9,8 @@ above it (`tests/test_architecture.py` holds this list to be true):
     sources lexing sqltext places scriptoptions parsing            the core: pure, no I/O, no clock
     hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
-    config files interrupts catalog postgres locking history       the world
+    config longfiles files interrupts catalog postgres             the world
+    locking history                                                the world of a session
     installation home server                                       the world of the embedded server
     progress probes facts snapshots dumps                          the world that is asked
     recorder pipeline observing messages diagnosis                 the work

@@ -202,8 +202,9 @@ def _of_copy(progress: Progress, statement: Statement) -> Progress:
     """Tell the server's progress with what only we know: how much COPY data there is."""
     if progress.total or not statement.data:
         return progress
-    first, end = statement.data
-    return replace(progress, total=end - first)  # in characters, which are bytes or fewer
+    block = statement.block
+    first, end = (block.start, block.end) if block else statement.data
+    return replace(progress, total=end - first)  # bytes, or characters, which are not more
 
 
 def _roll_back(conn: postgres.Connection) -> None:

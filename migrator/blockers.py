@@ -15,10 +15,9 @@ from .errors import (
     OutOfOrderError,
 )
 from .model import AppliedMigration, Direction, Entry, Migration, SourceFile, Status, Step
-from .script import Script, Statement, Unit
+from .script import Script, Statement, Unit, is_long
 
 _DIFF_LINES = 60
-_LONG_SCRIPT = 1 << 20  # characters; a comparison of longer ones takes minutes
 
 
 def disagreements(entry: Entry) -> Iterator[MigratorError]:
@@ -230,7 +229,7 @@ def _modified(migration: Migration, applied: AppliedMigration) -> MigratorError:
 
 
 def _difference(stored: str | None, file: SourceFile) -> str:
-    if stored is None or len(file.text) > _LONG_SCRIPT:
+    if stored is None or is_long(file.text):
         return "only the checksums tell: the script is too long to be stored or compared"
     import difflib  # noqa: PLC0415  (only what differs pays for it)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from . import places
+from . import longfiles, places
 from .errors import LockTimeoutError, StatementError
 from .model import Direction, Step
 from .pipeline import Field
-from .script import Statement
+from .script import Location, Statement
 
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""
@@ -90,12 +90,28 @@ def statement_error(
         detail=fields.get(Field.MESSAGE_DETAIL),
         hint=_next_step(sqlstate, step),
         version=step.version,
-        excerpt=places.excerpt(source, location),
+        excerpt=_excerpt(source, location, statement),
         sqlstate=sqlstate,
         server_hint=fields.get(Field.MESSAGE_HINT),
         context=_context(fields) if statement else _AT_THE_END,
         outcome=outcome,
     )
+
+
+def _excerpt(source: str, location: Location, statement: Statement | None) -> str:
+    """Show a place, with the lines of COPY data around it that stayed in the file."""
+    block = statement.block if statement else None
+    if block is None or statement is None or statement.data is None:
+        return places.excerpt(source, location)
+    offset, _ = statement.data
+    last = location.line - places.line_number(source, offset) + 1
+    if last < 1:
+        return places.excerpt(source, location)
+    # In the source there is nothing of a line but its end: one character.
+    first = max(1, last - 2)
+    shown = "".join(f"{line}\n" for line in longfiles.lines(block, first, last))
+    whole = source[: offset + first - 1] + shown + source[offset + last :]
+    return places.excerpt(whole, location)
 
 
 def _offset(fields: Mapping[Field, str], statement: Statement) -> int:

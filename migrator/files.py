@@ -16,6 +16,7 @@ from .errors import BlockedError, DirectoryError, MigrationFileError, MigratorEr
 from .model import Migration, SourceFile
 
 _NAME = re.compile(r"(?P<version>[0-9]+_[A-Za-z0-9_.-]+)\.(?P<direction>up|down)\.sql", re.ASCII)
+_LONG = 1 << 20  # bytes
 _TIMESTAMP_DIGITS = 14
 
 _UP_TEMPLATE = """\
@@ -57,7 +58,7 @@ def read(directory: Path) -> tuple[Migration, ...]:
             problems.append(MigrationFileError(message, hint=hint))
             continue
         try:
-            source = sources.read(path, _bytes(file.path))
+            source = _read(path, file.path)
         except MigrationFileError as error:
             problems.append(error)
         except OSError as error:
@@ -133,9 +134,13 @@ def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
     return sorted(visible, key=lambda file: file.name)
 
 
-def _bytes(path: str) -> bytes:
-    with io.FileIO(path) as file:  # half of what `read_bytes` takes, and there are thousands
-        return file.readall()
+def _read(path: Path, name: str) -> SourceFile:
+    with io.FileIO(name) as file:  # half of what `read_bytes` takes, and there are thousands
+        if os.fstat(file.fileno()).st_size <= _LONG:
+            return sources.read(path, file.readall())
+        from . import longfiles  # noqa: PLC0415  (most files are short)
+
+        return longfiles.read(path, file)
 
 
 def _misnamed(path: Path) -> MigrationFileError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from . import postgres, probes, recovery
+from . import longfiles, postgres, probes, recovery
 from .config import Settings
 from .events import Event
 from .interrupts import Interrupts
@@ -200,7 +201,7 @@ def is_of_server(statement: Statement) -> bool:
 def of_statement(step: Step, statement: Statement, *, asks: bool = True) -> Message[Tag]:
     """Make a message of a statement of the migration, with its data if it has some."""
     tag = Tag(step, Purpose.STATEMENT, statement)
-    data = (statement.source, *statement.data) if statement.data else None
+    data = partial(longfiles.data, statement) if statement.data else None
     return Message(tag, statement.text.encode(), data=data, asks=asks)
 
 

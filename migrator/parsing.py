@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
@@ -101,9 +102,15 @@ def _tokens(source: str) -> list[list[str]]:
 
 
 def statement_tokens(statement: Statement) -> list[str]:
-    """Return what of a statement has a meaning: its tokens, and its lines of COPY data."""
-    data = [statement.source[slice(*statement.data)]] if statement.data else []
+    """Return what of a statement has a meaning: its tokens, and the checksum of its COPY data."""
+    data = [_data_checksum(statement)] if statement.data else []
     return [*sqltext.tokens(statement.text.removesuffix(";")), *data]
+
+
+def _data_checksum(statement: Statement) -> str:
+    if statement.block:
+        return statement.block.checksum
+    return hashlib.sha256(statement.source[slice(*statement.data or ())].encode()).hexdigest()
 
 
 def _place(problem: MigratorError) -> tuple[int, int]:

@@ -36,7 +36,6 @@ _BYTES_IN_FLIGHT = 1 << 20  # enough to keep a server busy over a slow network
 _MESSAGES_IN_FLIGHT = 512
 _MESSAGES_A_FLUSH = 64  # to ask for every answer by itself costs a system call on both sides
 _LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
-_COPY_PIECE = 1 << 18  # characters of COPY data a message
 _TICK = 0.05  # seconds between two looks around while no answer comes
 _PATIENCE = 5.0  # seconds that a cancelled server may take to say so; a container grants ten
 
@@ -48,8 +47,7 @@ class Message(Generic[Tag]):
     Attributes:
         tag: What the sender knows it by.
         parameters: In text form, as `$1`, `$2`, …
-        data: The lines of a `COPY … FROM stdin`, as a part of a text: where it begins and ends;
-            None for every other statement.
+        data: Gives the lines of a `COPY … FROM stdin`, in pieces; None for every other statement.
         alone: It may not share a transaction, not even the pipeline's implicit one.
         asks: Its answer is wanted as soon as it is there, not with those of later messages.
         more: Statements to send behind it, without parameters; one answer tells of them all.
@@ -58,7 +56,7 @@ class Message(Generic[Tag]):
     tag: Tag
     sql: bytes
     parameters: tuple[bytes | None, ...] = ()
-    data: tuple[str, int, int] | None = field(default=None, repr=False)
+    data: Callable[[], Iterable[bytes]] | None = field(default=None, repr=False)
     alone: bool = False
     asks: bool = False
     more: tuple[bytes, ...] = ()
@@ -331,7 +329,8 @@ class _Sender(Generic[Tag]):
                 self._listener.answer(Answer(message.tag, command, rows, seconds, value))
             case _Status.COPY_IN:
                 self._first_is_answered = False
-                self._copy(*(self._in_flight[0].data or ("", 0, 0)))
+                data = self._in_flight[0].data
+                self._copy(data() if data else ())
             case _Status.PIPELINE_ABORTED:
                 pass
             case _:
@@ -340,9 +339,8 @@ class _Sender(Generic[Tag]):
                 if self._pgconn.status == pq.ConnStatus.BAD:
                     raise psycopg.OperationalError(fields.get(Field.MESSAGE_PRIMARY, ""))
 
-    def _copy(self, text: str, first: int, end: int) -> None:
-        for start in range(first, end, _COPY_PIECE):
-            piece = text[start : min(start + _COPY_PIECE, end)].encode()
+    def _copy(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
             while not self._pgconn.put_copy_data(piece):
                 self._wait()
             while self._pgconn.flush():  # libpq would keep in memory what the server is yet to read

@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .history import compose
 from .model import Direction, Migration
-
-_LONGEST_SCRIPT = 1 << 20  # characters; a longer one is not stored
+from .script import is_long
 
 # In each of them `$1` is the version.
 _CLAIM = """
@@ -208,7 +207,7 @@ def tool_version() -> str:
 
 
 def _script(text: str) -> bytes | None:
-    return text.encode() if len(text) <= _LONGEST_SCRIPT else None
+    return None if is_long(text) else text.encode()
 
 
 def _os_user() -> str:

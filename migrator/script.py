@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from pathlib import PurePath
+    from collections.abc import Mapping
+    from pathlib import Path, PurePath
 
     from .errors import MigratorError
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>ms|s|min|h|d)?")
+_LONG = 1 << 20  # characters
 _LONGEST = 2**31 - 1  # milliseconds: the most that a setting of PostgreSQL holds
 _MILLISECONDS = {None: 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -29,6 +31,44 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of COPY data that stayed in their file.
+
+    Attributes:
+        start: Where they begin, in bytes; `end` is where they end.
+        checksum: SHA-256 of them, in hexadecimal.
+    """
+
+    path: Path
+    start: int
+    end: int
+    checksum: str
+
+
+class Abridged(str):
+    """The text of a long file, which has nothing of its COPY data but their line ends.
+
+    So whatever stands elsewhere in it stands in the line that it has in the file.
+    """
+
+    __slots__ = ("blocks",)
+
+    blocks: Mapping[int, Block]
+    """Where the lines are, by the offset at which they would begin here."""
+
+    def __new__(cls, text: str, blocks: Mapping[int, Block]) -> Self:
+        """Make it of its text and its blocks."""
+        self = super().__new__(cls, text)
+        self.blocks = blocks
+        return self
+
+
+def is_long(text: str) -> bool:
+    """Whether a text is too long to be stored in the history, and to be compared in detail."""
+    return len(text) > _LONG or isinstance(text, Abridged)
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     r"""One SQL statement of a source: a window on the text, never a copy of it.
 
@@ -39,7 +79,8 @@ class Statement:
         words: Its first words outside parentheses, lower case and unquoted, at most eight; of
             an INSERT that one alone, for seeds have millions and nobody asks what follows.
         data: For `COPY … FROM stdin`, where its lines of data begin and end in `source`,
-            without the closing `\.` line; None for every other statement.
+            without the closing `\.` line; None for every other statement.  Of an `Abridged`
+            source, `block` has them.
         backslash: Where the first backslash outside quotes and comments stands, which is a
             command of psql; None without one.
     """
@@ -55,6 +96,13 @@ class Statement:
     def text(self) -> str:
         """The statement as it is written, with its `;` and without the comments before it."""
         return self.source[self.offset : self.end]
+
+    @property
+    def block(self) -> Block | None:
+        """Where its lines of data are, if they stayed in the file; None if the source has them."""
+        if self.data is None or not isinstance(self.source, Abridged):
+            return None
+        return self.source.blocks.get(self.data[0])
 
 
 @dataclass(frozen=True, slots=True)

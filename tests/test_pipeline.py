@@ -65,7 +65,7 @@ def message(sql: Message[str] | str) -> Message[str]:
 
 
 def copy(sql: str, data: str) -> Message[str]:
-    return Message(sql, sql.encode(), data=(data, 0, len(data)))
+    return Message(sql, sql.encode(), data=lambda: [data.encode()])
 
 
 def raising(text: str) -> str:

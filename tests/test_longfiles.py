@@ -1,0 +1,197 @@
+"""A long file is read as a short one is, and its COPY data stay on the disk until they are sent."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from migrator import files, longfiles, parsing, sources
+from migrator.errors import MigrationFileError
+from migrator.model import SourceFile
+from migrator.places import line_number
+from migrator.script import Abridged, Statement
+from migrator.sqltext import split
+
+from .conftest import Database, Migrate, Write
+
+PATH = Path("1_a.up.sql")
+FRAGMENTS = [
+    b"copy t from stdin;", b"COPY t (a) FROM STDIN;", b"copy t to stdout;", b"\n", b"\r\n", b"\r",
+    b"\\.\n", b"\n\\.\r\n", b"\\.", b"\\.x\n", b"1\t2\n", b"x", b" ", b"'", b"$$", b"--",
+    b"/*", b"*/", b";", b"select 1;", b"select 'stdin';", "é".encode(), b"\xc3", b"\0", sources.BOM,
+    b"(", b")", b"\\restrict a\n",
+]  # fmt: skip
+RAW = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces() -> Iterator[None]:
+    """Let every border of a piece or window fall somewhere in a short text."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(longfiles, "_PIECE", 7)
+        patch.setattr(longfiles, "_WINDOW", 5)
+        yield
+
+
+def read_long(path: Path) -> SourceFile:
+    with path.open("rb") as file:
+        return longfiles.read(path, file)
+
+
+def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None]:
+    """What a statement is, wherever its data are."""
+    data = b"".join(longfiles.data(statement)) if statement.data else None
+    line = line_number(statement.source, statement.offset)
+    return statement.text, line, statement.words, data
+
+
+@given(RAW)
+@example(b"copy t from stdin; copy u from stdin;\n1\n\\.\n2\n\\.\nselect 1;")
+@example(b"copy t from stdin;\n\\.\nselect 1;")
+@example(b"copy t from stdin;\n1\n2")
+@example(b"copy t from stdin;\n1\n\\.\r")
+@example(sources.BOM + b"copy t from stdin;\n1\n\\.\ncopy t from stdin;\n2\n\\.\n-- end")
+def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PATH
+        path.write_bytes(raw)
+        try:
+            short = sources.read(path, raw)
+        except MigrationFileError:
+            # Which of several faults is named depends on how much is looked at in one go.
+            with pytest.raises(MigrationFileError, match=r"holds a NUL|is not UTF-8"):
+                read_long(path)
+            return
+        long = read_long(path)
+        assert long.checksum == short.checksum
+        assert [whole(s) for s in split(long.text)] == [whole(s) for s in split(short.text)]
+        assert parsing.same_statements(long.text, short.text)
+        one, other = parsing.parse(path, long.text), parsing.parse(path, short.text)
+        assert [str(p) for p in one.problems] == [str(p) for p in other.problems]
+        assert one.options == other.options
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"select 'a\0b';",
+        b"select 'aaaaaaaaaaaaa\0b';",
+        "select 'aaaaaaaaaaé';".encode("latin1"),
+        "select 1;".encode("utf-16"),
+        b"-- aaaaaaaaaa\xed\xa0\x80",
+        b"-- aaaaaaaaaa\xc3",
+    ],
+)
+def test_a_wrong_byte_is_named_as_in_a_short_file(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / PATH
+    path.write_bytes(raw)
+    with pytest.raises(MigrationFileError) as short:
+        sources.read(path, raw)
+    with pytest.raises(MigrationFileError) as long:
+        read_long(path)
+    assert (long.value.message, long.value.hint) == (short.value.message, short.value.hint)
+
+
+def test_nothing_of_the_data_is_held_but_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / PATH
+    path.write_bytes(b"copy t from stdin;\n1\tone\n2\ttwo\n\\.\nselect 1;")
+    text = read_long(path).text
+    assert text == "copy t from stdin;\n\n\n\\.\nselect 1;"
+    assert isinstance(text, Abridged)
+
+
+def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: Path) -> None:
+    path = tmp_path / PATH
+    path.write_bytes(b"copy t from stdin;\n1\n2\n\\.\n")
+    (statement,) = split(read_long(path).text)
+    path.write_bytes(b"copy t from stdin;\n1\n3\n\\.\n")
+    with pytest.raises(MigrationFileError, match="was changed while it was being run"):
+        list(longfiles.data(statement))
+    path.unlink()
+    with pytest.raises(MigrationFileError, match="cannot be read any more: No such file"):
+        list(longfiles.data(statement))
+
+
+# With a server, and files as long as they have to be
+
+
+@pytest.fixture
+def long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every file for a long one."""
+    monkeypatch.setattr(files, "_LONG", 0)
+
+
+SCRIPT = """\
+create table a (i int, t text);
+
+copy a (i, t) from stdin;
+1\tone
+2\ttwo
+3\tthree
+\\.
+create table b (i int);
+copy b from stdin;
+7
+\\.
+"""
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_it_is_applied_and_not_stored(migrate: Migrate, write: Write, database: Database) -> None:
+    write({"01_a.up.sql": SCRIPT, "01_a.down.sql": "drop table b, a;"})
+    assert migrate("up").exit_code == 0
+    assert database.rows("select * from a order by i") == [(1, "one"), (2, "two"), (3, "three")]
+    assert database.rows("select * from b") == [(7,)]
+    assert database.rows("select up_script, down_script from migration_versions") == [
+        (None, "drop table b, a;")
+    ]
+    assert migrate("verify").exit_code == 0
+    assert migrate("down", "--yes").exit_code == 0
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_an_error_in_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert '01_a.up.sql:6:1: invalid input syntax for type integer: "three"' in result.stderr
+    assert "4 | 1   one\n  5 | 2   two\n  6 | three   three\n    | ^" in result.stderr
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_an_error_behind_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": SCRIPT + "select nothing;\n"})
+    result = migrate("up")
+    assert '01_a.up.sql:12:8: column "nothing" does not exist' in result.stderr
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_a_file_that_changes_while_it_runs_leaves_nothing(
+    migrate: Migrate, write: Write, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write({"01_a.up.sql": SCRIPT})
+    read = longfiles.read
+
+    def change_behind_it(path: Path, file: object) -> SourceFile:
+        source = read(path, file)  # type: ignore[arg-type]
+        path.write_bytes(SCRIPT.replace("two", "2nd").encode())
+        return source
+
+    monkeypatch.setattr(longfiles, "read", change_behind_it)
+    result = migrate("up")
+    assert result.exit_code == 4
+    assert f"{folder / '01_a.up.sql'} was changed while it was being run" in result.stderr
+    assert "its transaction was rolled back" in result.stderr
+    assert database.rows("select to_regclass('a')::text") == [(None,)]
+    assert database.rows("select count(*) from migration_versions") == [(0,)]
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_a_plan_counts_the_lines_of_its_data(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": SCRIPT})
+    assert "-- and 3 lines of data" in migrate("up", "--dry-run").stdout
