@@ -171,6 +171,7 @@ class _Progress:
         self._context.notify(Noticed(tag.step, tag.statement, notice))
 
     def idle(self, tag: Tag, seconds: float) -> None:
+        self._looked_at = min(self._looked_at, seconds)  # of a heap, another one may be at work
         if self._look and self._look.done():
             self._see(self._look.result(), seconds)
             self._look = None

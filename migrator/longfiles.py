@@ -19,7 +19,7 @@ from .errors import MigrationFileError
 from .model import SourceFile
 from .script import Abridged, Block, Statement
 
-_PIECE = 1 << 18  # bytes
+_PIECE = 1 << 16  # bytes: the server is at work on one while the next is read
 _WINDOW = 1 << 16  # bytes of SQL in which a COPY is looked for, at first
 _MARKS = (b"stdin", b"STDIN")  # a file without them has no COPY data; with others it is read whole
 _CLOSING = re.compile(rb"\n\\\.\r?\n")

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from . import longfiles, postgres, probes, recovery
 from .config import Settings
@@ -20,6 +21,10 @@ from .traces import LockMode
 
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
 _FEW = 100  # statements of a script
+# A heap waits for the statements before it, and the server does twice as many of it in a second.
+_HEAP = 1 << 19  # characters
+_MANY = 500  # statements
+_INSERT = ("insert",)
 # Of a partitioned table, an index is rightly invalid until its partitions have theirs.
 _INVALID = """
 select
@@ -130,6 +135,7 @@ class Context:
         tracer: None if nobody wants to know what each statement does.
         is_logged: Whether what fails is told in the log.
         is_guarded: Whether the work may change nothing that all databases of the server share.
+        tells_each: Whether somebody wants to know of each statement that has finished.
         finished: The steps finished so far, in order; it grows.
         unflushed: Those of them that a crash of the server could take back: no commit behind
             them has waited for the disk.
@@ -147,6 +153,7 @@ class Context:
     tracer: Tracer | None = None
     is_logged: bool = True
     is_guarded: bool = False
+    tells_each: bool = True
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)
 
@@ -214,7 +221,12 @@ def of_statements(
         yield Message(Tag(step, Purpose.TRACE), context.tracer.start)
     # Whoever waits for one of a few wants to see what is done; thousands answer in heaps.
     asks = len(statements) <= _FEW
-    for statement in statements:
+    bundled = not context.tells_each and not context.tracer and len(statements) >= _MANY
+    for heap in _heaps(statements) if bundled else ((each,) for each in statements):
+        statement = heap[0]
+        if len(heap) > 1:
+            yield _of_heap(step, heap)
+            continue
         yield of_statement(step, statement, asks=asks)
         if made := recovery.created_if_absent(statement):
             query = (_FAIL_IF_INVALID, tuple(name.encode() for name in made))
@@ -223,6 +235,56 @@ def of_statements(
             if statement.words[:1] in _FORGETTING:
                 yield ours(step, (context.tracer.prepare, ()))
             yield Message(Tag(step, Purpose.TRACE, statement), probes.EXECUTE)
+
+
+def _heaps(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
+    """Cut statements into heaps of INSERTs with but white space between them, and single ones."""
+    start = 0
+    while start < len(statements):
+        first, end = statements[start], start + 1
+        if first.words == _INSERT:
+            while end < len(statements) and _follows(statements[end], statements[end - 1], first):
+                end += 1
+        if end - start < _MANY or _has_rows(statements[start:end]):
+            yield from ((each,) for each in statements[start:end])
+        else:
+            yield statements[start:end]
+        start = end
+
+
+def _follows(statement: Statement, before: Statement, first: Statement) -> bool:
+    return (
+        statement.words == _INSERT
+        and statement.end - first.offset <= _HEAP
+        and statement.source[before.end : statement.offset].isspace()
+    )
+
+
+def _has_rows(heap: Sequence[Statement]) -> bool:
+    """Whether an INSERT of a heap may answer with rows."""
+    return "returning" in heap[0].source[heap[0].offset : heap[-1].end].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class _Heap(Sequence[tuple[Tag, int]]):
+    """What stands in the text of a heap; made for who asks, which is who looks for an error."""
+
+    step: Step
+    statements: Sequence[Statement]
+
+    def __len__(self) -> int:
+        return len(self.statements)
+
+    def __getitem__(self, index: Any) -> Any:
+        statement = self.statements[index]
+        tag = Tag(self.step, Purpose.STATEMENT, statement)
+        return tag, statement.offset - self.statements[0].offset
+
+
+def _of_heap(step: Step, heap: Sequence[Statement]) -> Message[Tag]:
+    first, last = heap[0], heap[-1]
+    text = first.source[first.offset : last.end].encode()
+    return Message(Tag(step, Purpose.STATEMENT, first), text, parts=_Heap(step, heap))
 
 
 def invalid_index(name: str, table: str) -> tuple[str, dict[str, str]]:

@@ -197,7 +197,13 @@ def _carry_out(
             agree(plan)
             agreed = plan if downs else None
             outcome = runner.carry_out(
-                work, choose, app.notify, agreed=agreed, trace=trace, rehearsed=rehearsed
+                work,
+                choose,
+                app.notify,
+                agreed=agreed,
+                trace=trace,
+                rehearsed=rehearsed,
+                tells_each=app.tells_each,
             )
     app.show(
         lambda: render.outcome_text(outcome, style(sys.stdout)), lambda: _document(app, outcome)

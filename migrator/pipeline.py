@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 import select
 import time
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
@@ -51,6 +53,8 @@ class Message(Generic[Tag]):
         alone: It may not share a transaction, not even the pipeline's implicit one.
         asks: Its answer is wanted as soon as it is there, not with those of later messages.
         more: Statements to send behind it, without parameters; one answer tells of them all.
+        parts: What stands in a text of several statements, in order: the tag of each and its
+            offset, in characters.  It is sent as one, and its last answer tells of them all.
     """
 
     tag: Tag
@@ -60,6 +64,7 @@ class Message(Generic[Tag]):
     alone: bool = False
     asks: bool = False
     more: tuple[bytes, ...] = ()
+    parts: Sequence[tuple[Tag, int]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,7 @@ class _Sender(Generic[Tag]):
         self._interrupts = interrupts
         self._in_flight: deque[Message[Tag]] = deque()
         self._due = 0  # results that are to come of the first in flight
+        self._left = 0  # parts of the only one in flight that are to be answered
         # Who is to blame if the connection breaks with nothing in flight.
         self._last = first
         self._notices: deque[tuple[Tag, Notice]] = deque()
@@ -178,15 +184,15 @@ class _Sender(Generic[Tag]):
         self._first_is_answered = False
 
     def send_all(self, messages: Iterable[Message[Tag]]) -> None:
-        for message in messages:
-            if message.alone or message.data is not None or len(message.sql) > _LONG:
-                self._leave_pipeline()
-            elif self._pgconn.pipeline_status == pq.PipelineStatus.OFF:
-                self._pgconn.enter_pipeline_mode()
+        for message in messages:  # the next one is made while the server is at work
+            if _goes_alone(message) or self._is_off():
+                self._finish()
             if self.failure or self._interrupts.signal:
                 break
+            if not _goes_alone(message) and self._is_off():
+                self._pgconn.enter_pipeline_mode()
             self._send(message)
-        self._leave_pipeline()
+        self._finish()
 
     def fail(self, fields: Mapping[Field, str]) -> None:
         """Note the first failure; what fails behind it fails because of it.
@@ -195,7 +201,20 @@ class _Sender(Generic[Tag]):
         or before the first message, which gets it then.
         """
         message = self._in_flight[0] if self._in_flight else self._last
-        self.failure = self.failure or RefusedError(message.tag, fields)
+        if self.failure:
+            return
+        position = int(fields.get(Field.STATEMENT_POSITION, 0))
+        if message.parts and position:
+            # What the parser refuses is refused before any of them has run: the place tells which.
+            tag, offset = _part_at(message, position - 1)
+            fields = {**fields, Field.STATEMENT_POSITION: str(position - offset)}
+        else:
+            tag = self._tag(message)
+        self.failure = RefusedError(tag, fields)
+
+    def _tag(self, message: Message[Tag]) -> Tag:
+        """Return what a message is known by; of several statements, the one at work."""
+        return message.parts[-max(1, self._left)][0] if message.parts else message.tag
 
     def on_notice(self, result: PGresult) -> None:
         """Keep a notice with the statement that it is about; what raises in here is lost."""
@@ -209,7 +228,31 @@ class _Sender(Generic[Tag]):
                 fields.get(Field.MESSAGE_DETAIL),
                 fields.get(Field.MESSAGE_HINT),
             )
-            self._notices.append((self._in_flight[index].tag, notice))
+            self._notices.append((self._noted(index, fields), notice))
+
+    def _noted(self, index: int, fields: Mapping[Field, str]) -> Tag:
+        """Return the tag of the statement that a notice is about."""
+        message = self._in_flight[index]
+        if not message.parts:
+            return message.tag
+        if name := _truncated_name(fields):
+            # The parser reads all of them before the first one runs.
+            text = message.sql.decode(errors="replace").lower()
+            return _part_at(message, max(0, text.find(name)))[0]
+        return message.parts[min(-1, self._has_answer() - self._left)][0]
+
+    def _has_answer(self) -> bool:
+        """Whether libpq has an answer that we have not taken; asked in the middle of its reading.
+
+        It reads a notice that stands behind an answer before it hands that out.  Of several
+        statements, nothing but this tells whose the notice is: rows one by one, which no
+        statement here has, can be asked for as long as no answer has begun.
+        """
+        try:
+            self._pgconn.set_single_row_mode()
+        except psycopg.OperationalError:
+            return True
+        return False
 
     def _index(self, fields: Mapping[Field, str]) -> int:
         """Return which of those in flight a notice is about: the first or the second.
@@ -219,10 +262,8 @@ class _Sender(Generic[Tag]):
         it once for each time that a name is written.
         """
         behind = int(self._first_is_answered and self._due == 1)
-        function = fields.get(Field.SOURCE_FUNCTION)
-        if function == "truncate_identifier" and Field.CONTEXT not in fields and self._in_flight:
-            words = re.findall(r"[\w$]+", fields.get(Field.MESSAGE_PRIMARY, ""))
-            name = max(words, key=len, default="").lower()
+        name = _truncated_name(fields)
+        if name and self._in_flight and not self._in_flight[0].parts:
             written = self._in_flight[0].sql.decode(errors="replace").lower().count(name)
             if self._truncated[0][name] >= written:
                 behind = 1
@@ -233,7 +274,8 @@ class _Sender(Generic[Tag]):
         if not self._in_flight:
             self._answered_at = time.monotonic()
             self._due = 1 + len(message.more)
-        is_alone = self._pgconn.pipeline_status == pq.PipelineStatus.OFF
+            self._left = len(message.parts)
+        is_alone = self._is_off()
         if is_alone and not message.parameters:
             self._pgconn.send_query(message.sql)
         else:
@@ -245,7 +287,7 @@ class _Sender(Generic[Tag]):
         self._unasked += 1
         if is_alone:
             self._unasked = 0
-            self._take_until(lambda: not self._in_flight)
+            self._pgconn.flush()
         elif message.asks or self._unasked >= _MESSAGES_A_FLUSH:
             self._ask()
             self._pgconn.consume_input()
@@ -264,12 +306,16 @@ class _Sender(Generic[Tag]):
         self._pgconn.flush()
         self._unasked = 0
 
-    def _leave_pipeline(self) -> None:
+    def _is_off(self) -> bool:
+        """Whether what is sent goes by itself, in the simple protocol if that can be."""
+        return self._pgconn.pipeline_status == pq.PipelineStatus.OFF
+
+    def _finish(self) -> None:
         """Wait for all that is in flight, and end the pipeline."""
-        if self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        if not self._is_off():
             self._pgconn.pipeline_sync()
             self._unasked = 0
-            self._take_until(lambda: self._pgconn.pipeline_status == pq.PipelineStatus.OFF)
+        self._take_until(lambda: not self._in_flight and self._is_off())
 
     def _take_until(self, is_enough: Callable[[], bool]) -> None:
         while True:
@@ -280,7 +326,7 @@ class _Sender(Generic[Tag]):
 
     def _take_answers(self) -> None:
         """Take every answer that has arrived."""
-        while self._in_flight or self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        while self._in_flight or not self._is_off():
             is_busy = self._pgconn.is_busy()
             if self._notices:
                 self._hand_on_notices()
@@ -304,6 +350,7 @@ class _Sender(Generic[Tag]):
                 self._take(result)
 
     def _drop_first(self) -> None:
+        assert not self._left or self.failure, "the server cuts the text as we did"
         self._last = self._in_flight.popleft()
         self._bytes -= len(self._last.sql)
         self._due = 1 + len(self._in_flight[0].more) if self._in_flight else 0
@@ -318,6 +365,9 @@ class _Sender(Generic[Tag]):
         match result.status:
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY if self._due > 1:
                 pass
+            case _Status.COMMAND_OK | _Status.TUPLES_OK if self._left > 1:
+                self._left -= 1
+                self._answered_at = time.monotonic()
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
                 message = self._in_flight[0]
                 now = time.monotonic()
@@ -326,7 +376,11 @@ class _Sender(Generic[Tag]):
                 command = (result.command_status or b"").decode()
                 rows = result.command_tuples
                 value = result.get_value(0, 0) if result.ntuples and result.nfields else None
-                self._listener.answer(Answer(message.tag, command, rows, seconds, value))
+                if message.parts:
+                    self._left -= 1
+                    assert not self._left, "the server cuts the text as we did"
+                answer = Answer(self._tag(message), command, rows, seconds, value)
+                self._listener.answer(answer)
             case _Status.COPY_IN:
                 self._first_is_answered = False
                 data = self._in_flight[0].data
@@ -364,7 +418,7 @@ class _Sender(Generic[Tag]):
             self._cancel()
         elif not arrived and self._in_flight:
             waited = time.monotonic() - self._answered_at
-            self._listener.idle(self._in_flight[0].tag, waited)
+            self._listener.idle(self._tag(self._in_flight[0]), waited)
 
     def _cancel(self) -> None:
         """Cancel what runs; again and again, for a request between two statements is lost."""
@@ -375,6 +429,25 @@ class _Sender(Generic[Tag]):
             raise psycopg.OperationalError("the server did not answer a request to cancel")
         self._conn.cancel_safe(timeout=left)
         time.sleep(_TICK / 10)
+
+
+def _goes_alone(message: Message[Tag]) -> bool:
+    is_long = len(message.sql) > _LONG
+    return message.alone or message.data is not None or bool(message.parts) or is_long
+
+
+def _part_at(message: Message[Tag], offset: int) -> tuple[Tag, int]:
+    """Return the tag and the offset of the part of a message that a character stands in."""
+    return message.parts[bisect_right(message.parts, offset, key=itemgetter(1)) - 1]
+
+
+def _truncated_name(fields: Mapping[Field, str]) -> str:
+    """Return the name that the parser says that it cuts short; empty if it does not say so."""
+    function = fields.get(Field.SOURCE_FUNCTION)
+    if function != "truncate_identifier" or Field.CONTEXT in fields:
+        return ""
+    words = re.findall(r"[\w$]+", fields.get(Field.MESSAGE_PRIMARY, ""))
+    return max(words, key=len, default="").lower()
 
 
 def _fields(result: PGresult) -> dict[Field, str]:

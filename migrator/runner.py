@@ -53,6 +53,7 @@ def carry_out(
     agreed: Plan | None = None,
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
+    tells_each: bool = True,
 ) -> Outcome:
     """Take the runner's lock, plan and run.
 
@@ -62,6 +63,7 @@ def carry_out(
         trace: Whether to ask after each statement what it did, and to log that.
         rehearsed: The plan whose locks are taken before the work, and with which what
             happens is compared; it implies `trace`.
+        tells_each: Whether `notify` is to hear of each statement that has finished.
 
     Raises:
         BlockedError: Nothing was run, for these reasons.
@@ -84,6 +86,7 @@ def carry_out(
             idle_limits=postgres.idle_limits(session.conn),
             locks={s.version: s.locks for s in rehearsed.steps} if rehearsed else {},
             tracer=tracing.tracer,
+            tells_each=tells_each,
         )
         try:
             plan = _run(session, choose, context, lock, agreed=agreed)

@@ -25,6 +25,7 @@ from .script import Statement
 _LAST_DATA_LINE = r"\n\\\.\r?+(?:\n|\Z)"
 _MOST_WORDS = 8
 _INSERT = ("insert",)
+_INSERT_BEGINS = rf"[{SPACES}]*+([iI][nN][sS][eE][rR][tT])[{SPACES}]"
 
 
 def split(source: str) -> Iterator[Statement]:
@@ -78,11 +79,14 @@ def _data(source: str, first: int) -> tuple[tuple[int, int], int]:
 
 def _statements(source: str, start: int, stop: int) -> Iterator[Statement]:
     """Cut a part of a text that holds no data; none after a meta-command."""
-    reader = None
+    reader, begins = None, pattern(_INSERT_BEGINS).match
     for kind, at, end in lex(source, start, stop):
         if kind in IGNORED:
             continue
         if reader is None:
+            if kind == RUN and source[end - 1] == ";" and (insert := begins(source, at, end)):
+                yield Statement(source, insert.start(1), end, _INSERT)  # seeds have millions
+                continue
             if source[at] == "\\":
                 yield _meta_command(source, at, stop)
                 return

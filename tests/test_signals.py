@@ -154,6 +154,25 @@ def test_in_the_middle_of_copy_data(database: Database, runs: Runs, write: Write
     assert database.rows("select count(*) from a") == [(0,)]
 
 
+def test_in_the_middle_of_many_inserts(database: Database, runs: Runs, write: Write) -> None:
+    database.execute("create table a (id int)")
+    lines = [f"insert into a values ({n});" for n in range(1000)]
+    lines[500] = "insert into a select 500 from pg_sleep(60);"
+    write({"01_a.up.sql": "\n".join(lines)})
+    run = runs("up")
+    wait_for(lambda: asleep(database))
+    result = interrupted(run)
+    assert result.exit_code == 143
+    assert "01_a was rolled back whole" in result.stderr
+    assert not asleep(database)
+    assert database.rows("select count(*) from a") == [(0,)]
+
+
+def asleep(database: Database) -> bool:
+    """Whether a statement sleeps, of however many that were sent as one."""
+    return bool(database.rows("select from pg_stat_activity where wait_event = 'PgSleep'"))
+
+
 def test_between_many_small_statements(database: Database, runs: Runs, write: Write) -> None:
     database.execute("create sequence s")
     write({"01_a.up.sql": "select nextval('s');\n" * 50_000})
