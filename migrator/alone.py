@@ -23,9 +23,9 @@ from . import (
 )
 from .errors import MigratorError, StatementError
 from .events import Remarked, Traced
+from .flight import Message
 from .messages import Context, Purpose, Tag
 from .model import Direction, Step
-from .pipeline import Message
 from .recorder import Command
 from .recovery import Begun, Recovery
 from .script import Statement

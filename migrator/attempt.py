@@ -26,9 +26,10 @@ from .events import (
     Traced,
     Waiting,
 )
+from .flight import Field, RefusedError
 from .messages import Context, Piece, Purpose, Tag
 from .model import Step
-from .pipeline import Answer, Field, RefusedError
+from .pipeline import Answer
 from .script import Statement
 
 _LOOK_AFTER = 0.5  # seconds without an answer after which somebody may be in the way

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from . import longfiles, places
 from .errors import LockTimeoutError, StatementError
+from .flight import Field
 from .model import Direction, Step
-from .pipeline import Field
 from .script import Location, Statement
 
 RETRIED = frozenset(["55P03", "40P01", "40001"])

@@ -8,9 +8,9 @@ from itertools import groupby
 
 from . import alone, attempt, blockers, failures, history, messages, postgres, units
 from .errors import BlockedError
+from .flight import Message
 from .messages import Context, Purpose, Tag, ours
 from .model import Direction, Plan, Step
-from .pipeline import Message
 from .script import Unit
 
 _SET_LIMITS = (

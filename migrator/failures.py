@@ -19,9 +19,9 @@ from .errors import (
     StatementError,
     TakenError,
 )
+from .flight import Field, RefusedError
 from .messages import Context, Purpose, Tag
 from .model import Direction, Step
-from .pipeline import Field, RefusedError
 from .script import Statement
 
 _LOG_LIMIT = "set local lock_timeout = '2s'"

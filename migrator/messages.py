@@ -11,10 +11,10 @@ from typing import Any
 from . import longfiles, postgres, probes, recovery
 from .config import Settings
 from .events import Event
+from .flight import Message
 from .interrupts import Interrupts
 from .model import Direction, Step
 from .observing import Look
-from .pipeline import Message
 from .recorder import Command, Recorder
 from .script import Statement, Unit
 from .traces import LockMode

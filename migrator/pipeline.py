@@ -8,21 +8,19 @@ on libpq of PostgreSQL's manual.
 
 from __future__ import annotations
 
-import re
 import select
 import time
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 import psycopg
 from psycopg import pq
 
 from .activity import Notice
+from .flight import Field, Flight, Message, RefusedError, Tag
 from .postgres import log_statement
 
 if TYPE_CHECKING:
@@ -30,41 +28,12 @@ if TYPE_CHECKING:
 
     from .interrupts import Interrupts
 
-Tag = TypeVar("Tag")
-Field = pq.DiagnosticField
 _Status = pq.ExecStatus
 
-_BYTES_IN_FLIGHT = 1 << 20  # enough to keep a server busy over a slow network
-_MESSAGES_IN_FLIGHT = 512
 _MESSAGES_A_FLUSH = 64  # to ask for every answer by itself costs a system call on both sides
 _LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
 _TICK = 0.05  # seconds between two looks around while no answer comes
 _PATIENCE = 5.0  # seconds that a cancelled server may take to say so; a container grants ten
-
-
-@dataclass(frozen=True, slots=True)
-class Message(Generic[Tag]):
-    """One statement to send.
-
-    Attributes:
-        tag: What the sender knows it by.
-        parameters: In text form, as `$1`, `$2`, …
-        data: Gives the lines of a `COPY … FROM stdin`, in pieces; None for every other statement.
-        alone: It may not share a transaction, not even the pipeline's implicit one.
-        asks: Its answer is wanted as soon as it is there, not with those of later messages.
-        more: Statements to send behind it, without parameters; one answer tells of them all.
-        parts: What stands in a text of several statements, in order: the tag of each and its
-            offset, in characters.  It is sent as one, and its last answer tells of them all.
-    """
-
-    tag: Tag
-    sql: bytes
-    parameters: tuple[bytes | None, ...] = ()
-    data: Callable[[], Iterable[bytes]] | None = field(default=None, repr=False)
-    alone: bool = False
-    asks: bool = False
-    more: tuple[bytes, ...] = ()
-    parts: Sequence[tuple[Tag, int]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +52,6 @@ class Answer(Generic[Tag]):
     rows: int | None
     seconds: float
     value: bytes | None = None
-
-
-@dataclass(eq=False)
-class RefusedError(Exception, Generic[Tag]):
-    """The server refused a statement and skipped those behind it; or the connection broke.
-
-    Attributes:
-        fields: The error's diagnostics.  Without an SQLSTATE the connection broke, and
-            nobody knows what became of the statements that were in flight.
-    """
-
-    tag: Tag
-    fields: Mapping[Field, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +110,7 @@ def run(
 
 
 class _Sender(Generic[Tag]):
-    """What is in flight, and whose answer comes next."""
+    """The one who sends, and takes what comes back."""
 
     def __init__(
         self,
@@ -168,20 +124,11 @@ class _Sender(Generic[Tag]):
         self._pgconn = conn.pgconn
         self._listener = listener
         self._interrupts = interrupts
-        self._in_flight: deque[Message[Tag]] = deque()
-        self._due = 0  # results that are to come of the first in flight
-        self._left = 0  # parts of the only one in flight that are to be answered
-        # Who is to blame if the connection breaks with nothing in flight.
-        self._last = first
+        self._flight = Flight(first)
         self._notices: deque[tuple[Tag, Notice]] = deque()
-        # How often names were cut short in the first in flight, and in the second.
-        self._truncated: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-        self._bytes = 0
         self._unasked = 0
         self._answered_at = time.monotonic()
         self._cancelled_at: float | None = None
-        # The answer to the first in flight is parsed: what libpq reads next is behind it.
-        self._first_is_answered = False
 
     def send_all(self, messages: Iterable[Message[Tag]]) -> None:
         for message in messages:  # the next one is made while the server is at work
@@ -195,32 +142,14 @@ class _Sender(Generic[Tag]):
         self._finish()
 
     def fail(self, fields: Mapping[Field, str]) -> None:
-        """Note the first failure; what fails behind it fails because of it.
-
-        With nothing in flight the connection broke behind the last answer, whose tag it gets,
-        or before the first message, which gets it then.
-        """
-        message = self._in_flight[0] if self._in_flight else self._last
-        if self.failure:
-            return
-        position = int(fields.get(Field.STATEMENT_POSITION, 0))
-        if message.parts and position:
-            # What the parser refuses is refused before any of them has run: the place tells which.
-            tag, offset = _part_at(message, position - 1)
-            fields = {**fields, Field.STATEMENT_POSITION: str(position - offset)}
-        else:
-            tag = self._tag(message)
-        self.failure = RefusedError(tag, fields)
-
-    def _tag(self, message: Message[Tag]) -> Tag:
-        """Return what a message is known by; of several statements, the one at work."""
-        return message.parts[-max(1, self._left)][0] if message.parts else message.tag
+        """Note the first failure; what fails behind it fails because of it."""
+        self.failure = self.failure or self._flight.refused(fields)
 
     def on_notice(self, result: PGresult) -> None:
         """Keep a notice with the statement that it is about; what raises in here is lost."""
         fields = _fields(result)
-        index = min(self._index(fields), len(self._in_flight) - 1)
-        if index >= 0:
+        tag = self._flight.remarked(fields, self._has_answer)
+        if tag is not None:
             notice = Notice(
                 fields.get(Field.SEVERITY_NONLOCALIZED, "NOTICE"),
                 fields.get(Field.SQLSTATE, "00000"),
@@ -228,18 +157,7 @@ class _Sender(Generic[Tag]):
                 fields.get(Field.MESSAGE_DETAIL),
                 fields.get(Field.MESSAGE_HINT),
             )
-            self._notices.append((self._noted(index, fields), notice))
-
-    def _noted(self, index: int, fields: Mapping[Field, str]) -> Tag:
-        """Return the tag of the statement that a notice is about."""
-        message = self._in_flight[index]
-        if not message.parts:
-            return message.tag
-        if name := _truncated_name(fields):
-            # The parser reads all of them before the first one runs.
-            text = message.sql.decode(errors="replace").lower()
-            return _part_at(message, max(0, text.find(name)))[0]
-        return message.parts[min(-1, self._has_answer() - self._left)][0]
+            self._notices.append((tag, notice))
 
     def _has_answer(self) -> bool:
         """Whether libpq has an answer that we have not taken; asked in the middle of its reading.
@@ -254,27 +172,9 @@ class _Sender(Generic[Tag]):
             return True
         return False
 
-    def _index(self, fields: Mapping[Field, str]) -> int:
-        """Return which of those in flight a notice is about: the first or the second.
-
-        What the parser says of a statement comes before anything else of it, and libpq
-        may read it in one go with the answer before, which we have not seen then.  It says
-        it once for each time that a name is written.
-        """
-        behind = int(self._first_is_answered and self._due == 1)
-        name = _truncated_name(fields)
-        if name and self._in_flight and not self._in_flight[0].parts:
-            written = self._in_flight[0].sql.decode(errors="replace").lower().count(name)
-            if self._truncated[0][name] >= written:
-                behind = 1
-            self._truncated[behind][name] += 1
-        return behind
-
     def _send(self, message: Message[Tag]) -> None:
-        if not self._in_flight:
+        if not self._flight:
             self._answered_at = time.monotonic()
-            self._due = 1 + len(message.more)
-            self._left = len(message.parts)
         is_alone = self._is_off()
         if is_alone and not message.parameters:
             self._pgconn.send_query(message.sql)
@@ -282,8 +182,7 @@ class _Sender(Generic[Tag]):
             self._pgconn.send_query_params(message.sql, message.parameters)
             for sql in message.more:
                 self._pgconn.send_query_params(sql, ())
-        self._in_flight.append(message)
-        self._bytes += len(message.sql)
+        self._flight.add(message)
         self._unasked += 1
         if is_alone:
             self._unasked = 0
@@ -292,13 +191,9 @@ class _Sender(Generic[Tag]):
             self._ask()
             self._pgconn.consume_input()
             self._take_answers()
-        if self._load() > 1:
+        if self._flight.load > 1:
             # What fits in is sent in large pieces, not a message for each answer.
-            self._take_until(lambda: self.failure is not None or self._load() <= 1 / 2)
-
-    def _load(self) -> float:
-        """Return how much is in flight, as a share of what may be."""
-        return max(self._bytes / _BYTES_IN_FLIGHT, len(self._in_flight) / _MESSAGES_IN_FLIGHT)
+            self._take_until(lambda: self.failure is not None or self._flight.load <= 1 / 2)
 
     def _ask(self) -> None:
         """Ask for the answers to all that was sent; the server collects them otherwise."""
@@ -315,7 +210,7 @@ class _Sender(Generic[Tag]):
         if not self._is_off():
             self._pgconn.pipeline_sync()
             self._unasked = 0
-        self._take_until(lambda: not self._in_flight and self._is_off())
+        self._take_until(lambda: not self._flight and self._is_off())
 
     def _take_until(self, is_enough: Callable[[], bool]) -> None:
         while True:
@@ -326,36 +221,29 @@ class _Sender(Generic[Tag]):
 
     def _take_answers(self) -> None:
         """Take every answer that has arrived."""
-        while self._in_flight or not self._is_off():
+        while self._flight or not self._is_off():
             is_busy = self._pgconn.is_busy()
             if self._notices:
                 self._hand_on_notices()
             if is_busy:
                 return
-            answered, self._first_is_answered = self._first_is_answered, True
+            answered, self._flight.is_answered = self._flight.is_answered, True
             result = self._pgconn.get_result()
             if self._notices:
                 self._hand_on_notices()
             if result is None:
-                self._first_is_answered = False
+                self._flight.is_answered = False
                 if not answered:
                     return
-                self._due -= 1
-                if not self._due:
-                    self._drop_first()
+                self._flight.due -= 1
+                if not self._flight.due:
+                    assert self._flight.left < 1 or self.failure, "the server cuts as we do"
+                    self._flight.drop_first()
             elif result.status == _Status.PIPELINE_SYNC:
-                self._first_is_answered = False
+                self._flight.is_answered = False
                 self._pgconn.exit_pipeline_mode()
             else:
                 self._take(result)
-
-    def _drop_first(self) -> None:
-        assert not self._left or self.failure, "the server cuts the text as we did"
-        self._last = self._in_flight.popleft()
-        self._bytes -= len(self._last.sql)
-        self._due = 1 + len(self._in_flight[0].more) if self._in_flight else 0
-        if self._truncated[0] or self._truncated[1]:
-            self._truncated = (self._truncated[1], Counter())
 
     def _hand_on_notices(self) -> None:
         while self._notices:
@@ -363,13 +251,15 @@ class _Sender(Generic[Tag]):
 
     def _take(self, result: PGresult) -> None:
         match result.status:
-            case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY if self._due > 1:
+            case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY if (
+                self._flight.due > 1
+            ):
                 pass
-            case _Status.COMMAND_OK | _Status.TUPLES_OK if self._left > 1:
-                self._left -= 1
+            case _Status.COMMAND_OK | _Status.TUPLES_OK if self._flight.left > 1:
+                self._flight.left -= 1
                 self._answered_at = time.monotonic()
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
-                message = self._in_flight[0]
+                message = self._flight.first
                 now = time.monotonic()
                 seconds, self._answered_at = now - self._answered_at, now
                 log_statement(b"; ".join((message.sql, *message.more)), seconds)
@@ -377,13 +267,13 @@ class _Sender(Generic[Tag]):
                 rows = result.command_tuples
                 value = result.get_value(0, 0) if result.ntuples and result.nfields else None
                 if message.parts:
-                    self._left -= 1
-                    assert not self._left, "the server cuts the text as we did"
-                answer = Answer(self._tag(message), command, rows, seconds, value)
+                    self._flight.left -= 1
+                    assert not self._flight.left, "the server cuts the text as we did"
+                answer = Answer(self._flight.tag, command, rows, seconds, value)
                 self._listener.answer(answer)
             case _Status.COPY_IN:
-                self._first_is_answered = False
-                data = self._in_flight[0].data
+                self._flight.is_answered = False
+                data = self._flight.first.data
                 self._copy(data() if data else ())
             case _Status.PIPELINE_ABORTED:
                 pass
@@ -416,9 +306,9 @@ class _Sender(Generic[Tag]):
             self._pgconn.consume_input()
         if self._interrupts.signal:
             self._cancel()
-        elif not arrived and self._in_flight:
+        elif not arrived and self._flight:
             waited = time.monotonic() - self._answered_at
-            self._listener.idle(self._tag(self._in_flight[0]), waited)
+            self._listener.idle(self._flight.tag, waited)
 
     def _cancel(self) -> None:
         """Cancel what runs; again and again, for a request between two statements is lost."""
@@ -434,20 +324,6 @@ class _Sender(Generic[Tag]):
 def _goes_alone(message: Message[Tag]) -> bool:
     is_long = len(message.sql) > _LONG
     return message.alone or message.data is not None or bool(message.parts) or is_long
-
-
-def _part_at(message: Message[Tag], offset: int) -> tuple[Tag, int]:
-    """Return the tag and the offset of the part of a message that a character stands in."""
-    return message.parts[bisect_right(message.parts, offset, key=itemgetter(1)) - 1]
-
-
-def _truncated_name(fields: Mapping[Field, str]) -> str:
-    """Return the name that the parser says that it cuts short; empty if it does not say so."""
-    function = fields.get(Field.SOURCE_FUNCTION)
-    if function != "truncate_identifier" or Field.CONTEXT in fields:
-        return ""
-    words = re.findall(r"[\w$]+", fields.get(Field.MESSAGE_PRIMARY, ""))
-    return max(words, key=len, default="").lower()
 
 
 def _fields(result: PGresult) -> dict[Field, str]:

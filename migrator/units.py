@@ -10,9 +10,9 @@ from functools import partial
 from . import alone, attempt, diagnosis, failures, history, messages, parsing, postgres, probes
 from .alone import UNAFFECTED
 from .errors import StatementError
+from .flight import Message
 from .messages import Context, Purpose, Tag, ours
 from .model import Direction, Step
-from .pipeline import Message
 from .recovery import Begun
 from .script import Statement, Unit
 

@@ -12,8 +12,9 @@ from psycopg.rows import TupleRow
 
 from migrator import pipeline
 from migrator.activity import Notice
+from migrator.flight import Field, Message, RefusedError
 from migrator.interrupts import Interrupts
-from migrator.pipeline import Answer, Field, Listener, Message, RefusedError
+from migrator.pipeline import Answer, Listener
 from tests.conftest import Database, Migrate, Write
 
 
