@@ -118,6 +118,18 @@ def _copy(world: _World) -> _Made:
     return [_together(statements)], True
 
 
+def _seed(world: _World) -> _Made:
+    """Insert many rows, a statement each: they are sent together."""
+    table, rows = world.name("t"), range(1, world.random.randint(600, 1500))
+    world.tables.append(table)
+    statements = [
+        Sql(f"create table {table} (id integer primary key, v integer not null, note text)"),
+        *(Sql(f"insert into {table} values ({i}, {i % 7}, 'row; {i}')") for i in rows),
+        _mark(world),
+    ]
+    return [_together(statements)], True
+
+
 def _functions(world: _World) -> _Made:
     function = world.name("f")
     body = f"begin\n  insert into marks values ('{function}; called');\n  perform 'a; b';\nend;\n"
@@ -240,6 +252,7 @@ _UNITS: tuple[Callable[[_World], Unit], ...] = (
 _KINDS: tuple[Callable[[_World], _Made], ...] = (
     _tables,
     _copy,
+    _seed,
     _functions,
     _data,
     _single,

@@ -47,7 +47,9 @@ class Guide:
 
     def _within(self, sent: list[str]) -> Point:
         """Look back to the newest statement that tells what the client is at."""
-        for text in reversed(sent):
+        for whole in reversed(sent):
+            # Of many INSERTs that are sent as one, the first tells.
+            text = whole.partition(";\ninsert into t_")[0]
             if text in self.alone:
                 return Point.UNRECORDED
             if text in self.blocks:
