@@ -17,11 +17,6 @@ _SET_LIMITS = (
     "select pg_catalog.pg_backend_pid(),"
     " set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)"
 )
-# RESET ALL resets the lock timeout, and behind a pooler the encoding that we connected with.
-_SET_AGAIN = (
-    b"select set_config('client_encoding', 'UTF8', false), set_config('lock_timeout', $1, true),"
-    b" set_config('synchronous_commit', coalesce($2, current_setting('synchronous_commit')), true)"
-)
 _SET_ROLE = b"select set_config('role', $1, true)"
 
 # Deferred constraints are checked before the commit: the error can still name the file.
@@ -37,6 +32,8 @@ _RESET = (
     b"unlisten *",
     b"discard temp",
     b"discard sequences",
+    # RESET ALL resets, behind a pooler, the encoding that we connected with.
+    b"set client_encoding to 'UTF8'",
 )
 
 
@@ -99,11 +96,11 @@ def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[T
         yield from messages.of_locks(context, step)
     yield from messages.of_statements(context, step, unit.statements)
     waits = step is last or context.settings.flush_each
-    again = (messages.timeouts(context, step)[0], None if waits else b"off")
+    again = [b"set local lock_timeout = %d" % messages.lock_timeout(context, step)]
+    again += [] if waits else [b"set local synchronous_commit = off"]
     yield ours(step, _CHECK, Purpose.CHECK)
     yield from messages.of_guard(context, step)
-    yield ours(step, "close all", more=_RESET)
-    yield ours(step, (_SET_AGAIN, again))
+    yield ours(step, "close all", more=(*_RESET, *again))
     yield from (ours(step, command) for command in messages.last_records(context, step))
     yield ours(step, "commit", Purpose.LAST, waits=waits)
 
