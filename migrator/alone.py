@@ -82,7 +82,8 @@ def run(context: Context, step: Step, index: int, begun: Begun | None) -> None:
 
 def of_statement(step: Step, statement: Statement) -> Iterator[Message[Tag]]:
     """Make the message of a statement that is sent by itself."""
-    yield Message(Tag(step, Purpose.ALONE, statement), statement.text.encode(), alone=True)
+    message = messages.of_statement(step, statement)
+    yield replace(message, tag=Tag(step, Purpose.ALONE, statement), alone=True)
 
 
 def end_unit(context: Context, step: Step, index: int) -> Command:

@@ -26,7 +26,7 @@ from .events import (
     Traced,
     Waiting,
 )
-from .flight import Field, RefusedError
+from .flight import Field, HeapError, RefusedError
 from .messages import Context, Piece, Purpose, Tag
 from .model import Step
 from .pipeline import Answer
@@ -70,6 +70,11 @@ def run(
         sent = chain.from_iterable(piece() for piece in pieces[done:])
         try:
             pipeline.run(context.conn, sent, listener, context.interrupts)
+        except HeapError as refused:
+            done += progress.committed
+            _roll_back(context.conn)
+            context.in_heaps.discard(refused.tag.step.version)
+            done += recover()
         except RefusedError as refused:
             attempt = 1 if progress.committed else attempt
             done += progress.committed

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 
 from . import longfiles, places
 from .errors import LockTimeoutError, StatementError
 from .flight import Field
 from .model import Direction, Step
-from .script import Location, Statement
+from .script import Block, Location, Statement
 
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""
@@ -79,9 +80,7 @@ def statement_error(
         statement: None if what was deferred to the end of the file was refused.
         outcome: What was rolled back and what stays, as sentences.
     """
-    source, path = step.script.source, step.script.path
-    offset = _offset(fields, statement) if statement else len(source.rstrip())
-    location = places.locate(source, offset, path)
+    location, excerpt = _place(fields, step, statement)
     sqlstate = fields.get(Field.SQLSTATE)
     kind = LockTimeoutError if sqlstate in RETRIED else StatementError
     return kind(
@@ -90,7 +89,7 @@ def statement_error(
         detail=fields.get(Field.MESSAGE_DETAIL),
         hint=_next_step(sqlstate, step),
         version=step.version,
-        excerpt=_excerpt(source, location, statement),
+        excerpt=excerpt,
         sqlstate=sqlstate,
         server_hint=fields.get(Field.MESSAGE_HINT),
         context=_context(fields) if statement else _AT_THE_END,
@@ -98,20 +97,29 @@ def statement_error(
     )
 
 
-def _excerpt(source: str, location: Location, statement: Statement | None) -> str:
-    """Show a place, with the lines of COPY data around it that stayed in the file."""
-    block = statement.block if statement else None
-    if block is None or statement is None or statement.data is None:
-        return places.excerpt(source, location)
-    offset, _ = statement.data
-    last = location.line - places.line_number(source, offset) + 1
-    if last < 1:
-        return places.excerpt(source, location)
-    # In the source there is nothing of a line but its end: one character.
-    first = max(1, last - 2)
-    shown = "".join(f"{line}\n" for line in longfiles.lines(block, first, last))
-    whole = source[: offset + first - 1] + shown + source[offset + last :]
-    return places.excerpt(whole, location)
+def _place(
+    fields: Mapping[Field, str], step: Step, statement: Statement | None
+) -> tuple[Location, str]:
+    """Return where a statement was refused, and the lines around the place."""
+    source, path = step.script.source, step.script.path
+    line = _COPY_LINE.match(fields.get(Field.CONTEXT, ""))
+    if statement and statement.block and line and Field.STATEMENT_POSITION not in fields:
+        return _place_in_block(statement, statement.block, int(line[1]), path)
+    offset = _offset(fields, statement) if statement else len(source.rstrip())
+    location = places.locate(source, offset, path)
+    return location, places.excerpt(source, location)
+
+
+def _place_in_block(
+    statement: Statement, block: Block, line: int, path: PurePath
+) -> tuple[Location, str]:
+    source = statement.source
+    first, _ = statement.data or (0, 0)
+    location = Location(path, places.line_number(source, first - 1) + line, 1)
+    lines = longfiles.lines(block, max(1, line - 2), line)
+    if lines:
+        return location, places.excerpt_of(lines, location)
+    return location, places.excerpt(source, places.locate(source, statement.offset, path))
 
 
 def _offset(fields: Mapping[Field, str], statement: Statement) -> int:

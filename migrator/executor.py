@@ -19,6 +19,22 @@ _SET_LIMITS = (
 )
 _SET_ROLE = b"select set_config('role', $1, true)"
 
+# Each statement of a heap has the text of the whole heap: who keeps that keeps it a thousand
+# times.  In SQL_ASCII the server counts bytes, and we cannot tell the place of an error.
+_SEES_STATEMENTS = """
+select current_setting('server_encoding') = 'SQL_ASCII'
+    or coalesce(nullif(current_setting('pgaudit.log', true), ''), 'none') <> 'none'
+    or coalesce(current_setting('pgaudit.role', true), '') <> ''
+    or coalesce(current_setting('auto_explain.log_min_duration', true), '-1') <> '-1'
+    or exists (
+        select
+        from pg_catalog.pg_proc
+        where prosrc ~* 'current_query|debug_query_string'
+          and pronamespace <> 'pg_catalog'::pg_catalog.regnamespace
+    )
+"""
+_READING = ("current_query", "CURRENT_QUERY", "pgaudit", "auto_explain")
+
 # Deferred constraints are checked before the commit: the error can still name the file.
 _CHECK = "set constraints all immediate"
 
@@ -49,6 +65,8 @@ def execute(context: Context, plan: Plan) -> None:
     """
     if plan.blockers:
         raise BlockedError("nothing was run", errors=plan.blockers)
+    if not context.tells_each and not context.tracer:
+        context.in_heaps.update(_in_heaps(context, plan))
     for transactional, steps in groupby(plan.steps, key=lambda step: step.script.transactional):
         if transactional:
             group = tuple(steps)
@@ -60,6 +78,21 @@ def execute(context: Context, plan: Plan) -> None:
             for step in steps:
                 failures.stop_if_interrupted(context)
                 units.run_step(context, step)
+
+
+def _in_heaps(context: Context, plan: Plan) -> Iterator[str]:
+    """Give the versions with INSERTs that can be sent in heaps."""
+    versions = [step.version for step in plan.steps if _has_heap(step)]
+    if versions and not any(word in s.script.source for s in plan.steps for word in _READING):
+        with postgres.reported():
+            row = context.conn.execute(_SEES_STATEMENTS).fetchone()
+        yield from versions if row == (False,) else ()
+
+
+def _has_heap(step: Step) -> bool:
+    return any(
+        len(heap) > 1 for unit in step.script.units for heap in messages.heaps(unit.statements)
+    )
 
 
 def _forget(context: Context) -> bool:

@@ -14,6 +14,7 @@ from .errors import (
     CancelledError,
     DatabaseConnectionError,
     LockTimeoutError,
+    MigrationFileError,
     MigratorError,
     ScratchError,
     StatementError,
@@ -53,6 +54,8 @@ def of_refusal(
     if context.interrupts.signal:
         return cancelled(context, tag.step)
     step = tag.step
+    if refused.cause:
+        return _unreadable(context, step, refused.cause)
     if tag.purpose is Purpose.CLAIM and fields.get(Field.SQLSTATE) == _TAKEN[step.direction]:
         return TakenError(f"another runner has dealt with {step.version} meanwhile")
     if tag.purpose is Purpose.GUARD:
@@ -64,6 +67,17 @@ def of_refusal(
         error.detail = error.detail or "\n".join(f"held up by {each}" for each in blockers) or None
         error.outcome = f"Tries used up: {attempt}. {error.outcome}"
     return error
+
+
+def _unreadable(context: Context, step: Step, cause: MigrationFileError) -> MigrationFileError:
+    """Make the error of a step whose file was another one when its data were to be sent; log it."""
+    log(context, step, None, cause.message)
+    cause.detail = f"{_undone(step)} {_stays(context)}"
+    if step.start_at or not step.script.transactional:
+        cause.hint = f"put what has run back as it was, then run: migrator {step.direction}"
+    else:
+        cause.hint = f"leave the file as it is to be, then run: migrator {step.direction}"
+    return cause
 
 
 def _lost(context: Context, step: Step, fields: Mapping[Field, str]) -> MigratorError:

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 from psycopg import pq
 
+from .errors import MigrationFileError
+
 Tag = TypeVar("Tag")
 Field = pq.DiagnosticField
 
@@ -51,10 +53,19 @@ class RefusedError(Exception, Generic[Tag]):
     Attributes:
         fields: The error's diagnostics.  Without an SQLSTATE the connection broke, and
             nobody knows what became of the statements that were in flight.
+        cause: Why the data that belong to the statement could not be sent; None if they were.
     """
 
     tag: Tag
     fields: Mapping[Field, str]
+    cause: MigrationFileError | None = None
+
+
+class HeapError(RefusedError[Tag]):
+    """The server did not answer several statements as it does several INSERTs.
+
+    A rule has made more of one: they have to be sent one by one.
+    """
 
 
 class Flight(Generic[Tag]):
@@ -125,7 +136,10 @@ class Flight(Generic[Tag]):
         if not message.parts or not position:
             return RefusedError(self._tag(message), fields)
         # What the parser refuses is refused before any of them has run: the place tells which.
-        tag, offset = _part_at(message, position - 1)
+        is_parsed = self.left < len(message.parts)
+        tag, offset = (
+            message.parts[-max(1, self.left)] if is_parsed else _part_at(message, position - 1)
+        )
         own = {Field.STATEMENT_POSITION: str(position - offset)}
         return RefusedError(tag, {**fields, **own})
 

@@ -41,42 +41,76 @@ def read(path: Path, file: BinaryIO) -> SourceFile:
         if has_mark:
             parts.clear()
     checksum = summed.end()
-    text = _abridged(path, file) if has_mark else "".join(parts)
+    if not has_mark:
+        return SourceFile(path, "".join(parts), checksum)
+    abridging = _Abridging(path, file)
+    text = abridging.text()
+    if abridging.checksum() != checksum:
+        raise _changed(path, "was changed while it was being read")
     return SourceFile(path, text, checksum)
 
 
-def _abridged(path: Path, file: BinaryIO) -> str:
-    file.seek(0)
-    at = len(sources.BOM) if file.read(len(sources.BOM)) == sources.BOM else 0
-    parts: list[str] = []
-    blocks: dict[int, Block] = {}
-    length = 0
-    while True:
-        sql, first = _sql(file, at)
-        parts.append(sql)
-        length += len(sql)
-        if first is None:
-            return Abridged("".join(parts), blocks)
-        block, lines = _block(path, file, first)
-        blocks[length] = block
-        parts.append("\n" * lines)
-        length += lines
-        at = block.end
+class _Abridging:
+    """A second reading of a file, which has to meet the very bytes of the first one."""
 
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._sum = sources.Sum(path)
+        self._at = 0  # bytes that were taken
 
-def _sql(file: BinaryIO, at: int) -> tuple[str, int | None]:
-    """Read SQL from a byte on: to where COPY data begin, which comes as well, or to the end."""
-    size = _WINDOW
-    while True:
-        file.seek(at)
-        raw = file.read(size)
-        is_all = len(raw) < size
-        text = codecs.getincrementaldecoder("utf-8")().decode(raw, is_all)
-        if first := _data_begin(text):
-            return text[:first], at + len(text[:first].encode())
-        if is_all:
-            return text, None
-        size *= 2
+    def text(self) -> str:
+        """Give the text without the lines of its COPY data."""
+        parts: list[str] = []
+        blocks: dict[int, Block] = {}
+        length = 0
+        self._file.seek(0)
+        if self._file.read(len(sources.BOM)) == sources.BOM:
+            self._take(sources.BOM)
+        while True:
+            sql, has_data = self._sql()
+            parts.append(sql)
+            length += len(sql)
+            if not has_data:
+                return Abridged("".join(parts), blocks)
+            blocks[length] = self._block()
+
+    def checksum(self) -> str:
+        """Return that of the bytes that the text was made of."""
+        return self._sum.end()
+
+    def _sql(self) -> tuple[str, bool]:
+        """Read SQL to where COPY data begin, and tell whether they do, or to the end."""
+        size = _WINDOW
+        while True:
+            self._file.seek(self._at)
+            raw = b"".join(_pieces(self._file, size))
+            try:
+                text = codecs.getincrementaldecoder("utf-8")().decode(raw, len(raw) < size)
+            except UnicodeDecodeError as error:
+                raise _changed(self._path, "was changed while it was being read") from error
+            first = _data_begin(text)
+            if first is None and len(raw) == size:
+                size *= 2
+                continue
+            self._take(raw if first is None else text[:first].encode())
+            return text[:first], first is not None
+
+    def _take(self, raw: bytes) -> None:
+        self._sum.take(raw)
+        self._at += len(raw)
+
+    def _block(self) -> Block:
+        """Sum up the lines of data that begin here, and count their ends."""
+        start, digest, lines, last = self._at, hashlib.sha256(), 0, b""
+        size = _end(self._file, start) - start
+        self._file.seek(start)
+        for piece in _pieces(self._file, size):
+            digest.update(piece)
+            # CR and LF end a line together, and each by itself.
+            lines += piece.count(b"\n") + piece.count(b"\r") - (last + piece).count(b"\r\n")
+            last = piece[-1:]
+            self._take(piece)
+        return Block(self._path, start, self._at, lines, digest.hexdigest())
 
 
 def _data_begin(text: str) -> int | None:
@@ -88,16 +122,6 @@ def _data_begin(text: str) -> int | None:
             is_single = "stdin" not in text[statement.end : first].lower()
             return first if first < len(text) and is_single else None
     return None
-
-
-def _block(path: Path, file: BinaryIO, first: int) -> tuple[Block, int]:
-    """Sum up the lines of data that begin at a byte, and count them."""
-    end, digest, lines = _end(file, first), hashlib.sha256(), 0
-    file.seek(first)
-    for piece in _pieces(file, end - first):
-        digest.update(piece)
-        lines += piece.count(b"\n")
-    return Block(path, first, end, digest.hexdigest()), lines
 
 
 def _end(file: BinaryIO, first: int) -> int:
@@ -115,6 +139,7 @@ def _end(file: BinaryIO, first: int) -> int:
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Read so many bytes in pieces, which may be shorter than asked for; fewer at the end."""
     while size > 0 and (piece := file.read(min(size, _PIECE))):
         size -= len(piece)
         yield piece
@@ -141,19 +166,26 @@ def data(statement: Statement) -> Iterator[bytes]:
                 digest.update(piece)
                 yield piece
     except OSError as error:
-        raise _changed(block, f"cannot be read any more: {error.strerror}") from error
+        raise _changed(block.path, f"cannot be read any more: {error.strerror}") from error
     if digest.hexdigest() != block.checksum:
-        raise _changed(block, "was changed while it was being run")
+        raise _changed(block.path, "was changed while it was being run")
 
 
-def _changed(block: Block, what: str) -> MigrationFileError:
-    hint = "its transaction was rolled back: leave the file as it is to be, and run it again"
-    return MigrationFileError(f"{block.path} {what}", hint=hint)
+def _changed(path: Path, what: str) -> MigrationFileError:
+    return MigrationFileError(f"{path} {what}", hint="leave it as it is to be, and run it again")
 
 
 def lines(block: Block, first: int, last: int) -> list[str]:
-    """Read some lines of the data, without their ends; they are numbered from 1."""
-    with block.path.open("rb") as file:
-        file.seek(block.start)
-        found = tuple(islice(file, first - 1, last))
-    return [line.decode(errors="replace").rstrip("\r\n") for line in found]
+    """Read some lines of the data, without their ends; they are numbered from 1.
+
+    Returns:
+        None of them if the file cannot be read any more, or is shorter by now.
+    """
+    try:
+        with block.path.open("rb") as file:
+            file.seek(block.start)
+            found = tuple(islice(file, first - 1, last))
+            is_whole = file.tell() <= block.end and len(found) == last - first + 1
+    except OSError:
+        return []
+    return [line.decode(errors="replace").rstrip("\r\n") for line in found] if is_whole else []

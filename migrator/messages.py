@@ -136,6 +136,7 @@ class Context:
         is_logged: Whether what fails is told in the log.
         is_guarded: Whether the work may change nothing that all databases of the server share.
         tells_each: Whether somebody wants to know of each statement that has finished.
+        in_heaps: The versions whose INSERTs are sent in heaps; who cannot be is taken out.
         finished: The steps finished so far, in order; it grows.
         unflushed: Those of them that a crash of the server could take back: no commit behind
             them has waited for the disk.
@@ -154,6 +155,7 @@ class Context:
     is_logged: bool = True
     is_guarded: bool = False
     tells_each: bool = True
+    in_heaps: set[str] = field(default_factory=set)
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)
 
@@ -221,8 +223,8 @@ def of_statements(
         yield Message(Tag(step, Purpose.TRACE), context.tracer.start)
     # Whoever waits for one of a few wants to see what is done; thousands answer in heaps.
     asks = len(statements) <= _FEW
-    bundled = not context.tells_each and not context.tracer and len(statements) >= _MANY
-    for heap in _heaps(statements) if bundled else ((each,) for each in statements):
+    in_heaps = step.version in context.in_heaps
+    for heap in heaps(statements) if in_heaps else ((each,) for each in statements):
         statement = heap[0]
         if len(heap) > 1:
             yield _of_heap(step, heap)
@@ -237,9 +239,12 @@ def of_statements(
             yield Message(Tag(step, Purpose.TRACE, statement), probes.EXECUTE)
 
 
-def _heaps(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
+def heaps(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
     """Cut statements into heaps of INSERTs with but white space between them, and single ones."""
     start = 0
+    if len(statements) < _MANY:
+        yield from ((each,) for each in statements)
+        return
     while start < len(statements):
         first, end = statements[start], start + 1
         if first.words == _INSERT:

@@ -20,7 +20,8 @@ import psycopg
 from psycopg import pq
 
 from .activity import Notice
-from .flight import Field, Flight, Message, RefusedError, Tag
+from .errors import MigrationFileError
+from .flight import Field, Flight, HeapError, Message, RefusedError, Tag
 from .postgres import log_statement
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class _Sender(Generic[Tag]):
         self._unasked = 0
         self._answered_at = time.monotonic()
         self._cancelled_at: float | None = None
+        self._cause: MigrationFileError | None = None  # why COPY data were not sent
 
     def send_all(self, messages: Iterable[Message[Tag]]) -> None:
         for message in messages:  # the next one is made while the server is at work
@@ -143,7 +145,9 @@ class _Sender(Generic[Tag]):
 
     def fail(self, fields: Mapping[Field, str]) -> None:
         """Note the first failure; what fails behind it fails because of it."""
-        self.failure = self.failure or self._flight.refused(fields)
+        if self.failure is None:
+            self.failure = self._flight.refused(fields)
+            self.failure.cause = self._cause
 
     def on_notice(self, result: PGresult) -> None:
         """Keep a notice with the statement that it is about; what raises in here is lost."""
@@ -163,8 +167,8 @@ class _Sender(Generic[Tag]):
         """Whether libpq has an answer that we have not taken; asked in the middle of its reading.
 
         It reads a notice that stands behind an answer before it hands that out.  Of several
-        statements, nothing but this tells whose the notice is: rows one by one, which no
-        statement here has, can be asked for as long as no answer has begun.
+        statements, nothing but this tells whose the notice is: rows one by one, which INSERTs
+        without RETURNING have not, can be asked for as long as no answer has begun.
         """
         try:
             self._pgconn.set_single_row_mode()
@@ -223,22 +227,22 @@ class _Sender(Generic[Tag]):
         """Take every answer that has arrived."""
         while self._flight or not self._is_off():
             is_busy = self._pgconn.is_busy()
-            if self._notices:
-                self._hand_on_notices()
+            self._hand_on_notices()
             if is_busy:
                 return
             answered, self._flight.is_answered = self._flight.is_answered, True
             result = self._pgconn.get_result()
-            if self._notices:
-                self._hand_on_notices()
+            self._hand_on_notices()
             if result is None:
                 self._flight.is_answered = False
                 if not answered:
                     return
                 self._flight.due -= 1
                 if not self._flight.due:
-                    assert self._flight.left < 1 or self.failure, "the server cuts as we do"
+                    if self._flight.left and self.failure is None:
+                        self.failure = HeapError(self._flight.tag, {})
                     self._flight.drop_first()
+                    self._hand_on_notices()
             elif result.status == _Status.PIPELINE_SYNC:
                 self._flight.is_answered = False
                 self._pgconn.exit_pipeline_mode()
@@ -246,6 +250,10 @@ class _Sender(Generic[Tag]):
                 self._take(result)
 
     def _hand_on_notices(self) -> None:
+        if isinstance(self.failure, HeapError):
+            self._notices.clear()  # what is sent again is remarked on again
+        elif self._flight and self._flight.first.parts:
+            return  # it may turn out to be one
         while self._notices:
             self._listener.notice(*self._notices.popleft())
 
@@ -255,26 +263,21 @@ class _Sender(Generic[Tag]):
                 self._flight.due > 1
             ):
                 pass
-            case _Status.COMMAND_OK | _Status.TUPLES_OK if self._flight.left > 1:
+            case _Status.COMMAND_OK if self._flight.left > 1:
                 self._flight.left -= 1
                 self._answered_at = time.monotonic()
+            case _Status.COMMAND_OK if self._flight.left:
+                self._flight.left = 0
+                self._answer(result)
+            case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.SINGLE_TUPLE if (
+                self._flight.first.parts
+            ):
+                self.failure = self.failure or HeapError(self._flight.tag, {})
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
-                message = self._flight.first
-                now = time.monotonic()
-                seconds, self._answered_at = now - self._answered_at, now
-                log_statement(b"; ".join((message.sql, *message.more)), seconds)
-                command = (result.command_status or b"").decode()
-                rows = result.command_tuples
-                value = result.get_value(0, 0) if result.ntuples and result.nfields else None
-                if message.parts:
-                    self._flight.left -= 1
-                    assert not self._flight.left, "the server cuts the text as we did"
-                answer = Answer(self._flight.tag, command, rows, seconds, value)
-                self._listener.answer(answer)
+                self._answer(result)
             case _Status.COPY_IN:
                 self._flight.is_answered = False
-                data = self._flight.first.data
-                self._copy(data() if data else ())
+                self._copy()
             case _Status.PIPELINE_ABORTED:
                 pass
             case _:
@@ -283,16 +286,39 @@ class _Sender(Generic[Tag]):
                 if self._pgconn.status == pq.ConnStatus.BAD:
                     raise psycopg.OperationalError(fields.get(Field.MESSAGE_PRIMARY, ""))
 
-    def _copy(self, pieces: Iterable[bytes]) -> None:
+    def _answer(self, result: PGresult) -> None:
+        message = self._flight.first
+        now = time.monotonic()
+        seconds, self._answered_at = now - self._answered_at, now
+        log_statement(b"; ".join((message.sql, *message.more)), seconds)
+        command = (result.command_status or b"").decode()
+        rows = result.command_tuples
+        value = result.get_value(0, 0) if result.ntuples and result.nfields else None
+        self._listener.answer(Answer(self._flight.tag, command, rows, seconds, value))
+
+    def _copy(self) -> None:
+        data = self._flight.first.data
+        reason = None
+        try:
+            if data is None:
+                reason = "the statement has no data"
+            else:
+                self._send_data(data())
+        except MigrationFileError as error:
+            self._cause, reason = error, str(error)
+        if self._interrupts.signal:
+            reason = "interrupted"
+        while not self._pgconn.put_copy_end(reason.encode() if reason else None):
+            self._wait()
+
+    def _send_data(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             while not self._pgconn.put_copy_data(piece):
                 self._wait()
             while self._pgconn.flush():  # libpq would keep in memory what the server is yet to read
                 self._wait()
             if self._interrupts.signal:
-                break
-        while not self._pgconn.put_copy_end(b"interrupted" if self._interrupts.signal else None):
-            self._wait()
+                return
 
     def _wait(self) -> None:
         """Wait until something moves, and look around while nothing does."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import PurePath
 
-from .script import Location
+from .script import Abridged, Location
 
 _LINE_END = re.compile(r"\r\n?|\n")
 
@@ -20,8 +21,9 @@ def locate(source: str, offset: int, path: PurePath) -> Location:
     >>> str(locate("a\r\nbc", 4, PurePath("x.sql")))
     'x.sql:2:2'
     """
-    line = line_number(source, offset)
-    return Location(path, line, 1 + offset - _line_starts(source, offset)[line - 1])
+    starts = _line_starts(source, offset)
+    start = starts[bisect_right(starts, offset) - 1]
+    return Location(path, line_number(source, offset), 1 + offset - start)
 
 
 def line_number(source: str, offset: int) -> int:
@@ -30,7 +32,8 @@ def line_number(source: str, offset: int) -> int:
     >>> line_number("a\nbc", 3)
     2
     """
-    return bisect_right(_line_starts(source, offset), offset)
+    skipped = source.skipped(offset) if isinstance(source, Abridged) else 0
+    return bisect_right(_line_starts(source, offset), offset) + skipped
 
 
 class _Lines:
@@ -61,17 +64,33 @@ def excerpt(source: str, location: Location, *, width: int = 100) -> str:
     """Show a place: its line and up to two before it, numbered, and a caret under the column.
 
     No line shows more than `width` characters of the text: around the caret, or else from the
-    line's start.  Tabs and control characters are shown as spaces.
+    line's start.  Tabs and control characters are shown as spaces.  Of COPY data that stayed in
+    their file nothing is shown.
     """
-    starts = _line_starts(source, len(source))[max(0, location.line - 3) : location.line]
-    caret = location.column - 1
-    gutter = len(str(location.line))
+    starts = _line_starts(source, len(source))
+    last = bisect_right(starts, location.line, key=lambda start: line_number(source, start))
+    shown = [(line_number(source, start), start) for start in starts[max(0, last - 3) : last]]
+    return _drawn(source, shown, location.column - 1, width)
+
+
+def excerpt_of(lines: Sequence[str], location: Location, *, width: int = 100) -> str:
+    """Show a place as `excerpt` does, of lines that are given; the last is that of the place."""
+    text = "\n".join(lines)
+    starts = _line_starts(text, len(text))
+    first = location.line - len(lines) + 1
+    return _drawn(text, list(enumerate(starts, first)), location.column - 1, width)
+
+
+def _drawn(source: str, shown: Sequence[tuple[int, int]], caret: int, width: int) -> str:
+    """Draw lines, each given by its number and its start, and a caret under the last of them."""
+    last, last_start = shown[-1]
+    gutter = len(str(last))
     first = max(0, caret - width // 2) if caret >= width else 0
     lines = []
-    for number, start in enumerate(starts, start=location.line - len(starts) + 1):
-        left = first if number == location.line else 0
+    for number, start in shown:
+        left = first if number == last else 0
         lines.append(f"{number:>{gutter}} | {_part_of_line(source, start, left, width)}".rstrip())
-    indent = len(_printable("…" * (first > 0) + source[starts[-1] + first : starts[-1] + caret]))
+    indent = len(_printable("…" * (first > 0) + source[last_start + first : last_start + caret]))
     return "\n".join([*lines, f"{'':{gutter}} | {'':{indent}}^"])
 
 

@@ -98,8 +98,9 @@ def _unit_lines(unit: Unit) -> Iterator[str]:
     for statement in unit.statements:
         yield statement.text
         if statement.data:
-            first, end = statement.data
-            yield f"-- and {counted(statement.source.count(chr(10), first, end), 'line')} of data"
+            block, data = statement.block, statement.source[slice(*statement.data)]
+            lines = block.lines if block else data.count("\n")
+            yield f"-- and {counted(lines, 'line')} of data"
 
 
 def counted(number: int, noun: str) -> str:

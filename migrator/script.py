@@ -36,31 +36,44 @@ class Block:
 
     Attributes:
         start: Where they begin, in bytes; `end` is where they end.
+        lines: How many line ends they hold.
         checksum: SHA-256 of them, in hexadecimal.
     """
 
     path: Path
     start: int
     end: int
+    lines: int
     checksum: str
 
 
 class Abridged(str):
-    """The text of a long file, which has nothing of its COPY data but their line ends.
-
-    So whatever stands elsewhere in it stands in the line that it has in the file.
-    """
+    """The text of a long file without its COPY data; it is equal to no text that has some."""
 
     __slots__ = ("blocks",)
 
     blocks: Mapping[int, Block]
-    """Where the lines are, by the offset at which they would begin here."""
+    """Where they are, by the offset at which they would begin here."""
 
     def __new__(cls, text: str, blocks: Mapping[int, Block]) -> Self:
         """Make it of its text and its blocks."""
         self = super().__new__(cls, text)
         self.blocks = blocks
         return self
+
+    def __eq__(self, other: object) -> bool:
+        is_alike = isinstance(other, Abridged) and self.blocks == other.blocks
+        return is_alike and str.__eq__(self, str(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # `str` has a comparison of its own
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+    def skipped(self, offset: int) -> int:
+        """Return how many lines of data the file has before an offset of this text."""
+        return sum(block.lines for at, block in self.blocks.items() if at <= offset)
 
 
 def is_long(text: str) -> bool:
@@ -79,8 +92,8 @@ class Statement:
         words: Its first words outside parentheses, lower case and unquoted, at most eight; of
             an INSERT that one alone, for seeds have millions and nobody asks what follows.
         data: For `COPY … FROM stdin`, where its lines of data begin and end in `source`,
-            without the closing `\.` line; None for every other statement.  Of an `Abridged`
-            source, `block` has them.
+            without the closing `\.` line; None for every other statement.  In an `Abridged`
+            source there are none: `block` tells where they are.
         backslash: Where the first backslash outside quotes and comments stands, which is a
             command of psql; None without one.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
 from . import blockers, files, history, planner, postgres
@@ -14,7 +16,6 @@ from .config import Database, Settings
 from .errors import (
     BlockedError,
     ConfigurationError,
-    MigratorError,
 )
 from .history import History
 from .model import Entry, Migration, Plan
@@ -63,12 +64,13 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: No connection was made.
         HistoryError: The history cannot be used.
     """
-    reading = _begun(settings)
-    with (
-        _reachable(settings, notify) as database,
-        closing(_connected(database, reading)) as conn,
-    ):
-        migrations = reading.result()
+    read = partial(files.read, settings.directory)
+    is_embedded = settings.database is None or settings.database.embedded is not None
+    # No server is set up beside a directory that turns out to be a wrong one.
+    early = read() if is_embedded else None
+    with _reachable(settings, notify) as database, _connecting(database) as connecting:
+        migrations = read() if early is None else early
+        conn = connecting.result()
         with postgres.reported(settings.schema):
             found = history.locate(conn, settings.schema)
         session = Session(settings, database, conn, found, migrations)
@@ -77,22 +79,30 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         yield session
 
 
-def _begun(settings: Settings) -> Future[tuple[Migration, ...]]:
-    """Begin to read the files, while the caller connects: either of them mostly waits."""
-    pool = ThreadPoolExecutor(max_workers=1)
-    reading = pool.submit(files.read, settings.directory)
-    pool.shutdown(wait=False)
-    if settings.database is None or settings.database.embedded is not None:
-        reading.result()  # nothing is set up beside a directory that turns out to be a wrong one
-    return reading
+@contextmanager
+def _connecting(database: Database) -> Iterator[Future[postgres.Connection]]:
+    """Connect in the background, for the caller has something else to do that mostly waits.
 
+    A daemon, which keeps nobody who has found an error meanwhile, or does not want to wait.
+    """
+    future: Future[postgres.Connection] = Future()
 
-def _connected(database: Database, reading: Future[tuple[Migration, ...]]) -> postgres.Connection:
+    def connect() -> None:
+        try:
+            future.set_result(postgres.connect(database))
+        except BaseException as error:  # noqa: BLE001  (it is raised where the result is wanted)
+            future.set_exception(error)
+
+    Thread(target=connect, name="connect", daemon=True).start()
     try:
-        return postgres.connect(database)
-    except MigratorError:
-        reading.result()  # what is wrong with the files is said first
-        raise
+        yield future
+    finally:
+        future.add_done_callback(_close)
+
+
+def _close(future: Future[postgres.Connection]) -> None:
+    if not future.exception():
+        future.result().close()
 
 
 def unblocked(plan: Plan) -> Plan:

@@ -53,7 +53,8 @@ class Sum:
         self._path = path
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._at = 0
+        self._is_first = True
+        self._at = 0  # bytes behind a BOM
         self._spaces = b""  # they count if something follows
 
     def take(self, piece: bytes) -> str:
@@ -62,8 +63,8 @@ class Sum:
         Raises:
             MigrationFileError: They are not UTF-8, or hold a NUL.
         """
-        if not self._at:
-            piece = piece.removeprefix(BOM)
+        if self._is_first:
+            self._is_first, piece = False, piece.removeprefix(BOM)
         _refuse(self._path, piece, self._at)
         text = self._decode(piece)
         self._at += len(piece)

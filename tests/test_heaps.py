@@ -133,3 +133,63 @@ def test_what_stands_between_them_is_in_order(
     assert table.rows("select count(*), count(*) filter (where t = 'before') from a") == [
         (3500, 2100)
     ]
+
+
+RULE = "create rule tell as on insert to a do also select new.id;"
+TELL = """
+create function tell() returns trigger language plpgsql as
+    'begin raise notice ''row %'', new.id; return new; end';
+create trigger tell before insert on a for each row execute function tell();
+"""
+
+
+@pytest.mark.parametrize("before", [RULE, RULE + RULE.replace("tell", "tell_2"), RULE + TELL])
+def test_where_a_rule_makes_more_of_one_they_are_sent_one_by_one(
+    table: Database, migrate: Migrate, write: Write, before: str
+) -> None:
+    table.execute(before)
+    write({"01_a.up.sql": "\n".join(inserts())})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert table.rows("select count(*) from a") == [(HEAP,)]
+    told = re.findall(r"01_a\.up\.sql:(\d+).*row (\d+)", result.stderr)
+    expected = [(f"{n}", f"{n}") for n in range(1, HEAP + 1)]
+    assert told == (expected if "trigger" in before else [])
+
+
+def test_a_rule_of_the_same_file_is_heeded(table: Database, migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "\n".join([RULE, *inserts()])})
+    assert migrate("up").exit_code == 0
+    assert table.rows("select count(*) from a") == [(HEAP,)]
+
+
+AUDIT = """
+create table audit (query text);
+create function audit() returns trigger language plpgsql as
+    'begin insert into audit values (current_query()); return new; end';
+create trigger audit before insert on a for each row execute function audit();
+"""
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_where_somebody_keeps_the_text_of_a_statement_it_is_its_own(
+    table: Database, migrate: Migrate, write: Write, in_file: bool
+) -> None:
+    if not in_file:
+        table.execute(AUDIT)
+    write({"01_a.up.sql": "\n".join([AUDIT * in_file, *inserts()])})
+    assert migrate("up").exit_code == 0
+    assert table.rows("select count(*), max(length(query)) < 100 from audit") == [(HEAP, True)]
+
+
+def test_where_the_server_counts_bytes_an_error_is_that_of_its_own_statement(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    name = f"{database.name}_ascii"
+    database.execute(f"create database {name} template template0 encoding 'SQL_ASCII' locale 'C'")
+    url = database.url.replace(database.name, name)
+    lines = ["create table a (id int, t text);", *inserts()]
+    lines[300] = "insert into a values (300, nothing);"
+    write({"01_a.up.sql": "\n".join(lines)})
+    assert "01_a.up.sql:301:" in migrate("up", database=url).stderr
+    database.execute(f"drop database {name}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +16,7 @@ from migrator import files, longfiles, parsing, sources
 from migrator.errors import MigrationFileError
 from migrator.model import SourceFile
 from migrator.places import line_number
-from migrator.script import Abridged, Statement
+from migrator.script import Abridged, Block, Statement
 from migrator.sqltext import split
 
 from .conftest import Database, Migrate, Write
@@ -38,8 +40,15 @@ def small_pieces() -> Iterator[None]:
         yield
 
 
+class Grudging(io.FileIO):
+    """A file that gives less than it is asked for, as some systems do."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or -1, 3)) or b""
+
+
 def read_long(path: Path) -> SourceFile:
-    with path.open("rb") as file:
+    with Grudging(path) as file:
         return longfiles.read(path, file)
 
 
@@ -54,6 +63,7 @@ def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None
 @example(b"copy t from stdin; copy u from stdin;\n1\n\\.\n2\n\\.\nselect 1;")
 @example(b"copy t from stdin;\n\\.\nselect 1;")
 @example(b"copy t from stdin;\n1\n2")
+@example(b"copy t from stdin;\n1\r2\r\n\r\\.\n3\r\n\\.\r\nselect 1;")
 @example(b"copy t from stdin;\n1\n\\.\r")
 @example(sources.BOM + b"copy t from stdin;\n1\n\\.\ncopy t from stdin;\n2\n\\.\n-- end")
 def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
@@ -101,8 +111,41 @@ def test_nothing_of_the_data_is_held_but_its_line_ends(tmp_path: Path) -> None:
     path = tmp_path / PATH
     path.write_bytes(b"copy t from stdin;\n1\tone\n2\ttwo\n\\.\nselect 1;")
     text = read_long(path).text
-    assert text == "copy t from stdin;\n\n\n\\.\nselect 1;"
+    assert str(text) == "copy t from stdin;\n\\.\nselect 1;"
     assert isinstance(text, Abridged)
+    assert line_number(text, text.index("select")) == 5
+
+
+def test_a_text_without_its_data_is_no_other_text(tmp_path: Path) -> None:
+    texts = []
+    for data in (b"1\n2\n", b"1\n3\n", b""):
+        path = tmp_path / PATH
+        path.write_bytes(b"copy t from stdin;\n" + data + b"\\.\n")
+        texts.append(read_long(path).text)
+    plain = "copy t from stdin;\n\\.\n"
+    assert [str(text) for text in texts] == [plain] * 3
+    assert texts[0] != texts[1] != texts[2]
+    assert plain not in texts
+    assert not parsing.same_statements(texts[0], texts[1])
+    assert parsing.same_statements(texts[2], plain)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / PATH
+    whole_file = b"copy t from stdin;\n" + b"1\n" * 100 + b"\\.\nselect 'stdin';\n"
+    end = sources.Sum.end
+    for later in (whole_file[:50], whole_file + b"\xff", whole_file.replace(b"1", b"2")):
+        path.write_bytes(whole_file)
+
+        def change_behind_it(summed: sources.Sum, later: bytes = later) -> str:
+            path.write_bytes(later)
+            return end(summed)
+
+        monkeypatch.setattr(sources.Sum, "end", change_behind_it)
+        with pytest.raises(MigrationFileError):
+            read_long(path)
 
 
 def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: Path) -> None:
@@ -174,21 +217,66 @@ def test_an_error_behind_its_data_is_shown_at_its_line(migrate: Migrate, write: 
 def test_a_file_that_changes_while_it_runs_leaves_nothing(
     migrate: Migrate, write: Write, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write({"01_a.up.sql": SCRIPT})
+    folder = write({"01_z.up.sql": "create table z ();", "02_a.up.sql": SCRIPT})
     read = longfiles.read
 
-    def change_behind_it(path: Path, file: object) -> SourceFile:
-        source = read(path, file)  # type: ignore[arg-type]
-        path.write_bytes(SCRIPT.replace("two", "2nd").encode())
+    def change_behind_it(path: Path, file: BinaryIO) -> SourceFile:
+        source = read(path, file)
+        if path.name == "02_a.up.sql":
+            path.write_bytes(SCRIPT.replace("two", "2nd").encode())
         return source
 
     monkeypatch.setattr(longfiles, "read", change_behind_it)
     result = migrate("up")
     assert result.exit_code == 4
-    assert f"{folder / '01_a.up.sql'} was changed while it was being run" in result.stderr
-    assert "its transaction was rolled back" in result.stderr
+    assert f"{folder / '02_a.up.sql'} was changed while it was being run" in result.stderr
+    assert "02_a was rolled back whole. Applied in this run, and stays: 01_z." in result.stderr
     assert database.rows("select to_regclass('a')::text") == [(None,)]
-    assert database.rows("select count(*) from migration_versions") == [(0,)]
+    assert database.rows("select version from migration_versions") == [("01_z",)]
+    assert database.rows("select version, outcome from migration_log where message <> ''") == [
+        ("02_a", "failed")
+    ]
+    monkeypatch.undo()
+    assert migrate("up").exit_code == 0
+    assert database.rows("select t from a where i = 2") == [("2nd",)]
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_an_error_in_data_that_are_gone_is_the_servers(
+    migrate: Migrate, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
+    lines = longfiles.lines
+
+    def too_late(block: Block, first: int, last: int) -> list[str]:
+        (folder / "01_a.up.sql").unlink()
+        return lines(block, first, last)
+
+    monkeypatch.setattr(longfiles, "lines", too_late)
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert '01_a.up.sql:6:1: invalid input syntax for type integer: "three"' in result.stderr
+    assert "3 | copy a (i, t) from stdin;" in result.stderr
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_data_are_sent_with_a_step_that_runs_alone(
+    migrate: Migrate,
+    write: Write,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    is_long: bool,
+) -> None:
+    """A step that was begun alone is run again alone, whatever stands in its place by now."""
+    monkeypatch.setattr(files, "_LONG", 0 if is_long else 1 << 20)
+    database.execute("create table a (i int); insert into a values (1), (1)")
+    head = "-- migrator: no-transaction\nselect 1;\n"
+    write({"01_a.up.sql": f"{head}create unique index concurrently i on a (i);"})
+    assert migrate("up").exit_code == 1
+    write({"01_a.up.sql": f"{head}copy a from stdin;\n2\n3\n\\.\n"})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert database.rows("select count(*) from a") == [(4,)]
 
 
 @pytest.mark.usefixtures("long_ones")
