@@ -26,32 +26,29 @@ _CLOSING = re.compile(rb"\n\\\.\r?\n")
 
 
 def read(path: Path, file: BinaryIO) -> SourceFile:
-    """Read a file as `sources.read` does; its text is `Abridged` if it has COPY data.
+    """Read a file as `sources.read` does; its text is `Abridged` if it may have COPY data.
 
     Raises:
         MigrationFileError: The bytes are not UTF-8, or hold a NUL.
     """
-    summed = sources.Sum(path)
-    parts: list[str] = []
-    before, has_mark = b"", False
+    if _has_mark(file):
+        abridging = _Abridging(path, file)
+        return SourceFile(path, abridging.text(), abridging.checksum())
+    file.seek(0)
+    return sources.read(path, b"".join(iter(partial(file.read, -1), b"")))
+
+
+def _has_mark(file: BinaryIO) -> bool:
+    before = b""
     for piece in iter(partial(file.read, _PIECE), b""):
-        parts.append(summed.take(piece))
-        has_mark = has_mark or any(mark in before + piece for mark in _MARKS)
+        if any(mark in before + piece for mark in _MARKS):
+            return True
         before = piece[-len(_MARKS[0]) :]
-        if has_mark:
-            parts.clear()
-    checksum = summed.end()
-    if not has_mark:
-        return SourceFile(path, "".join(parts), checksum)
-    abridging = _Abridging(path, file)
-    text = abridging.text()
-    if abridging.checksum() != checksum:
-        raise _changed(path, "was changed while it was being read")
-    return SourceFile(path, text, checksum)
+    return False
 
 
 class _Abridging:
-    """A second reading of a file, which has to meet the very bytes of the first one."""
+    """A reading of a file that takes every byte once, in order, and holds no COPY data."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -75,7 +72,7 @@ class _Abridging:
             blocks[length] = self._block()
 
     def checksum(self) -> str:
-        """Return that of the bytes that the text was made of."""
+        """Return that of all bytes that were taken."""
         return self._sum.end()
 
     def _sql(self) -> tuple[str, bool]:
@@ -85,9 +82,10 @@ class _Abridging:
             self._file.seek(self._at)
             raw = b"".join(_pieces(self._file, size))
             try:
-                text = codecs.getincrementaldecoder("utf-8")().decode(raw, len(raw) < size)
-            except UnicodeDecodeError as error:
-                raise _changed(self._path, "was changed while it was being read") from error
+                text = codecs.getincrementaldecoder("utf-8")().decode(raw)
+            except UnicodeDecodeError:
+                self._take(raw)  # it says the same in our words
+                raise
             first = _data_begin(text)
             if first is None and len(raw) == size:
                 size *= 2
@@ -106,8 +104,9 @@ class _Abridging:
         self._file.seek(start)
         for piece in _pieces(self._file, size):
             digest.update(piece)
-            # CR and LF end a line together, and each by itself.
-            lines += piece.count(b"\n") + piece.count(b"\r") - (last + piece).count(b"\r\n")
+            lines += piece.count(b"\n")
+            if b"\r" in piece or last == b"\r":  # each ends a line, and both together one
+                lines += piece.count(b"\r") - (last + piece).count(b"\r\n")
             last = piece[-1:]
             self._take(piece)
         return Block(self._path, start, self._at, lines, digest.hexdigest())
