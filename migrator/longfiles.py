@@ -21,7 +21,7 @@ from .script import Abridged, Block, Statement
 
 _PIECE = 1 << 16  # bytes: the server is at work on one while the next is read
 _WINDOW = 1 << 16  # bytes of SQL in which a COPY is looked for, at first
-_MARKS = (b"stdin", b"STDIN")  # a file without them has no COPY data; with others it is read whole
+_MARK = b"\\."  # it ends COPY data, unless the file does: then it is read whole
 _CLOSING = re.compile(rb"\n\\\.\r?\n")
 
 
@@ -41,9 +41,9 @@ def read(path: Path, file: BinaryIO) -> SourceFile:
 def _has_mark(file: BinaryIO) -> bool:
     before = b""
     for piece in iter(partial(file.read, _PIECE), b""):
-        if any(mark in before + piece for mark in _MARKS):
+        if _MARK in piece or (before + piece).startswith(_MARK):
             return True
-        before = piece[-len(_MARKS[0]) :]
+        before = piece[-1:]
     return False
 
 

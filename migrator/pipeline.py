@@ -8,7 +8,9 @@ on libpq of PostgreSQL's manual.
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +35,7 @@ _Status = pq.ExecStatus
 
 _MESSAGES_A_FLUSH = 64  # to ask for every answer by itself costs a system call on both sides
 _LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
+_BUFFER = 1 << 22  # bytes
 _TICK = 0.05  # seconds between two looks around while no answer comes
 _PATIENCE = 5.0  # seconds that a cancelled server may take to say so; a container grants ten
 
@@ -180,6 +183,8 @@ class _Sender(Generic[Tag]):
         if not self._flight:
             self._answered_at = time.monotonic()
         is_alone = self._is_off()
+        if len(message.sql) > _BUFFER:
+            self._widen()
         if is_alone and not message.parameters:
             self._pgconn.send_query(message.sql)
         else:
@@ -198,6 +203,11 @@ class _Sender(Generic[Tag]):
         if self._flight.load > 1:
             # What fits in is sent in large pieces, not a message for each answer.
             self._take_until(lambda: self.failure is not None or self._flight.load <= 1 / 2)
+
+    def _widen(self) -> None:
+        """Let the system take more at once: libpq moves what is left each time that it sends."""
+        with socket.socket(fileno=os.dup(self._pgconn.socket)) as end:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
     def _ask(self) -> None:
         """Ask for the answers to all that was sent; the server collects them otherwise."""
