@@ -26,7 +26,7 @@ _CLOSING = re.compile(rb"\n\\\.\r?\n")
 
 
 def read(path: Path, file: BinaryIO) -> SourceFile:
-    """Read a file as `sources.read` does; its text is `Abridged` if it may have COPY data.
+    """Read a file as `sources.read` does; its text is `Abridged` if it has COPY data.
 
     Raises:
         MigrationFileError: The bytes are not UTF-8, or hold a NUL.
@@ -68,7 +68,7 @@ class _Abridging:
             parts.append(sql)
             length += len(sql)
             if not has_data:
-                return Abridged("".join(parts), blocks)
+                return Abridged("".join(parts), blocks) if blocks else "".join(parts)
             blocks[length] = self._block()
 
     def checksum(self) -> str:
@@ -100,14 +100,12 @@ class _Abridging:
     def _block(self) -> Block:
         """Sum up the lines of data that begin here, and count their ends."""
         start, digest, lines, last = self._at, hashlib.sha256(), 0, b""
-        size = _end(self._file, start) - start
-        self._file.seek(start)
-        for piece in _pieces(self._file, size):
+        for piece in _until_closed(self._file, start):
             digest.update(piece)
             lines += piece.count(b"\n")
             if b"\r" in piece or last == b"\r":  # each ends a line, and both together one
                 lines += piece.count(b"\r") - (last + piece).count(b"\r\n")
-            last = piece[-1:]
+            last = piece[-1:] or last
             self._take(piece)
         return Block(self._path, start, self._at, lines, digest.hexdigest())
 
@@ -123,18 +121,20 @@ def _data_begin(text: str) -> int | None:
     return None
 
 
-def _end(file: BinaryIO, first: int) -> int:
-    r"""Find where lines of data end: before a line `\.`, or with the file."""
-    at, window = first - 1, b""  # the line end before them
-    file.seek(at)
+def _until_closed(file: BinaryIO, first: int) -> Iterator[bytes]:
+    r"""Read the lines of data that begin at a byte, in pieces: to a line `\.`, or to the end."""
+    file.seek(first - 1)
+    window, begin = file.read(1), 1  # the line end before them is not of them
     while piece := file.read(_PIECE):
         window += piece
         if closing := _CLOSING.search(window):
-            return at + closing.start() + 1
-        at += max(0, len(window) - 4)
-        window = window[-4:]
+            yield window[begin : closing.start() + 1]
+            return
+        if (settled := len(window) - 4) > 0:  # what is left may be the beginning of the closing
+            yield window[begin:settled]
+            window, begin = window[settled:], 0
     last = window.rfind(b"\n") + 1
-    return at + (last if window[last:] in (b"\\.", b"\\.\r") else len(window))
+    yield window[begin : last if window[last:] in (b"\\.", b"\\.\r") else len(window)]
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:

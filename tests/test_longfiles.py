@@ -135,16 +135,17 @@ def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(
 ) -> None:
     path = tmp_path / PATH
     before = b"copy t from stdin;\n" + b"1\n" * 100 + b"\\.\nselect 1;\n"
-    find_end = longfiles._end
+    find = longfiles._data_begin
     for after in (before[:50], before.replace(b"1\n", b"2\n"), before + b"select 2;"):
         path.write_bytes(before)
 
-        def change_behind_it(file: BinaryIO, first: int, after: bytes = after) -> int:
-            end = find_end(file, first)
-            path.write_bytes(after)
-            return end
+        def change_behind_it(text: str, after: bytes = after) -> int | None:
+            found = find(text)
+            if found:
+                path.write_bytes(after)
+            return found
 
-        monkeypatch.setattr(longfiles, "_end", change_behind_it)
+        monkeypatch.setattr(longfiles, "_data_begin", change_behind_it)
         source = read_long(path)
         assert source.checksum == sources.read(path, after).checksum
 
