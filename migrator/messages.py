@@ -22,8 +22,8 @@ from .traces import LockMode
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
 _FEW = 100  # statements of a script
 # A heap waits for the statements before it, and the server does twice as many of it in a second.
-_HEAP = 1 << 17  # characters; an error lets the server log them all
-_MANY = 500  # statements
+_HEAP = 1 << 18  # characters; an error lets the server log them all
+_MANY = 250  # statements
 _INSERT = ("insert",)
 # Of a partitioned table, an index is rightly invalid until its partitions have theirs.
 _INVALID = """
