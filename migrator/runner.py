@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from psycopg.pq import TransactionStatus
 
@@ -14,7 +15,6 @@ from . import (
     history,
     locking,
     observing,
-    plans,
     postgres,
     probes,
     recorder,
@@ -25,9 +25,11 @@ from .events import Event, Remarked, Traced
 from .interrupts import Interrupts
 from .messages import Context, Tracer
 from .model import Direction, Entry, Outcome, Plan
-from .plans import RehearsedPlan
 from .session import Notify, Session, unblocked
 from .traces import Trace
+
+if TYPE_CHECKING:
+    from .plans import RehearsedPlan
 
 Choose = Callable[[tuple[Entry, ...]], Plan]
 """A planner's function with all its arguments but the entries."""
@@ -156,6 +158,8 @@ class _Tracing:
                 postgres.send(context.conn, *context.recorder.trace(version, json.dumps(detail)))
 
     def differences(self, rehearsed: RehearsedPlan) -> Iterator[str]:
+        from . import plans  # noqa: PLC0415  (who has no plan pays for none)
+
         for step in rehearsed.steps:
             if events := self.seen.get(step.version):
                 yield from plans.differences(step, _by_number(events))
