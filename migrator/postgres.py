@@ -20,6 +20,7 @@ from .errors import (
     DatabaseConnectionError,
     HistoryError,
     LockTimeoutError,
+    StatementError,
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -162,6 +163,8 @@ def reported(schema: str | None = None) -> Iterator[None]:
 
     Raises:
         DatabaseConnectionError: The connection broke.
+        LockTimeoutError: Somebody holds a lock on the history.
+        StatementError: Somebody has cancelled it on the server.
         HistoryError: Everything else, such as a missing privilege.
     """
     try:
@@ -182,6 +185,12 @@ def reported(schema: str | None = None) -> Iterator[None]:
                 f"somebody holds a lock on {what} that is to be looked at",
                 sqlstate=sqlstate,
                 hint="see who in pg_locks, wait for it or end it, and try again",
+            ) from error
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            raise StatementError(
+                f"a statement of migrator's own was ended: {error.diag.message_primary}",
+                sqlstate=sqlstate,
+                hint=_SEE_STATUS,
             ) from error
         raise HistoryError(
             error.diag.message_primary or str(error),

@@ -275,3 +275,20 @@ def test_the_delay_between_tries_is_of_random_length(
     delays = re.findall(r'"delay": ([0-9.]+)', "".join(r.stderr for r in results))
     assert len(set(delays)) == len(delays) > 1
     assert all(0.25 <= float(delay) <= 1 for delay in delays)
+
+
+def test_who_ends_a_statement_of_ours_on_the_server_is_heard(
+    database: Database, write: Write, runs: Runs
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    assert runs("up").result().exit_code == 0
+    with holding(database, "lock table migration_versions"):
+        run = runs("status")
+        wait_for(lambda: waiting_for_a_lock(database))
+        database.execute(
+            "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+        )
+        result = run.result()
+    assert result.exit_code == 1
+    assert "a statement of migrator's own was ended: canceling statement" in result.stderr
+    assert "next: see how far it came with: migrator status" in result.stderr
