@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 from pathlib import Path
 
@@ -65,7 +63,6 @@ def main(
     the one of DATABASE_URL, of DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD and _SSL, or
     of libpq's own PG* variables; DATABASE_URL=embedded: is a PostgreSQL of the project's own.
     """
-    _spare_collections()
     ctx.obj = App(
         settings=Settings(directory=directory, schema=schema),
         database_url=database_url,
@@ -74,15 +71,6 @@ def main(
     )
     if verbose >= _LOG_VERBOSITY or "migrator" in os.environ.get("DEBUG", "").split(","):
         options.log_statements()
-
-
-def _spare_collections() -> None:
-    """Let Python look for values that go in circles rarely, and at the end not at all.
-
-    There are few of them, and to look after every 700 values takes a fifth of a short run.
-    """
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
 
 
 for _command in (
