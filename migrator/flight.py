@@ -136,10 +136,8 @@ class Flight(Generic[Tag]):
         if not message.parts or not position:
             return RefusedError(self._tag(message), fields)
         # What the parser refuses is refused before any of them has run: the place tells which.
-        is_parsed = self.left < len(message.parts)
-        tag, offset = (
-            message.parts[-max(1, self.left)] if is_parsed else _part_at(message, position - 1)
-        )
+        has_run = self.left < len(message.parts)
+        tag, offset = self._part(message) if has_run else _part_at(message, position - 1)
         own = {Field.STATEMENT_POSITION: str(position - offset)}
         return RefusedError(tag, {**fields, **own})
 
@@ -178,7 +176,11 @@ class Flight(Generic[Tag]):
         return behind
 
     def _tag(self, message: Message[Tag]) -> Tag:
-        return message.parts[-max(1, self.left)][0] if message.parts else message.tag
+        return self._part(message)[0] if message.parts else message.tag
+
+    def _part(self, message: Message[Tag]) -> tuple[Tag, int]:
+        """Return the tag and the offset of the part that is at work, or of the last one."""
+        return message.parts[-max(1, self.left)]
 
 
 def _part_at(message: Message[Tag], offset: int) -> tuple[Tag, int]:

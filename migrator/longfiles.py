@@ -148,7 +148,8 @@ def data(statement: Statement) -> Iterator[bytes]:
     """Give the lines of a statement's COPY data, in pieces.
 
     Raises:
-        MigrationFileError: They stayed in the file, and are others by now.
+        MigrationFileError: They stayed in the file, and are others by now; what to do about it
+            depends on who sends them.
     """
     assert statement.data is not None, "it is a COPY with data"
     block = statement.block
@@ -165,13 +166,10 @@ def data(statement: Statement) -> Iterator[bytes]:
                 digest.update(piece)
                 yield piece
     except OSError as error:
-        raise _changed(block.path, f"cannot be read any more: {error.strerror}") from error
+        message = f"{block.path} cannot be read any more: {error.strerror}"
+        raise MigrationFileError(message) from error
     if digest.hexdigest() != block.checksum:
-        raise _changed(block.path, "was changed while it was being run")
-
-
-def _changed(path: Path, what: str) -> MigrationFileError:
-    return MigrationFileError(f"{path} {what}", hint="leave it as it is to be, and run it again")
+        raise MigrationFileError(f"{block.path} was changed while it was being run")
 
 
 def lines(block: Block, first: int, last: int) -> list[str]:

@@ -137,11 +137,12 @@ class _Sender(Generic[Tag]):
 
     def send_all(self, messages: Iterable[Message[Tag]]) -> None:
         for message in messages:  # the next one is made while the server is at work
-            if _goes_alone(message) or self._is_off():
+            goes_alone = _goes_alone(message)
+            if goes_alone or self._is_off():
                 self._finish()
             if self.failure or self._interrupts.signal:
                 break
-            if not _goes_alone(message) and self._is_off():
+            if self._is_off() and not goes_alone:
                 self._pgconn.enter_pipeline_mode()
             self._send(message)
         self._finish()
