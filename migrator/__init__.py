@@ -13,7 +13,7 @@ above it (`tests/test_architecture.py` holds this list to be true):
     locking history                                                the world of a session
     installation home server                                       the world of the embedded server
     progress probes facts snapshots dumps                          the world that is asked
-    recorder flight pipeline observing messages diagnosis          the work
+    recorder flight pipeline observing heaps messages diagnosis    the work
     failures attempt alone units executor                          the work of a plan
     session runner decisions                                       the work as a whole
     scratch cloning rehearsal staging trial                        the work of a rehearsal

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 
-import psycopg
-
-from . import alone, attempt, blockers, failures, history, messages, postgres, units
+from . import alone, attempt, blockers, failures, heaps, history, messages, postgres, units
 from .errors import BlockedError
 from .flight import Message
 from .messages import Context, Purpose, Tag, ours
@@ -21,22 +18,6 @@ _SET_LIMITS = (
     " set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)"
 )
 _SET_ROLE = b"select set_config('role', $1, true)"
-
-# Each statement of a heap has the text of the whole heap: who keeps that keeps it a thousand
-# times.  In SQL_ASCII the server counts bytes, and we cannot tell the place of an error.
-_SEES_STATEMENTS = """
-select current_setting('server_encoding') = 'SQL_ASCII'
-    or coalesce(nullif(current_setting('pgaudit.log', true), ''), 'none') <> 'none'
-    or coalesce(current_setting('pgaudit.role', true), '') <> ''
-    or coalesce(current_setting('auto_explain.log_min_duration', true), '-1') <> '-1'
-    or exists (
-        select
-        from pg_catalog.pg_proc
-        where prosrc ~* 'current_query|debug_query_string'
-          and pronamespace <> 'pg_catalog'::pg_catalog.regnamespace
-    )
-"""
-_READING = ("current_query", "CURRENT_QUERY", "pgaudit", "auto_explain")
 
 # Deferred constraints are checked before the commit: the error can still name the file.
 _CHECK = "set constraints all immediate"
@@ -69,7 +50,7 @@ def execute(context: Context, plan: Plan) -> None:
     if plan.blockers:
         raise BlockedError("nothing was run", errors=plan.blockers)
     if not context.tells_each and not context.tracer:
-        context.in_heaps.update(_in_heaps(context, plan))
+        context.in_heaps.update(heaps.allowed(context.conn, plan))
     for transactional, steps in groupby(plan.steps, key=lambda step: step.script.transactional):
         if transactional:
             group = tuple(steps)
@@ -81,23 +62,6 @@ def execute(context: Context, plan: Plan) -> None:
             for step in steps:
                 failures.stop_if_interrupted(context)
                 units.run_step(context, step)
-
-
-def _in_heaps(context: Context, plan: Plan) -> list[str]:
-    """Return the versions with INSERTs that can be sent in heaps."""
-    versions = [step.version for step in plan.steps if _has_heap(step)]
-    if versions and not any(word in s.script.source for s in plan.steps for word in _READING):
-        # Who may not know it sends them one by one; a broken connection tells by itself.
-        with suppress(psycopg.Error):
-            if context.conn.execute(_SEES_STATEMENTS).fetchone() == (False,):
-                return versions
-    return []
-
-
-def _has_heap(step: Step) -> bool:
-    return any(
-        len(heap) > 1 for unit in step.script.units for heap in messages.heaps(unit.statements)
-    )
 
 
 def _forget(context: Context) -> bool:

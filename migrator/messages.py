@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from . import longfiles, postgres, probes, recovery
+from . import heaps, longfiles, postgres, probes, recovery
 from .config import Settings
 from .events import Event
 from .flight import Message
@@ -21,10 +21,6 @@ from .traces import LockMode
 
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
 _FEW = 100  # statements of a script
-# A heap waits for the statements before it, and the server does twice as many of it in a second.
-_HEAP = 1 << 18  # characters; an error lets the server log them all
-_MANY = 250  # statements
-_INSERT = ("insert",)
 # Of a partitioned table, an index is rightly invalid until its partitions have theirs.
 _INVALID = """
 select
@@ -224,7 +220,7 @@ def of_statements(
     # Whoever waits for one of a few wants to see what is done; thousands answer in heaps.
     asks = len(statements) <= _FEW
     in_heaps = step.version in context.in_heaps
-    for heap in heaps(statements) if in_heaps else ((each,) for each in statements):
+    for heap in heaps.cut(statements) if in_heaps else ((each,) for each in statements):
         statement = heap[0]
         if len(heap) > 1:
             yield _of_heap(step, heap)
@@ -237,37 +233,6 @@ def of_statements(
             if statement.words[:1] in _FORGETTING:
                 yield ours(step, (context.tracer.prepare, ()))
             yield Message(Tag(step, Purpose.TRACE, statement), probes.EXECUTE)
-
-
-def heaps(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
-    """Cut statements into heaps of INSERTs with but white space between them, and single ones."""
-    start = 0
-    if len(statements) < _MANY:
-        yield from ((each,) for each in statements)
-        return
-    while start < len(statements):
-        first, end = statements[start], start + 1
-        if first.words == _INSERT:
-            while end < len(statements) and _follows(statements[end], statements[end - 1], first):
-                end += 1
-        if end - start < _MANY or _has_rows(statements[start:end]):
-            yield from ((each,) for each in statements[start:end])
-        else:
-            yield statements[start:end]
-        start = end
-
-
-def _follows(statement: Statement, before: Statement, first: Statement) -> bool:
-    return (
-        statement.words == _INSERT
-        and statement.end - first.offset <= _HEAP
-        and statement.source[before.end : statement.offset].isspace()
-    )
-
-
-def _has_rows(heap: Sequence[Statement]) -> bool:
-    """Whether an INSERT of a heap may answer with rows."""
-    return "returning" in heap[0].source[heap[0].offset : heap[-1].end].lower()
 
 
 @dataclass(frozen=True, slots=True)
