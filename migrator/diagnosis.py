@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from . import longfiles, places
-from .errors import LockTimeoutError, StatementError
+from .errors import Location, LockTimeoutError, StatementError
 from .flight import Field
 from .model import Direction, Step
-from .script import Block, Location, Statement
+from .script import Block, Statement
 
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: another try may succeed."""

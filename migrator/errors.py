@@ -30,7 +30,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from .script import Location
+    from pathlib import PurePath
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A character in a file; `line` and `column` count from 1, as editors do."""
+
+    path: PurePath
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
 
 
 @dataclass(eq=False)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import PurePath
 
-from .script import Abridged, Location
+from .errors import Location
+from .script import Abridged
 
 _LINE_END = re.compile(r"\r\n?|\n")
 

@@ -19,18 +19,6 @@ _MILLISECONDS = {None: 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d"
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """A character in a file; `line` and `column` count from 1, as editors do."""
-
-    path: PurePath
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}:{self.column}"
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
     """Lines of COPY data that stayed in their file.
 

@@ -15,7 +15,6 @@ ROOT = Path(migrator.__file__).parent
 LAYERS = re.findall(r"^ {4}((?:\w+ )+) +the \w+", migrator.__doc__ or "", re.MULTILINE)
 ORDER = " ".join(LAYERS).split()
 CORE = " ".join(LAYERS[:4]).split()
-NAMED_ONLY = {"errors": {"script"}}
 ENTRANCES = {"__init__", "__main__"}
 WORLDLY = {"io", "logging", "os", "random", "shutil", "socket", "subprocess", "tempfile", "time"}
 
@@ -45,9 +44,7 @@ def test_the_stack_names_every_module_once() -> None:
 @pytest.mark.parametrize("module", ORDER)
 def test_a_module_imports_only_those_before_it(module: str) -> None:
     siblings, outside = imports(module)
-    # Those names stand in annotations alone: nothing of them is imported at run time.
-    allowed = set(ORDER[: ORDER.index(module)]) | NAMED_ONLY.get(module, set())
-    assert siblings <= allowed
+    assert siblings <= set(ORDER[: ORDER.index(module)])
     assert "migrator" not in outside
 
 

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migrator import places
+from migrator.errors import Location
 from migrator.places import excerpt, line_number, locate
-from migrator.script import Location
 from migrator.sqltext import comments, is_meta_command, split, tokens
 
 SHARED = Path(__file__).parents[2] / "shared"
