@@ -11,6 +11,7 @@ from .errors import BlockedError
 from .flight import Message
 from .messages import Context, Purpose, Tag, ours
 from .model import Direction, Plan, Step
+from .recovery import Begun
 from .script import Unit
 
 _SET_LIMITS = (
@@ -74,7 +75,7 @@ def _clear_up(context: Context, step: Step) -> None:
     """Clear what a script has left when it was not one transaction yet."""
     schema = context.recorder.schema
     with postgres.reported(schema):
-        begun = history.begun(context.conn, schema, step.version, step.direction)
+        begun = Begun.load(history.begun(context.conn, schema, step.version, step.direction))
         if begun and begun.unit == 0 and alone.clear_up(context, step, 0, begun).is_done:
             raise blockers.edited_step(step, None, begun.statement or "")
 

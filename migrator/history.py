@@ -15,7 +15,6 @@ from .errors import HistoryError
 from .model import AppliedMigration, Direction
 
 if TYPE_CHECKING:
-    from .recovery import Begun
     from .results import LogEntry
 
 FORMAT = 1
@@ -295,16 +294,15 @@ def read_log(
 
 def begun(
     conn: psycopg.Connection[Any], schema: str, version: str, direction: Direction
-) -> Begun | None:
-    """Return what the log says of the unit that was begun last by itself; None if none was."""
+) -> dict[str, Any] | None:
+    """Return what the log says of the unit that was begun last by itself; None if none was.
+
+    It is what `recovery.Begun.dump` wrote.
+    """
     with conn.cursor() as cursor:
         query = compose(_BEGUN, schema)
         row = cursor.execute(query, {"version": version, "action": direction}).fetchone()
-    if not row:
-        return None
-    from .recovery import Begun  # noqa: PLC0415  (who is not interrupted pays for no recovery)
-
-    return Begun.load(row[0])
+    return row[0] if row else None
 
 
 def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed:

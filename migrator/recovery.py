@@ -165,8 +165,9 @@ class Begun:
     def dump(self) -> str:
         """Write it as JSON, for the log.
 
-        >>> Begun.load(json.loads(Begun(2, "vacuum", frozenset([7])).dump())).relations
-        frozenset({7})
+        >>> noted = Begun(2, "vacuum", frozenset([7]))
+        >>> Begun.load(json.loads(noted.dump())) == noted
+        True
         """
         relations = None if self.relations is None else sorted(self.relations)
         objects = {name: sorted(oids) for name, oids in asdict(self.objects).items()}
@@ -174,8 +175,10 @@ class Begun:
         return json.dumps({**document, "relations": relations, "objects": objects})
 
     @classmethod
-    def load(cls, document: Mapping[str, Any]) -> Begun:
-        """Read what `dump` wrote."""
+    def load(cls, document: Mapping[str, Any] | None) -> Begun | None:
+        """Read what `dump` wrote; None where nothing was begun."""
+        if document is None:
+            return None
         relations, objects = document["relations"], document["objects"]
         return cls(
             document["unit"],

@@ -33,7 +33,8 @@ def run_step(context: Context, step: Step) -> None:
     schema = context.recorder.schema
     with postgres.reported(schema):
         # Before the script's role is set, which may not read the log.
-        begun = history.begun(context.conn, schema, step.version, step.direction)
+        noted = history.begun(context.conn, schema, step.version, step.direction)
+        begun = Begun.load(noted)
         attempt.run_one(context, partial(_begin, context, step))
         if step.resumes:
             _restore_session(context, step)
