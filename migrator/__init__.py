@@ -5,7 +5,7 @@ An application's health check asks `status()`.  Everything else is behind the co
 The package is a stack of small modules.  Each imports only those to its left or
 above it (`tests/test_architecture.py` holds this list to be true):
 
-    errors traces script model activity events results             the words
+    errors traces script model events results             the words
     sources lexing sqltext places scriptoptions parsing            the core: pure, no I/O, no clock
     hazards blockers planner recovery                              the core of a run
     answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal

@@ -14,10 +14,13 @@ from itertools import chain
 from psycopg import pq
 
 from . import answers, diagnosis, failures, messages, pipeline, postgres, probes
-from .activity import Backend, Notice, Observed, Progress
 from .answers import Snapshot
 from .events import (
+    Backend,
+    Notice,
     Noticed,
+    Observed,
+    Progress,
     Progressed,
     Retrying,
     StatementFinished,

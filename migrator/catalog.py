@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from .activity import Backend, Objects
+from .events import Backend, Objects
 
 # Ages by the server's clock; the query is cut here so that a huge one is not sent.
 _BACKENDS = """

@@ -36,6 +36,11 @@ def of_plan(plan: Plan) -> Json:
     return {"steps": steps, "notes": list(plan.notes), "dry_run": True}
 
 
+def of_nothing(plan: Plan) -> Json:
+    """Give a run that had nothing to do."""
+    return {"steps": [], "notes": list(plan.notes)}
+
+
 def of_status(overview: Overview) -> Json:
     """Give all that `status` knows."""
     return {

@@ -9,7 +9,6 @@ from contextlib import suppress
 import psycopg
 
 from . import diagnosis, postgres, recovery
-from .activity import Backend
 from .errors import (
     CancelledError,
     DatabaseConnectionError,
@@ -20,6 +19,7 @@ from .errors import (
     StatementError,
     TakenError,
 )
+from .events import Backend
 from .flight import Field, RefusedError
 from .messages import Context, Purpose, Tag
 from .model import Direction, Step

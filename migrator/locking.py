@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import psycopg
 
 from . import catalog
-from .activity import Backend
 from .errors import CancelledError, RunnerLockError
-from .events import Event, Waiting
+from .events import Backend, Event, Waiting
 from .interrupts import Interrupts
 from .postgres import KEEPALIVES, Connection, idle_limits, reported
 

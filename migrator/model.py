@@ -186,19 +186,6 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run did.
-
-    Attributes:
-        plan: The last one, if another runner took a part of the first.
-        finished: Steps, in order.
-    """
-
-    plan: Plan
-    finished: tuple[Step, ...]
-
-
 @cache
 def number_of(version: str) -> int:
     """Return the integer that a version starts with.

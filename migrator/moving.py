@@ -14,7 +14,8 @@ from .app import App, style
 
 if TYPE_CHECKING:
     from .documents import Json
-    from .model import Entry, Outcome, Plan
+    from .events import Outcome
+    from .model import Entry, Plan
     from .plans import RehearsedPlan
 
 
@@ -171,7 +172,7 @@ def _carry_out(
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
 ) -> None:
-    from . import documents, model, render, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
+    from . import documents, render, session  # noqa: PLC0415  (psycopg takes 0.1 s to import)
 
     def agree(plan: Plan) -> None:
         if not (ask and sys.stdin.isatty()):
@@ -190,24 +191,33 @@ def _carry_out(
         if dry_run:
             app.show(lambda: render.plan_text(plan), lambda: documents.of_plan(plan))
             return
-        outcome = model.Outcome(plan, ())
-        if plan.steps:
-            from . import runner  # noqa: PLC0415  (where nothing is to do, nobody pays for it)
+        if not plan.steps:
+            app.show(lambda: render.nothing_text(plan), lambda: documents.of_nothing(plan))
+            return
+        from . import runner  # noqa: PLC0415  (where nothing is to do, nobody pays for it)
 
-            agree(plan)
-            agreed = plan if downs else None
-            outcome = runner.carry_out(
-                work,
-                choose,
-                app.notify,
-                agreed=agreed,
-                trace=trace,
-                rehearsed=rehearsed,
-                tells_each=app.tells_each,
-            )
+        agree(plan)
+        outcome = runner.carry_out(
+            work,
+            choose,
+            app.notify,
+            agreed=plan if downs else None,
+            trace=trace or rehearsed is not None,
+            locks=rehearsed.locks if rehearsed else None,
+            tells_each=app.tells_each,
+        )
+    if rehearsed:
+        _compare(app, rehearsed, outcome)
     app.show(
         lambda: render.outcome_text(outcome, style(sys.stdout)), lambda: _document(app, outcome)
     )
+
+
+def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
+    from . import events, plans  # noqa: PLC0415  (who has no plan pays for none)
+
+    for line in plans.differences(rehearsed, outcome):
+        app.notify(events.Remarked(line))
 
 
 def _document(app: App, outcome: Outcome) -> Json:

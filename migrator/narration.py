@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from .activity import Progress
 from .events import (
     Event,
     Noticed,
+    Progress,
     Progressed,
     Remarked,
     Retrying,

@@ -16,9 +16,9 @@ from threading import Thread
 import psycopg
 
 from . import catalog, postgres, progress
-from .activity import Observed
 from .config import Database
 from .errors import DatabaseConnectionError
+from .events import Observed
 
 Look = Callable[[int], "Future[Observed]"]
 """Looks at a server process; what was seen comes when it comes."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic
 import psycopg
 from psycopg import pq
 
-from .activity import Notice
 from .errors import MigrationFileError
+from .events import Notice
 from .flight import Field, Flight, HeapError, Message, RefusedError, Tag
 from .postgres import log_statement
 

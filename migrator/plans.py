@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import reports, traces
 from .errors import PlanChangedError, UsageError
+from .events import Outcome
 from .model import Entry, Plan, Step
 from .reports import Rehearsed, Report
 from .traces import LockMode, Touch, Trace
@@ -40,6 +41,11 @@ class RehearsedPlan:
 
     history: tuple[tuple[str, str], ...]
     steps: tuple[PlannedStep, ...]
+
+    @property
+    def locks(self) -> dict[str, tuple[tuple[str, LockMode], ...]]:
+        """The locks of each version, to be taken before its work."""
+        return {step.version: step.locks for step in self.steps}
 
     def check(self, entries: Iterable[Entry], plan: Plan) -> None:
         """Compare a plan with the one that was rehearsed.
@@ -149,7 +155,14 @@ def load(text: str, path: str) -> RehearsedPlan:
         ) from error
 
 
-def differences(rehearsed: PlannedStep, seen: Mapping[int, Trace]) -> tuple[str, ...]:
+def differences(plan: RehearsedPlan, outcome: Outcome) -> Iterator[str]:
+    """Say in which locks and rewrites a run differed from its rehearsal, as sentences."""
+    for step in plan.steps:
+        if seen := outcome.traces.get(step.version):
+            yield from step_differences(step, seen)
+
+
+def step_differences(rehearsed: PlannedStep, seen: Mapping[int, Trace]) -> tuple[str, ...]:
     """Say in which locks and rewrites a run differed from its rehearsal, as sentences.
 
     A lock that was rehearsed is taken beforehand, so that only further ones are to be seen.

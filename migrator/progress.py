@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from .activity import Progress
+from .events import Progress
 
 # What a phase counts: other sessions, tuples or blocks; 0 in all is one that counts nothing.
 _CREATE_INDEX = """

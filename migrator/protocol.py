@@ -10,6 +10,7 @@ from .documents import Json, of_step
 from .events import (
     Event,
     Noticed,
+    Outcome,
     Progressed,
     Remarked,
     Retrying,
@@ -19,7 +20,6 @@ from .events import (
     Traced,
     Waiting,
 )
-from .model import Outcome
 from .render import line_of
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from . import blockers, places
 from .errors import BlockedError, MigratorError, StatementError
-from .model import Direction, Entry, Outcome, Plan, Status
+from .model import Direction, Entry, Plan, Status
 
 if TYPE_CHECKING:
+    from .events import Outcome
     from .results import LogEntry, Overview
     from .script import Statement, Unit
 
@@ -64,10 +65,10 @@ def line_of(statement: Statement) -> int:
 
 def outcome_text(outcome: Outcome, style: Style) -> str:
     """Sum a run up in a line, after the notes on its plan."""
-    notes = [f"note: {note}" for note in outcome.plan.notes]
     steps = outcome.finished
-    if not outcome.finished:
-        return "\n".join([*notes, "nothing to do"])
+    if not steps:
+        return nothing_text(outcome.plan)
+    notes = [f"note: {note}" for note in outcome.plan.notes]
     counts = {
         direction: sum(step.direction is direction for step in steps) for direction in Direction
     }
@@ -77,11 +78,16 @@ def outcome_text(outcome: Outcome, style: Style) -> str:
     return "\n".join([*notes, style(", ".join(parts), bold=True)])
 
 
+def nothing_text(plan: Plan) -> str:
+    """Say that a plan has no steps, after the notes on it."""
+    return "\n".join([*(f"note: {note}" for note in plan.notes), "nothing to do"])
+
+
 def plan_text(plan: Plan) -> str:
     """Write a plan and its SQL, as `--dry-run` shows it."""
-    lines = [f"note: {note}" for note in plan.notes]
     if not plan.steps:
-        return "\n".join([*lines, "nothing to do"])
+        return nothing_text(plan)
+    lines = [f"note: {note}" for note in plan.notes]
     for step in plan.steps:
         script = step.script
         how = "in one transaction" if script.transactional else "statement by statement"

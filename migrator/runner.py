@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from psycopg.pq import TransactionStatus
 
@@ -21,15 +20,12 @@ from . import (
     traces,
 )
 from .errors import ConfigurationError, HistoryError, TakenError
-from .events import Event, Remarked, Traced
+from .events import Event, Outcome, Remarked, Traced
 from .interrupts import Interrupts
 from .messages import Context, Tracer
-from .model import Direction, Entry, Outcome, Plan
+from .model import Direction, Entry, Plan
 from .session import Notify, Session, unblocked
-from .traces import Trace
-
-if TYPE_CHECKING:
-    from .plans import RehearsedPlan
+from .traces import LockMode, Trace
 
 Choose = Callable[[tuple[Entry, ...]], Plan]
 """A planner's function with all its arguments but the entries."""
@@ -54,7 +50,7 @@ def carry_out(
     *,
     agreed: Plan | None = None,
     trace: bool = False,
-    rehearsed: RehearsedPlan | None = None,
+    locks: Mapping[str, tuple[tuple[str, LockMode], ...]] | None = None,
     tells_each: bool = True,
 ) -> Outcome:
     """Take the runner's lock, plan and run.
@@ -63,8 +59,7 @@ def carry_out(
         agreed: What the plan has to be once the lock is had, for one that takes back; None
             for one that only applies.
         trace: Whether to ask after each statement what it did, and to log that.
-        rehearsed: The plan whose locks are taken before the work, and with which what
-            happens is compared; it implies `trace`.
+        locks: By version, the locks that are taken before the work; see `Context`.
         tells_each: Whether `notify` is to hear of each statement that has finished.
 
     Raises:
@@ -75,7 +70,7 @@ def carry_out(
     with (
         locked(session, notify) as lock,
         observing.watching(session.database) as observe,
-        _tracing(session, notify, trace=trace or rehearsed is not None) as tracing,
+        _tracing(session, notify, trace=trace) as tracing,
     ):
         context = Context(
             conn=session.conn,
@@ -86,7 +81,7 @@ def carry_out(
             observe=observe,
             pid=session.history.pid,
             idle_limits=postgres.idle_limits(session.conn),
-            locks={s.version: s.locks for s in rehearsed.steps} if rehearsed else {},
+            locks=locks or {},
             tracer=tracing.tracer,
             tells_each=tells_each,
         )
@@ -94,9 +89,7 @@ def carry_out(
             plan = _run(session, choose, context, lock, agreed=agreed)
         finally:
             tracing.record(context)
-        for line in tracing.differences(rehearsed) if rehearsed else ():
-            notify(Remarked(line))
-        return Outcome(plan, tuple(context.finished))
+        return Outcome(plan, tuple(context.finished), tracing.traces())
 
 
 def _run(
@@ -157,12 +150,8 @@ class _Tracing:
                 postgres.forget(context.conn)  # a failed script may have left another role
                 postgres.send(context.conn, *context.recorder.trace(version, json.dumps(detail)))
 
-    def differences(self, rehearsed: RehearsedPlan) -> Iterator[str]:
-        from . import plans  # noqa: PLC0415  (who has no plan pays for none)
-
-        for step in rehearsed.steps:
-            if events := self.seen.get(step.version):
-                yield from plans.differences(step, _by_number(events))
+    def traces(self) -> dict[str, dict[int, Trace]]:
+        return {version: _by_number(events) for version, events in self.seen.items()}
 
 
 def _by_number(events: Mapping[int, Traced]) -> dict[int, Trace]:

@@ -11,8 +11,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from migrator import narration, parsing, progress, render
-from migrator.activity import Progress
-from migrator.events import Progressed, StepFinished
+from migrator.events import Progress, Progressed, StepFinished
 from migrator.model import Direction, Step
 from migrator.narration import Ticker
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from migrator import pipeline
-from migrator.activity import Notice
+from migrator.events import Notice
 from migrator.flight import Field, Message, RefusedError
 from migrator.interrupts import Interrupts
 from migrator.pipeline import Answer, Listener

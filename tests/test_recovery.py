@@ -8,7 +8,7 @@ from pathlib import PurePath
 import pytest
 
 from migrator import parsing, recovery
-from migrator.activity import Objects
+from migrator.events import Objects
 from migrator.recovery import Begun, Recovery
 from migrator.script import Statement
 
