@@ -1,24 +1,29 @@
 """Plain-SQL migrations for PostgreSQL.
 
-An application's health check asks `status()`.  Everything else is behind the command line.
+An application's health check asks `status()`.  The rest is used by the command line.
 
-The package is a stack of small modules.  Each imports only those to its left or
-above it (`tests/test_architecture.py` holds this list to be true):
+The package is a set of rooms.  This table says which room may import which
+(`tests/test_architecture.py` holds it to be true):
 
-    errors traces script model events results             the words
-    sources lexing sqltext places scriptoptions parsing            the core: pure, no I/O, no clock
-    hazards blockers planner recovery                              the core of a run
-    answers scenes losses stalls verdicts schema reports plans     the core of a rehearsal
-    config longfiles files interrupts catalog postgres             the world
-    locking history                                                the world of a session
-    installation home server                                       the world of the embedded server
-    progress probes facts snapshots dumps                          the world that is asked
-    recorder flight pipeline observing heaps messages diagnosis    the work
-    failures attempt alone units executor                          the work of a plan
-    session runner decisions                                       the work as a whole
-    scratch cloning rehearsal staging trial                        the work of a rehearsal
-    render documents narration protocol telling reporting page     the words of the shell
-    app options moving looking deciding cli                        the shell
+    room                may import
+    errors, interrupts  nothing of ours
+    config, sql, embedded  errors
+    tracing             nothing of ours
+    model               errors, sql
+    events              model, sql, tracing
+    hazards             errors, sql, tracing
+    files, history      errors, model, sql
+    planning            errors, hazards, model, sql
+    postgres            errors, config, events, interrupts
+    session             errors, config, events, model, files, history, planning, postgres, embedded
+    execution           all above except hazards, embedded
+    rehearsal           all above
+    output              errors, events, model, sql, tracing, hazards, history, planning, rehearsal
+    cli                 all
+
+Only `cli` and `output` import `rehearsal`: without it and `hazards`, the runner is complete.
+`sql`, `hazards`, `planning`, `tracing.trace`, `tracing.diff` and `execution.recovery` do no I/O
+and read no clock.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .results import Overview
+    from .history.overview import Overview
 
 __all__ = ["status"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 
-from .cli import main
+from .cli.main import main
 
 
 def run() -> None:

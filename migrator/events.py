@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .model import Plan, Step
-from .script import Statement
+from .sql.script import Statement
 
 if TYPE_CHECKING:
-    from .traces import Trace
+    from .tracing.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
     from .errors import MigratorError
-    from .script import Script
+    from .sql.script import Script
 
 
 class Direction(enum.StrEnum):

@@ -11,19 +11,20 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
-from . import blockers, files, history, planner, postgres
 from .config import Database, Settings
-from .errors import (
-    BlockedError,
-    ConfigurationError,
-)
-from .history import History
+from .errors import BlockedError, ConfigurationError
+from .files import directory
+from .history import table
+from .history.table import History
 from .model import Entry, Migration, Plan
+from .planning import planner
+from .planning.problems import unsettled
+from .postgres import connection
 
 if TYPE_CHECKING:
+    from .embedded.home import Server
     from .events import Event
-    from .home import Server
-    from .results import LogEntry, Overview
+    from .history.overview import LogEntry, Overview
 
 Notify: TypeAlias = "Callable[[Event], None]"
 
@@ -34,7 +35,7 @@ class Session:
 
     settings: Settings
     database: Database
-    conn: postgres.Connection
+    conn: connection.Connection
     history: History
     migrations: tuple[Migration, ...]
 
@@ -49,8 +50,8 @@ class Session:
             return planner.reconcile(self.migrations, ())
         known = frozenset(migration.up.checksum for migration in self.migrations)
         schema = self.history.schema
-        with postgres.reported(schema):
-            rows = history.read(self.conn, schema, known=known, downs=downs)
+        with connection.reported(schema):
+            rows = table.read(self.conn, schema, known=known, downs=downs)
         return planner.reconcile(self.migrations, rows)
 
 
@@ -64,15 +65,15 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: No connection was made.
         HistoryError: The history cannot be used.
     """
-    read = partial(files.read, settings.directory)
+    read = partial(directory.read, settings.directory)
     is_embedded = settings.database is None or settings.database.embedded is not None
     # No server is set up beside a directory that turns out to be a wrong one.
     early = read() if is_embedded else None
     with _reachable(settings, notify) as database, _connecting(database) as connecting:
         migrations = read() if early is None else early
         conn = connecting.result()
-        with postgres.reported(settings.schema):
-            found = history.locate(conn, settings.schema)
+        with connection.reported(settings.schema):
+            found = table.locate(conn, settings.schema)
         session = Session(settings, database, conn, found, migrations)
         if session.is_pooled:
             notify(_remark("connected through a connection pooler"))
@@ -80,16 +81,16 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
 
 
 @contextmanager
-def _connecting(database: Database) -> Iterator[Future[postgres.Connection]]:
+def _connecting(database: Database) -> Iterator[Future[connection.Connection]]:
     """Connect in the background, for the caller has something else to do that mostly waits.
 
     A daemon, which keeps nobody who has found an error meanwhile, or does not want to wait.
     """
-    future: Future[postgres.Connection] = Future()
+    future: Future[connection.Connection] = Future()
 
     def connect() -> None:
         try:
-            future.set_result(postgres.connect(database))
+            future.set_result(connection.connect(database))
         except BaseException as error:  # noqa: BLE001  (it is raised where the result is wanted)
             future.set_exception(error)
 
@@ -100,7 +101,7 @@ def _connecting(database: Database) -> Iterator[Future[postgres.Connection]]:
         future.add_done_callback(_close)
 
 
-def _close(future: Future[postgres.Connection]) -> None:
+def _close(future: Future[connection.Connection]) -> None:
     if not future.exception():
         future.result().close()
 
@@ -118,15 +119,15 @@ def unblocked(plan: Plan) -> Plan:
 
 def overview(session: Session) -> Overview:
     """Say what `status` shows: the database, and every version's state."""
-    from .results import Overview  # noqa: PLC0415  (a run shows none)
+    from .history.overview import Overview  # noqa: PLC0415  (a run shows none)
 
     entries = session.entries()
     return Overview(
         database=session.conn.info.dbname,
-        server_version=postgres.version(session.conn),
+        server_version=connection.version(session.conn),
         schema=session.history.schema,
         entries=entries,
-        is_current=not blockers.unsettled(entries),
+        is_current=not unsettled(entries),
     )
 
 
@@ -134,9 +135,9 @@ def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry,
     """Read the newest rows of the log, the oldest of them first; none before the first `up`."""
     if not session.history.exists:
         return ()
-    with postgres.reported(session.history.schema):
+    with connection.reported(session.history.schema):
         schema = session.history.schema
-        return history.read_log(session.conn, schema, version=version, limit=limit)
+        return table.read_log(session.conn, schema, version=version, limit=limit)
 
 
 def _remark(text: str) -> Event:
@@ -169,7 +170,7 @@ def reached(database: Database, notify: Notify) -> Iterator[Database]:
         yield database
         return
 
-    from . import server  # noqa: PLC0415  (who has a database pays for no server)
+    from .embedded import server  # noqa: PLC0415  (who has a database pays for no server)
 
     def announce(embedded: Server, outcome: server.Outcome) -> None:
         if outcome is server.Outcome.CREATED:

@@ -28,10 +28,11 @@ import pytest
 from click.testing import CliRunner
 from psycopg.rows import TupleRow
 
-from migrator import server as embedded
+from migrator.embedded.binaries import find_binaries
+from migrator.embedded.home import Server
+from migrator.embedded.server import joined, locate
+from migrator.embedded.server import url as server_url
 from migrator.errors import EmbeddedServerError
-from migrator.home import Server
-from migrator.installation import find_binaries
 
 PROJECT = Path(__file__).parents[1]
 
@@ -97,7 +98,7 @@ class Postgres:
 
     def url(self, database: str = "postgres") -> str:
         """Give the superuser's URL of a database."""
-        return embedded.url(self.server, database)
+        return server_url(self.server, database)
 
     def tcp_url(self, database: str, user: str, password: str) -> str:
         """Give a URL by TCP."""
@@ -162,14 +163,14 @@ def serve(*, source: Path | None = None, options: tuple[str, ...] = ()) -> Itera
     """Run a server of one's own in a temporary folder; `source` is its directory of binaries."""
     home = Path(tempfile.mkdtemp(prefix="migrator-test-"))
     try:
-        server = embedded.locate(PROJECT, source=source, home=home)
+        server = locate(PROJECT, source=source, home=home)
         server = dataclasses.replace(
             server,
             options=(*SETTINGS, *options),
             tcp_port=free_port(),
             guests=(pwd.getpwuid(os.geteuid()).pw_name,),
         )
-        with embedded.joined(server):
+        with joined(server):
             yield Postgres(server)
     finally:
         shutil.rmtree(home)
@@ -294,7 +295,7 @@ class Result:
 
 def call(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Result:
     """Run the program inside this process; an exception that is not an exit is the test's."""
-    from migrator.cli import main  # Tests of the core run without the command line.
+    from migrator.cli.main import main  # Tests of the core run without the command line.
 
     result = CliRunner(env=dict(environ or {})).invoke(
         main, [str(argument) for argument in arguments], catch_exceptions=False

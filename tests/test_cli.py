@@ -12,7 +12,7 @@ import click
 import pytest
 
 import migrator
-from migrator.cli import main
+from migrator.cli.main import main
 
 from . import goldens
 from .conftest import Migrate, Result, Write, call, process_environment, spawn

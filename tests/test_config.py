@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from migrator import config, postgres
+from migrator import config
 from migrator.config import Database
 from migrator.errors import ConfigurationError
+from migrator.postgres import connection
 
 URL = "postgresql://app:s3cret@db.example:5432/shop"
 
@@ -147,7 +148,7 @@ def test_no_password_is_in_what_a_programmer_would_print() -> None:
 )
 def test_a_url_that_cannot_be_read_is_never_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        postgres.connect(Database(url=url))
+        connection.connect(Database(url=url))
     assert caught.value.message == "the database URL cannot be read"
     assert "%40 (@)" in (caught.value.hint or "")
     assert not any(part in f"{caught.value!r}" for part in ("s3", "cret"))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from migrator import files, parsing
 from migrator.errors import BlockedError, DirectoryError, UsageError
+from migrator.files.directory import create
+from migrator.files.directory import read as read_directory
+from migrator.sql import parser
 
 from .conftest import Write
 
@@ -19,13 +21,13 @@ not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and wr
 
 
 def versions(directory: Path) -> list[str]:
-    return [migration.version for migration in files.read(directory)]
+    return [migration.version for migration in read_directory(directory)]
 
 
 def complaints(directory: Path) -> list[str]:
     """Every problem of a directory, with the directory's own name left out."""
     with pytest.raises(BlockedError) as caught:
-        files.read(directory)
+        read_directory(directory)
     assert all(error.hint for error in caught.value.errors), "every problem has a next step"
     return [str(error).replace(f"{directory}/", "") for error in caught.value.errors]
 
@@ -55,7 +57,7 @@ def test_a_directory_inside_is_ignored_whatever_its_name(directory: Path) -> Non
 
 
 def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
-    (migration,) = files.read(write({"01_a.up.sql": "select 1;"}))
+    (migration,) = read_directory(write({"01_a.up.sql": "select 1;"}))
     assert migration.down is None
 
 
@@ -125,16 +127,16 @@ def test_an_unreadable_file_or_directory_says_so(write: Write) -> None:
     assert complaints(directory) == ["01_a.up.sql cannot be read: Permission denied"]
     directory.chmod(0)
     with pytest.raises(DirectoryError, match="cannot be read: Permission denied"):
-        files.read(directory)
+        read_directory(directory)
     directory.chmod(0o700)
 
 
 def test_a_directory_that_is_not_there_or_is_a_file_says_so(directory: Path) -> None:
     with pytest.raises(DirectoryError, match=r'migrations directory ".*/none" is not there'):
-        files.read(directory / "none")
+        read_directory(directory / "none")
     (directory / "file").touch()
     with pytest.raises(DirectoryError, match="cannot be read: Not a directory"):
-        files.read(directory / "file")
+        read_directory(directory / "file")
 
 
 # create
@@ -162,7 +164,7 @@ def test_create_takes_the_next_number_as_wide_as_the_others(
     write: Write, names: list[str], expected: str
 ) -> None:
     directory = write({f"{name}.up.sql": "" for name in names})
-    up_path, down_path = files.create(directory, "x", now=NOW)
+    up_path, down_path = create(directory, "x", now=NOW)
     assert (up_path.name, down_path.name) == (f"{expected}.up.sql", f"{expected}.down.sql")
 
 
@@ -180,7 +182,7 @@ def test_create_takes_the_next_number_as_wide_as_the_others(
     ],
 )
 def test_create_makes_a_good_name_of_any_words(directory: Path, name: str, stem: str) -> None:
-    up_path, _ = files.create(directory, name, now=NOW)
+    up_path, _ = create(directory, name, now=NOW)
     assert up_path.name == f"01_{stem}.up.sql"
     assert versions(directory) == [f"01_{stem}"]
 
@@ -188,25 +190,25 @@ def test_create_makes_a_good_name_of_any_words(directory: Path, name: str, stem:
 @pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", "/etc/passwd"])
 def test_create_refuses_a_path(directory: Path, name: str) -> None:
     with pytest.raises(UsageError, match="holds a path separator"):
-        files.create(directory, name, now=NOW)
+        create(directory, name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "!!", "---", "漢字"])
 def test_create_refuses_a_name_with_nothing_in_it(directory: Path, name: str) -> None:
     with pytest.raises(UsageError, match="holds no letter or digit"):
-        files.create(directory, name, now=NOW)
+        create(directory, name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
 def test_create_makes_the_directory_that_it_needs(tmp_path: Path) -> None:
-    up_path, _ = files.create(tmp_path / "db" / "migrations", "x", now=NOW)
+    up_path, _ = create(tmp_path / "db" / "migrations", "x", now=NOW)
     assert up_path == tmp_path / "db" / "migrations" / "01_x.up.sql"
 
 
 def test_create_writes_templates_that_can_be_applied_as_they_are(directory: Path) -> None:
-    for path in files.create(directory, "x", now=NOW):
-        script = parsing.parse(path, path.read_text())
+    for path in create(directory, "x", now=NOW):
+        script = parser.parse(path, path.read_text())
         assert (script.problems, script.units[0].statements) == ((), ())
         assert "01_x" in path.read_text()
 
@@ -216,12 +218,12 @@ def test_create_never_overwrites_and_leaves_nothing_half_made(
 ) -> None:
     (directory / "01_x.up.sql").mkdir()  # `read` ignores it, so its number is free
     with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.up\.sql: File exists"):
-        files.create(directory, "x", now=NOW)
+        create(directory, "x", now=NOW)
     assert [path.name for path in directory.iterdir()] == ["01_x.up.sql"]
     (directory / "01_x.up.sql").rmdir()
     (directory / "01_x.down.sql").mkdir()
     with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.down\.sql: File exists"):
-        files.create(directory, "x", now=NOW)
+        create(directory, "x", now=NOW)
     assert [path.name for path in directory.iterdir()] == ["01_x.down.sql"]
 
 
@@ -233,7 +235,7 @@ def test_create_adds_nothing_to_a_directory_that_is_not_in_order(
 ) -> None:
     directory = write(broken)
     with pytest.raises(BlockedError):
-        files.create(directory, "x", now=NOW)
+        create(directory, "x", now=NOW)
     assert sorted(path.name for path in directory.iterdir()) == sorted(broken)
 
 
@@ -241,5 +243,5 @@ def test_create_adds_nothing_to_a_directory_that_is_not_in_order(
 def test_create_says_that_a_directory_cannot_be_written(directory: Path) -> None:
     directory.chmod(0o500)
     with pytest.raises(DirectoryError, match=r"cannot write .*: Permission denied"):
-        files.create(directory, "x", now=NOW)
+        create(directory, "x", now=NOW)
     directory.chmod(0o700)

@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 import psycopg
 import pytest
 
-from migrator import answers, facts, parsing, probes
-from migrator.hazards import (
+from migrator.hazards.assess import find, sizes_after, told
+from migrator.hazards.catalogue import (
     HAZARDS,
     Facts,
     Finding,
@@ -27,9 +27,11 @@ from migrator.hazards import (
     enum_value_used,
     problems,
 )
-from migrator.script import Script, Statement, Unit
-from migrator.traces import Change, ConstraintChange, LockMode, Relation, Touch, Trace
-from migrator.verdicts import find, sizes_after, told
+from migrator.rehearsal import facts
+from migrator.sql import parser
+from migrator.sql.script import Script, Statement, Unit
+from migrator.tracing import diff, probe
+from migrator.tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch, Trace
 
 from .conftest import Database
 
@@ -58,7 +60,7 @@ def header(text: str, name: str) -> list[str]:
 def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
     """Run a script as `up` would, every table being large, and give what is found."""
     database.execute(setup)
-    script = parsing.parse(FILE, text)
+    script = parser.parse(FILE, text)
     assert not script.problems
     with database.connect() as conn:
         before = facts.before(conn, dict.fromkeys(facts.sizes(conn), LARGE))
@@ -75,7 +77,7 @@ def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
             indexes=facts.indexes(conn),
             partitions={**before.partitions, **facts.partitions(conn)},
             objects=facts.named(new),
-            object_changes=answers.difference(old, new, old).objects,
+            object_changes=diff.difference(old, new, old).objects,
         )
     return find(script, traced, facts=known, small=SMALL)
 
@@ -83,27 +85,27 @@ def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
 def run(
     database: Database, conn: psycopg.Connection, unit: Unit
 ) -> Iterator[tuple[Statement, Trace]]:
-    start = ask(conn, probes.start(SCHEMA))
+    start = ask(conn, probe.start(SCHEMA))
     if not unit.transactional:
         (statement,) = unit.statements
         with database.connect() as watcher:
-            with probes.sampling(watcher, conn.info.backend_pid, SCHEMA) as sampled:
+            with probe.sampling(watcher, conn.info.backend_pid, SCHEMA) as sampled:
                 conn.execute(statement.text.encode())
-            yield statement, answers.difference(start, sampled.result(), start)
+            yield statement, diff.difference(start, sampled.result(), start)
         return
     with conn.transaction():
-        before = start = ask(conn, probes.start(SCHEMA))
+        before = start = ask(conn, probe.start(SCHEMA))
         for statement in unit.statements:
             conn.execute(statement.text.encode())
-            after = ask(conn, probes.after_statement(SCHEMA, conn.info.server_version))
-            yield statement, answers.difference(before, after, start)
+            after = ask(conn, probe.after_statement(SCHEMA, conn.info.server_version))
+            yield statement, diff.difference(before, after, start)
             before = after
 
 
-def ask(conn: psycopg.Connection, question: bytes) -> answers.Snapshot:
+def ask(conn: psycopg.Connection, question: bytes) -> diff.Snapshot:
     row = conn.execute(question).fetchone()
     assert row
-    return answers.read(row[0])
+    return diff.read(row[0])
 
 
 def rehearse_example(database: Database, example: str) -> tuple[Finding, ...]:
@@ -214,7 +216,7 @@ NONE = Trace()
 
 
 def script(text: str) -> Script:
-    return parsing.parse(FILE, text)
+    return parser.parse(FILE, text)
 
 
 def findings(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator import history
 from migrator.errors import HistoryError
+from migrator.history import table
 
 from .conftest import Database, Migrate, Write
 
@@ -91,20 +91,20 @@ def test_a_script_that_moves_the_search_path_does_not_move_the_history(
 
 def test_a_history_of_a_newer_format_is_left_alone(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
-    newer = history.FORMAT + 1
+    newer = table.FORMAT + 1
     migrate.database.execute(
         f"comment on table migration_versions is 'The history of migrator, format {newer}'"
     )
     for command in ("up", "down", "status", "log"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert f"has format {newer}, and this migrator knows {history.FORMAT}" in result.stderr
+        assert f"has format {newer}, and this migrator knows {table.FORMAT}" in result.stderr
 
 
 def test_the_table_carries_its_format(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     query = "select obj_description('migration_versions'::regclass)"
-    assert migrate.database.rows(query) == [(f"The history of migrator, format {history.FORMAT}",)]
+    assert migrate.database.rows(query) == [(f"The history of migrator, format {table.FORMAT}",)]
 
 
 def test_a_row_without_a_number_is_named(migrate: Migrate, files: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_log_is_only_added_to(migrate: Migrate, files: Path) -> None:
 
 def test_reading_creates_nothing(database: Database) -> None:
     with database.connect() as conn:
-        found = history.locate(conn, None)
+        found = table.locate(conn, None)
         assert (found.schema, found.exists) == ("public", False)
     assert database.rows("select to_regclass('migration_versions')") == [(None,)]
 
@@ -138,7 +138,7 @@ def test_reading_creates_nothing(database: Database) -> None:
 def test_creating_is_whole_or_not_at_all(database: Database) -> None:
     database.execute("create view migration_log as select 1")
     with database.connect() as conn, pytest.raises(Exception, match="already exists"):
-        history.ensure(conn, "public")
+        table.ensure(conn, "public")
     assert database.rows("select to_regclass('migration_versions')") == [(None,)]
 
 
@@ -146,4 +146,4 @@ def test_a_search_path_without_a_schema_names_the_option(database: Database) -> 
     with database.connect() as conn:
         conn.execute("set search_path to ''")
         with pytest.raises(HistoryError, match="the search path names no schema"):
-            history.locate(conn, None)
+            table.locate(conn, None)

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from migrator import files, longfiles, parsing, sources
 from migrator.errors import MigrationFileError
+from migrator.files import copydata, directory
+from migrator.files.source import BOM
+from migrator.files.source import read as read_source
 from migrator.model import SourceFile
-from migrator.places import line_number
-from migrator.script import Abridged, Block, Statement
-from migrator.sqltext import split
+from migrator.sql import parser
+from migrator.sql.location import line_number
+from migrator.sql.script import Abridged, Block, Statement
+from migrator.sql.splitter import split
 
 from .conftest import Database, Migrate, Write
 
@@ -25,7 +28,7 @@ PATH = Path("1_a.up.sql")
 FRAGMENTS = [
     b"copy t from stdin;", b"COPY t (a) FROM STDIN;", b"copy t to stdout;", b"\n", b"\r\n", b"\r",
     b"\\.\n", b"\n\\.\r\n", b"\\.", b"\\.x\n", b"1\t2\n", b"x", b" ", b"'", b"$$", b"--",
-    b"/*", b"*/", b";", b"select 1;", b"select 'stdin';", "é".encode(), b"\xc3", b"\0", sources.BOM,
+    b"/*", b"*/", b";", b"select 1;", b"select 'stdin';", "é".encode(), b"\xc3", b"\0", BOM,
     b"(", b")", b"\\restrict a\n",
 ]  # fmt: skip
 RAW = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join)
@@ -35,8 +38,8 @@ RAW = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join)
 def small_pieces() -> Iterator[None]:
     """Let every border of a piece or window fall somewhere in a short text."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(longfiles, "_PIECE", 7)
-        patch.setattr(longfiles, "_WINDOW", 5)
+        patch.setattr(copydata, "_PIECE", 7)
+        patch.setattr(copydata, "_WINDOW", 5)
         yield
 
 
@@ -49,12 +52,12 @@ class Grudging(io.FileIO):
 
 def read_long(path: Path) -> SourceFile:
     with Grudging(path) as file:
-        return longfiles.read(path, file)
+        return copydata.read(path, file)
 
 
 def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None]:
     """What a statement is, wherever its data are."""
-    data = b"".join(longfiles.data(statement)) if statement.data else None
+    data = b"".join(copydata.data(statement)) if statement.data else None
     line = line_number(statement.source, statement.offset)
     return statement.text, line, statement.words, data
 
@@ -65,13 +68,13 @@ def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None
 @example(b"copy t from stdin;\n1\n2")
 @example(b"copy t from stdin;\n1\r2\r\n\r\\.\n3\r\n\\.\r\nselect 1;")
 @example(b"copy t from stdin;\n1\n\\.\r")
-@example(sources.BOM + b"copy t from stdin;\n1\n\\.\ncopy t from stdin;\n2\n\\.\n-- end")
+@example(BOM + b"copy t from stdin;\n1\n\\.\ncopy t from stdin;\n2\n\\.\n-- end")
 def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PATH
         path.write_bytes(raw)
         try:
-            short = sources.read(path, raw)
+            short = read_source(path, raw)
         except MigrationFileError:
             # Which of several faults is named depends on how much is looked at in one go.
             with pytest.raises(MigrationFileError, match=r"holds a NUL|is not UTF-8"):
@@ -80,8 +83,8 @@ def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
         long = read_long(path)
         assert long.checksum == short.checksum
         assert [whole(s) for s in split(long.text)] == [whole(s) for s in split(short.text)]
-        assert parsing.same_statements(long.text, short.text)
-        one, other = parsing.parse(path, long.text), parsing.parse(path, short.text)
+        assert parser.same_statements(long.text, short.text)
+        one, other = parser.parse(path, long.text), parser.parse(path, short.text)
         assert [str(p) for p in one.problems] == [str(p) for p in other.problems]
         assert one.options == other.options
 
@@ -101,7 +104,7 @@ def test_a_wrong_byte_is_named_as_in_a_short_file(tmp_path: Path, raw: bytes) ->
     path = tmp_path / PATH
     path.write_bytes(raw)
     with pytest.raises(MigrationFileError) as short:
-        sources.read(path, raw)
+        read_source(path, raw)
     with pytest.raises(MigrationFileError) as long:
         read_long(path)
     assert (long.value.message, long.value.hint) == (short.value.message, short.value.hint)
@@ -126,8 +129,8 @@ def test_a_text_without_its_data_is_no_other_text(tmp_path: Path) -> None:
     assert [str(text) for text in texts] == [plain] * 3
     assert texts[0] != texts[1] != texts[2]
     assert plain not in texts
-    assert not parsing.same_statements(texts[0], texts[1])
-    assert parsing.same_statements(texts[2], plain)
+    assert not parser.same_statements(texts[0], texts[1])
+    assert parser.same_statements(texts[2], plain)
 
 
 def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(
@@ -135,7 +138,7 @@ def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(
 ) -> None:
     path = tmp_path / PATH
     before = b"copy t from stdin;\n" + b"1\n" * 100 + b"\\.\nselect 1;\n"
-    find = longfiles._data_begin
+    find = copydata._data_begin
     for after in (before[:50], before.replace(b"1\n", b"2\n"), before + b"select 2;"):
         path.write_bytes(before)
 
@@ -145,9 +148,9 @@ def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(
                 path.write_bytes(after)
             return found
 
-        monkeypatch.setattr(longfiles, "_data_begin", change_behind_it)
+        monkeypatch.setattr(copydata, "_data_begin", change_behind_it)
         source = read_long(path)
-        assert source.checksum == sources.read(path, after).checksum
+        assert source.checksum == read_source(path, after).checksum
 
 
 def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: Path) -> None:
@@ -156,10 +159,10 @@ def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: P
     (statement,) = split(read_long(path).text)
     path.write_bytes(b"copy t from stdin;\n1\n3\n\\.\n")
     with pytest.raises(MigrationFileError, match="was changed while it was being run"):
-        list(longfiles.data(statement))
+        list(copydata.data(statement))
     path.unlink()
     with pytest.raises(MigrationFileError, match="cannot be read any more: No such file"):
-        list(longfiles.data(statement))
+        list(copydata.data(statement))
 
 
 # With a server, and files as long as they have to be
@@ -168,7 +171,7 @@ def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: P
 @pytest.fixture
 def long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every file for a long one."""
-    monkeypatch.setattr(files, "_LONG", 0)
+    monkeypatch.setattr(directory, "_LONG", 0)
 
 
 SCRIPT = """\
@@ -220,7 +223,7 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
     migrate: Migrate, write: Write, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write({"01_z.up.sql": "create table z ();", "02_a.up.sql": SCRIPT})
-    read = longfiles.read
+    read = copydata.read
 
     def change_behind_it(path: Path, file: BinaryIO) -> SourceFile:
         source = read(path, file)
@@ -228,7 +231,7 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
             path.write_bytes(SCRIPT.replace("two", "2nd").encode())
         return source
 
-    monkeypatch.setattr(longfiles, "read", change_behind_it)
+    monkeypatch.setattr(copydata, "read", change_behind_it)
     result = migrate("up")
     assert result.exit_code == 4
     assert f"{folder / '02_a.up.sql'} was changed while it was being run" in result.stderr
@@ -248,13 +251,13 @@ def test_an_error_in_data_that_are_gone_is_the_servers(
     migrate: Migrate, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
-    lines = longfiles.lines
+    lines = copydata.lines
 
     def too_late(block: Block, first: int, last: int) -> list[str]:
         (folder / "01_a.up.sql").unlink()
         return lines(block, first, last)
 
-    monkeypatch.setattr(longfiles, "lines", too_late)
+    monkeypatch.setattr(copydata, "lines", too_late)
     result = migrate("up")
     assert result.exit_code == 1
     assert '01_a.up.sql:6:1: invalid input syntax for type integer: "three"' in result.stderr
@@ -270,7 +273,7 @@ def test_data_are_sent_with_a_step_that_runs_alone(
     is_long: bool,
 ) -> None:
     """A step that was begun alone is run again alone, whatever stands in its place by now."""
-    monkeypatch.setattr(files, "_LONG", 0 if is_long else 1 << 20)
+    monkeypatch.setattr(directory, "_LONG", 0 if is_long else 1 << 20)
     database.execute("create table a (i int); insert into a values (1), (1)")
     head = "-- migrator: no-transaction\nselect 1;\n"
     write({"01_a.up.sql": f"{head}create unique index concurrently i on a (i);"})

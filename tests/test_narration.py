@@ -10,15 +10,17 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from migrator import narration, parsing, progress, render
 from migrator.events import Progress, Progressed, StepFinished
 from migrator.model import Direction, Step
-from migrator.narration import Ticker
+from migrator.output.progress import Ticker, event_text, progress_text
+from migrator.output.text import plain
+from migrator.postgres.progress import of
+from migrator.sql import parser
 
 from .conftest import Database, Write
 from .sessions import Runs, holding, wait_for, working
 
-SCRIPT = parsing.parse(PurePath("01_a.up.sql"), "\nvacuum a;")
+SCRIPT = parser.parse(PurePath("01_a.up.sql"), "\nvacuum a;")
 HALF = "[██████████          ]  50 %"
 STEP = Step("01_a", Direction.UP, SCRIPT)
 
@@ -76,12 +78,12 @@ def test_a_terminal_has_one_line_that_is_gone_before_anything_else_is_said() -> 
     ],
 )
 def test_a_bar_where_the_whole_is_known(how_far: Progress, text: str) -> None:
-    assert narration.progress_text(how_far) == text
+    assert progress_text(how_far) == text
 
 
 def test_other_events_are_lines_of_their_own() -> None:
     event = StepFinished(STEP, 0.5)
-    told = narration.event_text(event, render.plain, verbose=False)
+    told = event_text(event, plain, verbose=False)
     assert told == "applied  01_a (500 ms)"
 
 
@@ -116,7 +118,7 @@ def test_a_vacuum_says_how_much_of_the_table_it_has_read(
     with database.connect() as conn:
 
         def under_way() -> Progress | None:
-            now = progress.of(conn, pid)
+            now = of(conn, pid)
             return now if now and now.done else None
 
         seen = wait_for(under_way)

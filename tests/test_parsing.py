@@ -6,16 +6,17 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator import parsing, sources
 from migrator.errors import MigrationFileError
-from migrator.script import Options, Script
+from migrator.files import source
+from migrator.sql import parser
+from migrator.sql.script import Options, Script
 
 PATH = PurePath("01_a.up.sql")
 ALONE = "-- migrator: no-transaction\n"
 
 
 def parse(text: str) -> Script:
-    return parsing.parse(PATH, text)
+    return parser.parse(PATH, text)
 
 
 def units(text: str) -> list[tuple[bool, list[str]]]:
@@ -26,7 +27,7 @@ def units(text: str) -> list[tuple[bool, list[str]]]:
 def problems(text: str) -> list[tuple[str, str]]:
     """Each problem: its line and column, and what it says."""
     found = parse(text).problems
-    assert not (found and parsing.is_plain(text)), "what is plain has no problem"
+    assert not (found and parser.is_plain(text)), "what is plain has no problem"
     assert all(problem.hint for problem in found), "every problem has a next step"
     return [
         (f"{p.location.line}:{p.location.column}" if p.location else "", p.message) for p in found
@@ -369,12 +370,12 @@ def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
 def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
     one: bytes, other: bytes, same: bool
 ) -> None:
-    checksums = {sources.read(PATH, raw).checksum for raw in (one, other)}
+    checksums = {source.read(PATH, raw).checksum for raw in (one, other)}
     assert (len(checksums) == 1) == same
 
 
 def test_the_text_is_the_files_own_without_its_bom() -> None:
-    assert sources.read(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
+    assert source.read(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ def test_the_text_is_the_files_own_without_its_bom() -> None:
 )
 def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(MigrationFileError) as caught:
-        sources.read(PATH, raw)
+        source.read(PATH, raw)
     assert caught.value.message == f"01_a.up.sql {message}"
     assert hint in (caught.value.hint or "")
 
@@ -425,5 +426,5 @@ def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hi
 def test_scripts_are_compared_by_what_postgresql_reads_of_them(
     one: str, other: str, same: bool
 ) -> None:
-    assert parsing.same_statements(one, other) == same
-    assert parsing.same_statements(other, one) == same
+    assert parser.same_statements(one, other) == same
+    assert parser.same_statements(other, one) == same

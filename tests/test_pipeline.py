@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from migrator import pipeline
 from migrator.events import Notice
-from migrator.flight import Field, Message, RefusedError
 from migrator.interrupts import Interrupts
-from migrator.pipeline import Answer, Listener
+from migrator.postgres import pipeline
+from migrator.postgres.inflight import Field, Message, RefusedError
+from migrator.postgres.pipeline import Answer, Listener
 from tests.conftest import Database, Migrate, Write
 
 

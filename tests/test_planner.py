@@ -8,17 +8,13 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator import blockers, planner, sources
 from migrator.errors import UsageError
-from migrator.model import (
-    AppliedMigration,
-    Direction,
-    Entry,
-    Migration,
-    Plan,
-    SourceFile,
-    Status,
-)
+from migrator.files import source
+from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status
+from migrator.planning import planner
+from migrator.planning.problems import disagreements
+from migrator.planning.problems import problems as all_problems
+from migrator.planning.problems import remarks as all_remarks
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = Direction.UP, Direction.DOWN
@@ -36,8 +32,8 @@ def file(
     text = up if up is not None else f"create table t{number} ();\n"
     return Migration(
         version,
-        sources.read(PurePath(f"{version}.up.sql"), text.encode()),
-        None if down is None else sources.read(PurePath(f"{version}.down.sql"), down.encode()),
+        source.read(PurePath(f"{version}.up.sql"), text.encode()),
+        None if down is None else source.read(PurePath(f"{version}.down.sql"), down.encode()),
     )
 
 
@@ -193,7 +189,7 @@ def test_an_edit_inside_a_literal_is_a_modification(applied: str, file_now: str)
 def test_a_script_too_long_to_be_stored_is_modified_when_its_checksum_differs() -> None:
     (entry,) = planner.reconcile([file(1, "select 1; --")], [row(1, "select 1;", stored=False)])
     assert entry.status is Status.MODIFIED
-    (error,) = blockers.disagreements(entry)
+    (error,) = disagreements(entry)
     assert "too long" in (error.detail or "")
 
 
@@ -500,13 +496,13 @@ def test_what_is_no_problem_is_remarked_on(
     files: Files, history: History, remarks: list[str]
 ) -> None:
     entries = planner.reconcile(files, history)
-    assert list(blockers.remarks(entries)) == remarks
-    assert list(blockers.problems(entries)) == []
+    assert list(all_remarks(entries)) == remarks
+    assert list(all_problems(entries)) == []
 
 
 def test_a_file_that_took_the_number_of_an_applied_one_is_told_how_to_give_it_back() -> None:
     (entry,) = planner.reconcile([file(1, name="new")], [row(1, name="old")])
-    (error,) = blockers.disagreements(entry)
+    (error,) = disagreements(entry)
     assert error.message == "01_old is applied, and in the files its number belongs to 01_new"
     assert (error.hint or "").startswith("name the file 01_old.up.sql again")
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from migrator import answers, probes
-from migrator.traces import LockMode, ObjectChange, Touch, Trace
+from migrator.tracing import diff, probe
+from migrator.tracing.trace import LockMode, ObjectChange, Touch, Trace
 
 from .conftest import Database, Postgres
 
@@ -120,22 +120,22 @@ def short(name: str) -> str:
 Session = psycopg.Connection[TupleRow]
 
 
-def ask(conn: Session, question: bytes) -> answers.Snapshot:
-    return answers.read(conn.execute(question).fetchall()[0][0])
+def ask(conn: Session, question: bytes) -> diff.Snapshot:
+    return diff.read(conn.execute(question).fetchall()[0][0])
 
 
 def trace(conn: Session, *statements: str, schema: str = "migrator") -> Trace:
     """Run statements in a transaction that is rolled back, and give the trace of the last."""
-    question = probes.after_statement(schema, conn.info.server_version)
+    question = probe.after_statement(schema, conn.info.server_version)
     conn.execute("begin")
     try:
-        before = after = start = ask(conn, probes.start(schema))
+        before = after = start = ask(conn, probe.start(schema))
         for statement in statements:
             conn.execute(statement.encode())
             before, after = after, ask(conn, question)
     finally:
         conn.execute("rollback")
-    return answers.difference(before, after, start)
+    return diff.difference(before, after, start)
 
 
 def forget_statistics(conn: Session) -> None:
@@ -278,11 +278,11 @@ def test_a_serializable_transaction_has_the_same_trace(session: Session) -> None
 
 def test_a_prepared_question_has_the_same_answer(session: Session) -> None:
     session.execute("begin")
-    session.execute(probes.prepare("migrator", session.info.server_version))
+    session.execute(probe.prepare("migrator", session.info.server_version))
     session.execute("alter table orders add column extra integer")
-    asked = ask(session, probes.after_statement("migrator", session.info.server_version))
-    assert ask(session, probes.EXECUTE) == asked
-    session.execute(probes.DEALLOCATE)
+    asked = ask(session, probe.after_statement("migrator", session.info.server_version))
+    assert ask(session, probe.EXECUTE) == asked
+    session.execute(probe.DEALLOCATE)
     session.execute("rollback")
 
 
@@ -328,19 +328,19 @@ def test_a_statement_outside_a_transaction_is_watched(
 def watched(database: Database, statement: str, tables: str) -> Trace:
     """Trace a statement that waits for its first lock until the watcher has seen it wait."""
     with database.connect() as holder, database.connect() as watcher, database.connect() as conn:
-        before = ask(watcher, probes.start("migrator"))
+        before = ask(watcher, probe.start("migrator"))
         pids = conn.info.backend_pid, watcher.info.backend_pid
         holder.execute("begin")
         holder.execute(f"lock table {tables} in share update exclusive mode".encode())
         with (
             ThreadPoolExecutor(max_workers=1) as pool,
-            probes.sampling(watcher, pids[0], "migrator") as sampled,
+            probe.sampling(watcher, pids[0], "migrator") as sampled,
         ):
             released = pool.submit(release_when_seen, holder, database, *pids)
             conn.execute(statement.encode())
             released.result()
         after = sampled.result()
-    return answers.difference(before, after, before)
+    return diff.difference(before, after, before)
 
 
 def release_when_seen(holder: Session, database: Database, pid: int, watcher: int) -> None:
@@ -359,20 +359,20 @@ def release_when_seen(holder: Session, database: Database, pid: int, watcher: in
 
 def test_what_was_sampled_says_so(shop: Database) -> None:
     with shop.connect() as watcher, shop.connect() as conn:
-        before = ask(watcher, probes.start("migrator"))
-        with probes.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
+        before = ask(watcher, probe.start("migrator"))
+        with probe.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
             pass
-        found = answers.difference(before, sampled.result(), before)
+        found = diff.difference(before, sampled.result(), before)
     assert found == Trace(sampled=True)
 
 
 def test_the_strongest_lock_seen_is_told(shop: Database) -> None:
     with shop.connect() as watcher, shop.connect() as conn:
-        before = ask(watcher, probes.start("migrator"))
+        before = ask(watcher, probe.start("migrator"))
         conn.execute("begin")
         conn.execute("select from alone")
         conn.execute("lock table alone in share mode")
-        with probes.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
+        with probe.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
             pass
-        (touch,) = answers.difference(before, sampled.result(), before).touches
+        (touch,) = diff.difference(before, sampled.result(), before).touches
     assert touch.mode is LockMode.SHARE

@@ -8,8 +8,9 @@ import re
 import click
 import pytest
 
-from migrator import app, cli, errors
-from migrator.hazards import HAZARDS
+from migrator import errors
+from migrator.cli import app, main
+from migrator.hazards.catalogue import HAZARDS
 from migrator.model import Status
 
 from .conftest import PROJECT
@@ -23,7 +24,7 @@ def subclasses(kind: type[errors.MigratorError]) -> set[type[errors.MigratorErro
 
 
 CODES = {kind.code for kind in subclasses(errors.MigratorError) if hasattr(kind, "code")}
-COMMANDS = sorted(cli.main.commands)
+COMMANDS = sorted(main.main.commands)
 
 
 def section(heading: str) -> str:
@@ -42,13 +43,13 @@ def test_every_command_is_a_heading() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_named(name: str) -> None:
-    for parameter in cli.main.commands[name].params:
+    for parameter in main.main.commands[name].params:
         if isinstance(parameter, click.Option):
             assert f"{max(parameter.opts, key=len)}" in section("Commands"), parameter.name
 
 
 def test_every_option_of_the_program_is_named() -> None:
-    for parameter in cli.main.params:
+    for parameter in main.main.params:
         assert max(parameter.opts, key=len) in README, parameter.name
 
 

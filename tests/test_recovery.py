@@ -7,10 +7,11 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator import parsing, recovery
 from migrator.events import Objects
-from migrator.recovery import Begun, Recovery
-from migrator.script import Statement
+from migrator.execution import recovery
+from migrator.execution.recovery import Begun, Recovery
+from migrator.sql import parser
+from migrator.sql.script import Statement
 
 NOTHING = Recovery()
 CREATE = "create index concurrently i on t (a)"
@@ -20,7 +21,7 @@ DETACH = "alter table t detach partition p concurrently"
 
 
 def statement(text: str) -> Statement:
-    (unit,) = parsing.parse(PurePath("x.sql"), f"-- migrator: no-transaction\n{text};").units
+    (unit,) = parser.parse(PurePath("x.sql"), f"-- migrator: no-transaction\n{text};").units
     return unit.statements[0]
 
 
@@ -152,5 +153,5 @@ def test_what_is_dumped_is_loaded_again() -> None:
     ],
 )
 def test_what_an_index_that_may_exist_is_called(text: str, made: tuple[str, str] | None) -> None:
-    (unit,) = parsing.parse(PurePath("x.sql"), f"{text};").units
+    (unit,) = parser.parse(PurePath("x.sql"), f"{text};").units
     assert recovery.created_if_absent(unit.statements[0]) == made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import server as embedded
+from migrator.embedded import server
 from tests.conftest import Database, Migrate, Write, call, serve
 from tests.sessions import (
     Runs,
@@ -324,9 +324,9 @@ def test_the_lock_of_the_session_that_works_outlives_discard_all(
 def test_a_standby_is_read_and_not_migrated(write: Write, directory: Path) -> None:
     write({"01_a.up.sql": "select 1;"})
     with serve() as postgres:
-        embedded.stop(postgres.server)
+        server.stop(postgres.server)
         (postgres.server.data / "standby.signal").touch()
-        embedded.start(postgres.server)
+        server.start(postgres.server)
         migrate = Migrate(call, Database(postgres, "postgres"), directory)
         assert migrate("status").exit_code == 0
         for arguments in (("up",), ("repair", "1", "--applied", "--reason", "x")):

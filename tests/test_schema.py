@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.schema import (
+from migrator.rehearsal.schema import (
     ROLE_KINDS,
     Change,
     SchemaObject,

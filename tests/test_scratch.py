@@ -15,9 +15,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from migrator import cloning, config, dumps, schema, scratch, snapshots
+from migrator import config
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
 from migrator.events import Event, Remarked
+from migrator.rehearsal import clone, dump, scratch, snapshots
+from migrator.rehearsal.schema import compare, lines
 
 from . import test_snapshots as described
 from .conftest import Database, Postgres, process_environment
@@ -89,7 +91,8 @@ def test_it_is_gone_after_an_error_with_sessions_on_it(
 
 WAITING = """
 import sys, time
-from migrator import config, scratch
+from migrator import config
+from migrator.rehearsal import scratch
 with scratch.database(config.Database(sys.argv[1]), None, print):
     print("made", flush=True)
     time.sleep(60)
@@ -221,19 +224,17 @@ def test_a_loaded_schema_is_the_same_to_a_snapshot(postgres: Postgres, target: D
         "create index invalid_one on public.users (phone)"
     )
     with made(postgres) as (copy, _):
-        loaded = cloning.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
         with target.connect() as before, connect(copy) as after:
-            found = schema.compare(snapshots.take(before, None), snapshots.take(after, None))
-            assert list(schema.lines(found)) == [
-                "user mapping snapshot_reader on server far: removed"
-            ]
+            found = compare(snapshots.take(before, None), snapshots.take(after, None))
+            assert list(lines(found)) == ["user mapping snapshot_reader on server far: removed"]
             populated = "select relispopulated from pg_class where relname = 'totals'"
             assert after.execute(populated).fetchone() == (True,)
-    mapping = cloning.Skipped(
+    mapping = clone.Skipped(
         "create user mapping for snapshot_reader server far options",
         "left out: it would reach another server",
     )
-    assert loaded == cloning.Loaded(skipped=(mapping,))
+    assert loaded == clone.Loaded(skipped=(mapping,))
 
 
 def test_roles_that_the_scratch_server_lacks_are_named(
@@ -247,9 +248,7 @@ def test_roles_that_the_scratch_server_lacks_are_named(
             "create table u (id integer); grant select on u to absent"
         )
         with made(contrib_postgres) as (copy, _):
-            loaded = cloning.load_schema(
-                config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT
-            )
+            loaded = clone.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
             with connect(copy) as conn2:
                 assert len(conn2.execute("table t").fetchall()) == 0
                 assert len(conn2.execute("table u").fetchall()) == 0
@@ -258,7 +257,7 @@ def test_roles_that_the_scratch_server_lacks_are_named(
     assert loaded.roles == ("absent",)
     assert loaded.lacking == ("the role absent",)
     assert [each for each in loaded.skipped if "absent" not in each.statement] == []
-    assert cloning.Skipped("GRANT SELECT ON TABLE public.u TO absent;",
+    assert clone.Skipped("GRANT SELECT ON TABLE public.u TO absent;",
                            'role "absent" does not exist') in loaded.skipped  # fmt: skip
 
 
@@ -272,7 +271,7 @@ def test_extensions_that_the_scratch_server_lacks_are_named(
     contrib_database.execute("create extension pgcrypto; create view t as select crypt('a', 'b')")
     with made(postgres) as (copy, _):
         target = config.Database(contrib_database.url)
-        loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
     assert loaded.lacking == ("the extension pgcrypto",)
     assert any(each.statement.startswith("CREATE VIEW public.t") for each in loaded.skipped)
 
@@ -289,7 +288,7 @@ def test_owner_privileges_and_settings_of_the_database_come_along(
     )
     with made(postgres) as (copy, _):
         origin = config.Database(target.url)
-        assert cloning.settle(origin, copy) == ()
+        assert clone.settle(origin, copy) == ()
         with connect(copy) as conn:
             settings = conn.execute(
                 "select current_setting('search_path'), current_setting('work_mem')"
@@ -315,11 +314,11 @@ def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(
         with connect(copy) as conn:
             conn.execute("create table t250 (id text)")
         target = config.Database(database.url)
-        loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
         with connect(copy) as conn:
             count = "select count(*) from pg_class where relname ~ '^t[0-9]+$'"
             assert conn.execute(count).fetchone() == (500,)
-    assert loaded.skipped[0] == cloning.Skipped(
+    assert loaded.skipped[0] == clone.Skipped(
         "CREATE TABLE public.t250 (", 'relation "t250" already exists'
     )
 
@@ -331,7 +330,7 @@ def test_a_table_that_is_locked_is_not_waited_for_without_end(
     with database.connect() as holder, made(postgres) as (copy, _):
         holder.execute("begin; lock table t")
         with pytest.raises(DumpError) as caught:
-            cloning.load_schema(config.Database(database.url), copy, lock_timeout=50)
+            clone.load_schema(config.Database(database.url), copy, lock_timeout=50)
     assert "LOCK TABLE public.t" in (caught.value.detail or "")
 
 
@@ -344,8 +343,8 @@ def test_a_target_that_needs_a_password_is_read_with_it(
         try:
             target = config.Database(database.tcp_url("keeper", "p @'\"\\"))
             with made(postgres) as (copy, _):
-                loaded = cloning.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
-            assert loaded == cloning.Loaded()
+                loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+            assert loaded == clone.Loaded()
         finally:
             conn.execute("drop role keeper")
 
@@ -357,12 +356,12 @@ def test_the_target_is_dumped_in_a_read_only_session_with_the_options_of_the_use
     # The server logs what a session was started with when it refuses a part of it.
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=never")
     with pytest.raises(DumpError) as caught:
-        dumps.schema_of(
+        dump.schema_of(
             config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
         )
     assert 'invalid value for parameter "lock_timeout": "never"' in (caught.value.detail or "")
     monkeypatch.setenv("PGOPTIONS", "-c log_statement=all -c log_min_duration_statement=0")
-    text = dumps.schema_of(
+    text = dump.schema_of(
         config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
     )
     assert text.startswith("--")
@@ -383,13 +382,13 @@ def program(folder: Path, major: int) -> Path:
 def test_the_oldest_pg_dump_that_can_read_the_server_is_taken(tmp_path: Path) -> None:
     programs = {major: program(tmp_path / str(major), major) for major in (90, 92, 95)}
     path = os.pathsep.join(str(programs[major].parent) for major in (95, 90, 92))
-    found = [dumps.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
+    found = [dump.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
     assert found == [programs[90], programs[92], programs[95]]
     with pytest.raises(DumpError, match="no pg_dump that can read PostgreSQL 96"):
-        dumps.find_pg_dump(96, {"PATH": path})
+        dump.find_pg_dump(96, {"PATH": path})
 
 
 def test_pg_dump_is_also_looked_for_beside_the_configured_server(tmp_path: Path) -> None:
     expected = program(tmp_path / "bin", 90)
     environ = {"MIGRATOR_PG_BINDIR": str(expected.parent)}
-    assert dumps.find_pg_dump(90, environ) == expected
+    assert dump.find_pg_dump(90, environ) == expected

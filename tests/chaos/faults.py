@@ -15,7 +15,7 @@ from random import Random
 
 import psycopg
 
-from migrator import server as embedded
+from migrator.embedded.server import Shutdown, start, stop
 from tests.conftest import Database
 
 from .proxy import Proxy
@@ -133,8 +133,8 @@ def _ask(function: str, *, keeper: bool) -> Callable[[Scene], None]:
 
 def _restart(scene: Scene) -> None:
     server = scene.database.postgres.server
-    embedded.stop(server, embedded.Shutdown.IMMEDIATE)
-    embedded.start(server)
+    stop(server, Shutdown.IMMEDIATE)
+    start(server)
 
 
 def _cut(scene: Scene) -> None:

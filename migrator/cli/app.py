@@ -1,0 +1,215 @@
+"""How a run was started, where its output goes, and which exit code the shell hears."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import config, errors
+from ..config import Settings
+from ..interrupts import ImpatientError
+
+# Start-up time pays for what is imported here, `--help` included: the rest comes when it is needed.
+if TYPE_CHECKING:
+    from ..events import Event
+    from ..output.json import Json
+    from ..output.telling import Teller
+    from ..output.text import Style
+    from ..session import Session
+
+EXIT_CODES: dict[type[errors.MigratorError], int] = {
+    errors.UsageError: 2,
+    errors.ConfigurationError: 2,
+    errors.DirectoryError: 2,
+    errors.EmbeddedServerError: 6,
+    errors.DatabaseConnectionError: 6,
+    errors.LockTimeoutError: 5,
+    errors.RunnerLockError: 5,
+    errors.StatementError: 1,
+    errors.InterruptedMigrationError: 7,
+    errors.BlockedError: 4,
+    errors.HistoryError: 4,
+    errors.MigrationFileError: 4,
+    errors.VersionError: 4,
+    errors.PlanChangedError: 4,
+    errors.ScratchError: 6,
+    errors.DumpError: 6,
+}
+"""By kind of error, the special ones before the general; the README has the same table."""
+
+DISAGREEING = 4
+"""What the shell hears of findings, drift, and whatever else somebody has to decide on."""
+
+
+@dataclass(slots=True)
+class App:
+    """How this run was started, and where its output goes."""
+
+    settings: Settings = field(default_factory=Settings)
+    database_url: str | None = field(default=None, repr=False)
+    as_json: bool = False
+    verbosity: int = 0
+    _teller: Teller | None = None
+
+    def opened(self) -> AbstractContextManager[Session]:
+        """Read the files, connect and find the history, as `session.opened` does."""
+        from .. import session
+
+        database = config.database(self.database_url, os.environ)
+        return session.opened(replace(self.settings, database=database), self.notify)
+
+    def other_database(self, url: str | None) -> config.Database | None:
+        """Read the URL of another database than the one that the command is about.
+
+        Raises:
+            ConfigurationError: It cannot be right.
+        """
+        return config.database(url, {}) if url else None
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file that was asked for.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise errors.UsageError(f"cannot write {path}: {error.strerror}") from error
+
+    def notify(self, event: Event) -> None:
+        """Tell of an event on stderr, and keep it for the result."""
+        if self._teller is None:
+            from ..output import telling
+
+            colours, is_verbose = style(sys.stderr), self.verbosity > 0
+            self._teller = telling.Teller(sys.stderr, colours, self.as_json, is_verbose)
+        self._teller.tell(event)
+
+    @property
+    def tells_each(self) -> bool:
+        """Whether each statement that finishes is told of."""
+        return self.as_json or self.verbosity > 0
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What has been told as JSON, in order."""
+        return tuple(self._teller.events) if self._teller else ()
+
+    def _clear_line(self) -> None:
+        if self._teller:
+            self._teller.clear()
+
+    def show(self, as_text: Callable[[], str], as_json: Callable[[], Json | list[Json]]) -> None:
+        """Print a result on stdout; only the form that is asked for is made."""
+        self._clear_line()
+        try:
+            click.echo(json.dumps(as_json(), indent=2) if self.as_json else as_text())
+        except OSError as error:
+            # What was done is done, and nothing of it is undone by this.
+            raise errors.UsageError(f"the result cannot be written: {error.strerror}") from error
+
+    def fail(self, error: errors.MigratorError) -> int:
+        """Print an error, and return its exit code."""
+        from ..output.json import of_error
+        from ..output.text import error_text
+
+        self._clear_line()
+        if self.as_json:
+            click.echo(json.dumps({"error": of_error(error)}, indent=2))
+        else:
+            click.echo(error_text(error, style(sys.stderr)), err=True)
+        return exit_code(error)
+
+
+class Commands(click.Group):
+    """The commands in the order of a day's work; every error of ours ends here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """List the commands as they were defined, not by letter."""
+        return list(self.commands)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the program's own options; what is wrong with them is an error like the others."""
+        given = tuple(args)  # click takes them out
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal in Latin-1 must not end a run because of a letter that it cannot show.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if not given:
+                raise  # it is the help
+            app = App(as_json="--json" in given)
+            raise click.exceptions.Exit(app.fail(_usage(error))) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and turn its error into a message and an exit code."""
+        # What stands behind the command is not read yet when it turns out to be wrong.
+        asked_for_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            app = App(as_json=asked_for_json or ctx.params["as_json"])
+            ctx.exit(app.fail(_usage(error)))
+        except errors.MigratorError as error:
+            app = ctx.obj if isinstance(ctx.obj, App) else App()
+            ctx.exit(app.fail(error))
+        except (KeyboardInterrupt, ImpatientError) as error:
+            app = ctx.obj if isinstance(ctx.obj, App) else App()
+            at_once = errors.CancelledError(
+                "interrupted at once; the server may still be at work",
+                hint="see what it did: migrator status",
+                signal=getattr(error, "signal", signal.SIGINT),
+            )
+            ctx.exit(app.fail(at_once))
+
+
+def _usage(error: click.UsageError) -> errors.UsageError:
+    """Say what click says of a wrong option in the manner of all other errors."""
+    message = error.format_message().rstrip(".").replace("'. (", "' (")
+    path = error.ctx.command_path if error.ctx else "migrator"
+    hint = f"see: {path} --help"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        program = error.ctx.find_root().command
+        if any(error.option_name in parameter.opts for parameter in program.params):
+            hint = f"write it before the command: migrator {error.option_name} …"
+    return errors.UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def style(stream: Any) -> Style:
+    """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
+    from ..output.text import plain
+
+    colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
+    return click.style if colourful else plain
+
+
+def exit_code(error: errors.MigratorError) -> int:
+    """Return what the shell hears; a decision that is needed matters more than a disagreement.
+
+    >>> exit_code(errors.CancelledError("interrupted", signal=15))
+    143
+    """
+    if isinstance(error, errors.CancelledError):
+        return 128 + error.signal
+    if isinstance(error, errors.BlockedError):
+        return max((exit_code(each) for each in error.errors), default=DISAGREEING)
+    return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))

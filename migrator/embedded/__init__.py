@@ -1,0 +1,1 @@
+"""The PostgreSQL of the project's own."""

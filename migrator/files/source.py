@@ -1,0 +1,115 @@
+"""Read the bytes of a file as a source: its text and its checksum."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from typing import TYPE_CHECKING
+
+from ..errors import MigrationFileError
+from ..model import SourceFile
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
+
+BOM = b"\xef\xbb\xbf"
+"""What some editors write before UTF-8."""
+
+
+def read(path: PurePath, raw: bytes) -> SourceFile:
+    """Decode a file and sum it up.
+
+    The checksum leaves out a BOM, the CR of CRLF and white space at the end of the file,
+    so that a checkout on another system has the same one.
+
+    Raises:
+        MigrationFileError: The bytes are not UTF-8, or hold a NUL.
+    """
+    raw = raw.removeprefix(BOM)
+    return SourceFile(path, _decode(path, raw), _checksum(raw))
+
+
+def _checksum(raw: bytes) -> str:
+    normal = _with_lf(raw)
+    end = len(normal)
+    while normal[end - 1 : end].isspace():
+        end -= 1
+    return hashlib.sha256(memoryview(normal)[:end]).hexdigest()  # a seed is not copied for this
+
+
+def _decode(path: PurePath, raw: bytes) -> str:
+    _refuse(path, raw, 0)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _no_utf8(path, error, 0) from error
+
+
+class Sum:
+    """A file that is read in pieces: what `read` tells of it, without holding it."""
+
+    def __init__(self, path: PurePath) -> None:
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._is_first = True
+        self._at = 0  # bytes behind a BOM
+        self._spaces = b""  # they count if something follows
+
+    def take(self, piece: bytes) -> str:
+        """Take the next bytes, and return the text that is complete with them.
+
+        Raises:
+            MigrationFileError: They are not UTF-8, or hold a NUL.
+        """
+        if self._is_first:
+            self._is_first, piece = False, piece.removeprefix(BOM)
+        _refuse(self._path, piece, self._at)
+        text = self._decode(piece)
+        self._at += len(piece)
+        whole = self._spaces + piece
+        solid = whole.rstrip()
+        self._spaces = whole[len(solid) :]
+        self._digest.update(_with_lf(solid))
+        return text
+
+    def end(self) -> str:
+        """Return the checksum.
+
+        Raises:
+            MigrationFileError: The last character is cut off.
+        """
+        self._decode(b"", is_last=True)
+        return self._digest.hexdigest()
+
+    def _decode(self, piece: bytes, *, is_last: bool = False) -> str:
+        begun = len(self._decoder.getstate()[0])  # bytes of a character that the piece ends
+        try:
+            return self._decoder.decode(piece, is_last)
+        except UnicodeDecodeError as error:
+            raise _no_utf8(self._path, error, self._at - begun) from error
+
+
+def _with_lf(raw: bytes) -> bytes:
+    return raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+
+
+def _refuse(path: PurePath, raw: bytes, at: int) -> None:
+    if not at and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise _undecodable(path, f"is UTF-16, not UTF-8: byte 0 is 0x{raw[0]:02X}", "UTF-16")
+    if (nul := raw.find(b"\0")) >= 0:
+        message = f"{path} holds a NUL: byte {at + nul} is 0x00 (counted from 0)"
+        raise MigrationFileError(message, hint="remove it: PostgreSQL takes no NUL in any text")
+
+
+def _no_utf8(path: PurePath, error: UnicodeDecodeError, at: int) -> MigrationFileError:
+    byte = f"byte {at + error.start} is 0x{error.object[error.start]:02X}"
+    return _undecodable(path, f"is not UTF-8: {byte}", "LATIN1")
+
+
+def _undecodable(path: PurePath, message: str, encoding: str) -> MigrationFileError:
+    return MigrationFileError(
+        f"{path} {message} (counted from 0)",
+        hint=f"save the file as UTF-8, for example: iconv -f {encoding} -t UTF-8 {path}",
+    )

@@ -1,0 +1,1 @@
+"""The tables migration_versions and migration_log."""

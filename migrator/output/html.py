@@ -1,0 +1,198 @@
+"""A rehearsal's report as one HTML page: it needs no network and no script, and can be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+
+from ..hazards.assess import told
+from ..hazards.catalogue import Finding, Severity
+from ..rehearsal.report import Rehearsed, Report, TracedStatement
+from ..rehearsal.schema import lines as drift_lines
+from ..tracing.trace import LockMode
+from .report import down_lines, head, locks, not_rehearsed, total
+from .text import error_text, line_of, plain
+
+_STYLE = """
+:root { --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --paper: #fff; --bad: #b3261e;
+  --warn: #9a6700; --good: #1a7f37; --m8: #b3261e; --m7: #d1495b; --m6: #e07a3f; --m5: #e2a33d;
+  --m4: #6a8caf; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.5rem; color: var(--ink);
+  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
+h1, h2, p { overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem;
+  border-top: 1px solid var(--line); padding-top: 1rem; } h3 { font-size: .95rem;
+  margin: 1.2rem 0 .4rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft);
+  } code, pre { font: 13px/1.45 ui-monospace, monospace; }
+pre { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.total { font-weight: 600; } .bad { color: var(--bad); } .good { color: var(--good);
+  } .warn { color: var(--warn); }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .5rem;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; }
+.sql td:first-child, .sql th:first-child { width: 3.5rem; color: var(--soft); text-align: right; }
+.sql td:nth-child(2), .sql th:nth-child(2) { width: 42%; }
+.finding { border-left: 4px solid var(--bad); padding: .2rem .6rem; margin: .3rem 0;
+  background: #fdf3f2; }
+.finding.note { border-color: var(--m4); background: #f3f6f9; }
+.finding.accepted { border-color: var(--good); background: #f1f8f3; }
+.timeline { display: grid; gap: 3px; font-size: .82rem; margin: .4rem 0; }
+.timeline .name { overflow-wrap: anywhere; line-height: 1.2; padding-right: .5rem; }
+.timeline .head { color: var(--soft); text-align: center; white-space: nowrap; }
+.timeline.dense { column-gap: 1px; }
+.timeline .bar { color: #fff; border-radius: 3px; padding: 0 .4rem; overflow: hidden;
+  white-space: nowrap;
+  text-overflow: ellipsis; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.m8 { background: var(--m8); } .m7 { background: var(--m7); } .m6 { background: var(--m6); }
+.m5 { background: var(--m5); } .m4 { background: var(--m4); }
+@media (max-width: 40rem) { body { padding: 1rem .7rem; } .sql tr:first-child { display: none; }
+  .sql td, .sql td:nth-child(2), .sql td:first-child { display: block; width: auto;
+  text-align: left; border: 0; padding: .1rem 0; } .sql tr { display: block;
+  border-bottom: 1px solid var(--line); padding: .4rem 0; } }
+@media print { body { padding: 0; max-width: none; font-size: 11px;
+  } h2, .finding { break-inside: avoid; }
+  tr { break-inside: avoid; } }
+"""
+
+
+_MANY = 25  # statements whose line numbers fit beside one another
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A lock on a table: from which statement to which it is held, counted from 0."""
+
+    relation: str
+    mode: LockMode
+    first: int
+    last: int
+
+
+def html(report: Report) -> str:
+    """Write the page."""
+    title = escape(f"Rehearsal for {report.database}")
+    tone = "good" if report.is_clean else "bad"
+    parts = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{title}</h1>",
+        f'<p class="total {tone}">{escape(total(report))}</p>',
+        *(f'<p class="soft">{escape(line)}</p>' for line in head(report)),
+        *_drift(report),
+        *(part for each in report.migrations for part in _migration(report, each)),
+        *(f'<p class="bad">{escape(line)}</p>' for line in not_rehearsed(report)),
+        "</body></html>",
+    )
+    return "\n".join(parts) + "\n"
+
+
+def bars(rehearsed: Rehearsed) -> tuple[Bar, ...]:
+    """Return the timeline of locks on tables that were there before, by the time they begin.
+
+    In a transaction a lock is held to the end; outside, to the end of its unit.
+    """
+    found: list[Bar] = []
+    ends = _ends(rehearsed)
+    for index, each in enumerate(rehearsed.traced):
+        for touch in each.trace.touches:
+            mode = touch.mode
+            if mode is None or touch.is_ours or not touch.is_stronger:
+                continue
+            if mode < LockMode.SHARE_UPDATE_EXCLUSIVE or touch.relation.kind in "iIt":
+                continue
+            found.append(Bar(touch.relation.name, mode, index, ends[index]))
+    return tuple(found)
+
+
+def _ends(rehearsed: Rehearsed) -> list[int]:
+    """Return for each statement the index of the last one of its transaction."""
+    units = rehearsed.step.script.units
+    ends: list[int] = []
+    for unit in units:
+        first = len(ends)
+        ends += [first + len(unit.statements) - 1] * len(unit.statements)
+    return [min(end, len(rehearsed.traced) - 1) for end in ends]
+
+
+def _drift(report: Report) -> Iterator[str]:
+    if report.drift is None:
+        yield '<p class="soft">Drift was not compared.</p>'
+    elif not report.drift:
+        yield '<p class="good">No drift: the database is as its history makes it.</p>'
+    else:
+        yield '<h2 class="bad">Drift: the database differs from what its history makes</h2>'
+        yield f"<pre>{escape(chr(10).join(drift_lines(report.drift)))}</pre>"
+
+
+def _migration(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
+    yield f"<h2>{escape(rehearsed.step.version)}</h2>"
+    script = rehearsed.step.script
+    how = "one transaction" if script.transactional else "statement by statement"
+    yield f'<p class="soft">{escape(str(script.path))}, {how}</p>'
+    if rehearsed.error:
+        yield f'<pre class="bad">{escape(error_text(rehearsed.error, plain))}</pre>'
+    yield from _timeline(report, rehearsed)
+    if rehearsed.traced:
+        yield '<table class="sql"><tr><th>line</th><th>SQL</th><th>what it does</th></tr>'
+        yield from (_row(report, rehearsed, each) for each in rehearsed.traced)
+        yield "</table>"
+    traced = {each.statement for each in rehearsed.traced}
+    yield from (_finding(each) for each in rehearsed.findings if each.statement not in traced)
+    tone = "good" if rehearsed.down and rehearsed.down.undoes else "warn"
+    yield from (f'<pre class="{tone}">{escape(line)}</pre>' for line in down_lines(rehearsed))
+
+
+def _timeline(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
+    rows = bars(rehearsed)
+    if not rows:
+        return
+    count = len(rehearsed.traced)
+    yield "<h3>Locks, from statement to statement</h3>"
+    columns = f"grid-template-columns: minmax(6rem, 14rem) repeat({count}, minmax(0, 1fr))"
+    dense = " dense" if count > _MANY else ""
+    yield f'<div class="timeline{dense}" style="{columns}">'
+    yield '<span class="name soft">line</span>'
+    every = -(-count // _MANY)  # as many numbers as fit
+    for index, each in enumerate(rehearsed.traced):
+        number = line_of(each.statement) if index % every == 0 else ""
+        yield f'<span class="head">{number}</span>'
+    for place, bar in enumerate(rows, 2):
+        size = report.sizes.get(bar.relation)
+        weight = f'<br><span class="soft">{told(size)}</span>' if size else ""
+        name = f"{escape(bar.relation)}{weight}"
+        yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{name}</span>'
+        span = f"grid-row: {place}; grid-column: {bar.first + 2} / {bar.last + 3}"
+        blocks = "reads and writes" if bar.mode.blocks_reads else "writes"
+        what = bar.mode.sql + (f", blocks {blocks}" if bar.mode.blocks_writes else "")
+        yield f'<span class="bar m{bar.mode.value}" style="{span}" title="{what}">{what}</span>'
+    yield "</div>"
+
+
+def _row(report: Report, rehearsed: Rehearsed, each: TracedStatement) -> str:
+    did = "<br>".join(escape(line) for line in locks(report, each))
+    seen = "".join(
+        _finding(finding) for finding in rehearsed.findings if finding.statement is each.statement
+    )
+    sampled = (
+        '<p class="soft">sampled: brief locks may be missing</p>' if each.trace.sampled else ""
+    )
+    return (
+        f"<tr><td>{line_of(each.statement)}</td><td><pre>{escape(each.statement.text)}</pre></td>"
+        f"<td>{did}{sampled}{seen}</td></tr>"
+    )
+
+
+def _finding(finding: Finding) -> str:
+    kind = "note" if finding.severity is Severity.INFORMATION else ""
+    kind = "accepted" if finding.accepted else kind
+    lines: Iterable[str] = (
+        f"<strong>{escape(finding.hazard.name)}</strong>: {escape(finding.message)}",
+        f"accepted: {escape(finding.accepted)}" if finding.accepted else "",
+        f'<span class="soft">Instead: {escape(finding.hazard.workaround)}</span>',
+    )
+    return f'<div class="finding {kind}">' + "<br>".join(filter(None, lines)) + "</div>"

@@ -1,0 +1,245 @@
+"""A rehearsal's report as text, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from ..hazards.assess import told
+from ..hazards.catalogue import Finding, Severity
+from ..rehearsal.report import DownProof, Rehearsed, Report, TracedStatement
+from ..rehearsal.schema import lines as drift_lines
+from ..sql.script import Statement
+from ..tracing.trace import to_json
+from .json import Json, of_error
+from .progress import trace_lines
+from .text import Style, error_text, line_of, plain
+
+_AFTER_IT = "it leaves something behind, so that an up after it"
+_NOT_TRIED = "down: not tried"
+_SQL_WIDTH = 72  # characters of a statement's first line
+
+
+def text(report: Report, style: Style) -> str:
+    """Write a report for a terminal."""
+    lines = [*head(report), "", *_drift(report)]
+    for rehearsed in report.migrations:
+        lines += ["", style(rehearsed.step.version, bold=True)]
+        for each in rehearsed.traced:
+            lines.append(f"  line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
+            lines += [f"      {lock}" for lock in locks(report, each)]
+            lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
+        lines += [f"  {line}" for line in _findings(rehearsed, None, style)]
+        if rehearsed.error:
+            lines += [f"  {line}" for line in error_text(rehearsed.error, style).splitlines()]
+        lines += [f"  {line}" for line in down_lines(rehearsed)]
+    lines += ["", *not_rehearsed(report)] if report.not_rehearsed else []
+    return "\n".join([*lines, "", style(total(report), bold=True)])
+
+
+def markdown(report: Report) -> str:
+    """Write a report for a pull request."""
+    lines = [f"## Rehearsal: {total(report)}", "", *head(report), ""]
+    lines += _listed(_drift(report))
+    for rehearsed in report.migrations:
+        lines += ["", f"### `{rehearsed.step.version}`", ""]
+        if rehearsed.findings:
+            lines += ["| | line | what | instead |", "|---|---|---|---|"]
+        for finding in rehearsed.findings:
+            where = line_of(finding.statement) if finding.statement else ""
+            cells = (_mark(finding), where, _accepted(finding), finding.hazard.workaround)
+            lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        if rehearsed.error:
+            lines += ["", "```", error_text(rehearsed.error, plain), "```"]
+        lines += ["", *_listed(down_lines(rehearsed))]
+        if not rehearsed.traced:
+            continue
+        lines += ["", "<details><summary>Locks</summary>", "", "```"]
+        for each in rehearsed.traced:
+            lines.append(f"line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
+            lines += [f"    {lock}" for lock in locks(report, each)]
+        lines += ["```", "", "</details>"]
+    lines += ["", *not_rehearsed(report)] if report.not_rehearsed else []
+    return "\n".join(lines) + "\n"
+
+
+def _listed(lines: Iterable[str]) -> Iterator[str]:
+    """Make a list of sentences in Markdown; what is indented below one stands as it is."""
+    for is_indented, group in groupby(lines, key=lambda line: line.startswith(" ")):
+        if is_indented:
+            yield from ("", "  ```", *group, "  ```", "")
+        else:
+            yield from (f"- {line}" for line in group)
+
+
+def document(report: Report) -> Json:
+    """Give a report as JSON; its keys are documented in the README."""
+    return {
+        "database": report.database,
+        "server_version": report.server_version,
+        "scratch_version": report.scratch_version,
+        "origin": report.origin,
+        "missing": list(report.missing),
+        "drift": None if report.drift is None else list(drift_lines(report.drift)),
+        "clean": report.is_clean,
+        "not_rehearsed": list(report.not_rehearsed),
+        "migrations": [_migration(each) for each in report.migrations],
+    }
+
+
+def _migration(rehearsed: Rehearsed) -> Json:
+    down = rehearsed.down
+    return {
+        "version": rehearsed.step.version,
+        "statements": [
+            {
+                "line": line_of(each.statement),
+                "sql": each.statement.text,
+                "seconds": round(each.seconds, 6),
+                "trace": to_json(each.trace),
+            }
+            for each in rehearsed.traced
+        ],
+        "findings": [
+            {
+                "hazard": finding.hazard.id,
+                "severity": finding.severity.value,
+                "line": line_of(finding.statement) if finding.statement else None,
+                "relation": finding.relation,
+                "message": finding.message,
+                "workaround": finding.hazard.workaround,
+                "accepted": finding.accepted,
+            }
+            for finding in rehearsed.findings
+        ],
+        "down": None
+        if down is None
+        else {
+            "undoes": down.undoes,
+            "left": list(drift_lines(down.left)),
+            "lost": list(down.lost),
+            "again": list(drift_lines(down.again)),
+            "irreversible": down.irreversible,
+            "error": of_error(down.error) if down.error else None,
+        },
+        "error": of_error(rehearsed.error) if rehearsed.error else None,
+    }
+
+
+def locks(report: Report, each: TracedStatement) -> Iterator[str]:
+    """Say what a statement did to tables that were there before, with the target's sizes."""
+    sizes = {name: told(size) for name, size in report.sizes.items()}
+    return trace_lines(each.trace, sizes)
+
+
+def down_lines(rehearsed: Rehearsed) -> Iterator[str]:
+    """Say whether the down undoes the up."""
+    down = rehearsed.down
+    if down is None:
+        migration = rehearsed.step.migration
+        has_down = migration is not None and migration.down is not None
+        if not rehearsed.error:
+            yield _NOT_TRIED if has_down else "down: there is none; the migration is irreversible"
+        return
+    if down.irreversible:
+        yield f"down: irreversible, says its file: {down.irreversible}"
+    elif down.undoes:
+        yield "down: restores the schema, and the up can be applied again (rows are not compared)"
+    yield from _shortcomings(down)
+
+
+def _shortcomings(down: DownProof) -> Iterator[str]:
+    if down.lost:
+        yield f"down: restores the shape, and not the data: {', '.join(down.lost)}"
+    if down.left:
+        yield "down: leaves the schema different from before:"
+        yield from (f"  {line}" for line in drift_lines(down.left))
+    if down.again:
+        yield "down: an up after it does not do the same as the first:"
+        yield from (f"  {line}" for line in drift_lines(down.again))
+    if down.error:
+        yield f"down: {_AFTER_IT if down.is_second_up else 'it'} fails: {down.error}"
+
+
+def total(report: Report) -> str:
+    """Sum a report up in a line."""
+    findings = [finding for each in report.migrations for finding in each.findings]
+    standing = sum(finding.stands for finding in findings)
+    accepted = sum(finding.accepted is not None for finding in findings)
+    failed = sum(each.error is not None for each in report.migrations)
+    parts = [
+        _count(len(report.migrations), "migration"),
+        _count(standing, "finding") + (f" ({accepted} accepted)" if accepted else ""),
+        *([f"{failed} failed"] if failed else []),
+        *([f"{len(report.not_rehearsed)} not rehearsed"] if report.not_rehearsed else []),
+        *([f"drift in {_count(len(report.drift), 'object')}"] if report.drift else []),
+    ]
+    return ", ".join(parts)
+
+
+def head(report: Report) -> Iterator[str]:
+    """Say what was rehearsed, where, and what was missing there."""
+    yield (
+        f"database {report.database}, PostgreSQL {report.server_version}; "
+        f"rehearsed on PostgreSQL {report.scratch_version}, {report.origin}"
+    )
+    yield from (f"the scratch server lacks {what}" for what in report.missing)
+
+
+def not_rehearsed(report: Report) -> Iterator[str]:
+    """Name the migrations that nothing is known of."""
+    if report.not_rehearsed:
+        last = report.migrations[-1].step.version
+        yield f"not rehearsed, because {last} stands in the way: {', '.join(report.not_rehearsed)}"
+
+
+def _drift(report: Report) -> Iterator[str]:
+    if report.drift is None:
+        yield "drift: not compared"
+    elif not report.drift:
+        yield "drift: none, the database is as its history makes it"
+    else:
+        yield "drift: the database differs from what its history makes"
+        yield from (f"  {line}" for line in drift_lines(report.drift))
+
+
+def _findings(rehearsed: Rehearsed, statement: Statement | None, style: Style) -> Iterator[str]:
+    """Tell of the findings of one statement; None for those of no traced one."""
+    traced = [each.statement for each in rehearsed.traced]
+    for finding in rehearsed.findings:
+        where = finding.statement if finding.statement in traced else None
+        if where == statement:
+            yield from _told(finding, style)
+
+
+def _told(finding: Finding, style: Style) -> Iterable[str]:
+    colour = "red" if finding.stands else "yellow"
+    where = f"line {line_of(finding.statement)}: " if finding.statement else ""
+    yield f"{style(_mark(finding), fg=colour)} {where}{_accepted(finding)}"
+    if finding.stands:
+        yield f"    instead: {finding.hazard.workaround}"
+
+
+def _mark(finding: Finding) -> str:
+    if finding.accepted:
+        return f"accepted {finding.hazard.id}"
+    return (
+        f"{'note' if finding.severity is Severity.INFORMATION else 'FINDING'} {finding.hazard.id}"
+    )
+
+
+def _accepted(finding: Finding) -> str:
+    return finding.message + (f" (accepted: {finding.accepted})" if finding.accepted else "")
+
+
+def _sampled(each: TracedStatement) -> str:
+    return "  (sampled: brief locks may be missing)" if each.trace.sampled else ""
+
+
+def _first_line(each: TracedStatement) -> str:
+    line = " ".join(each.statement.text.split())
+    return line if len(line) <= _SQL_WIDTH else line[: _SQL_WIDTH - 1] + "…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,1 @@
+"""Compare files with the history, and plan what to run."""

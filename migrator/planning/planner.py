@@ -1,0 +1,271 @@
+"""Decide what to run: files × history → entries → plan.
+
+Pure functions.  `status`, `verify`, `up`, `down` and `redo` are all views of
+`reconcile`, so they cannot disagree about what a version's state is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from ..errors import MigratorError, UsageError
+from ..model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
+from ..sql import parser
+from .problems import (
+    disagreements,
+    down_interruption,
+    interruptions,
+    irreversible,
+    missing,
+    newest_file,
+    refusals,
+)
+
+if TYPE_CHECKING:
+    from ..sql.script import Script
+
+_LONGEST_NUMBER = 1000  # digits
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def reconcile(
+    migrations: Iterable[Migration], history: Iterable[AppliedMigration]
+) -> tuple[Entry, ...]:
+    """Join files and history on the number; the only place where they are compared.
+
+    Returns:
+        One entry for each number that either side knows, by ascending number.
+    """
+    files = {migration.number: migration for migration in migrations}
+    rows = {row.number: row for row in history}
+    newest = max(rows, default=-1)
+    return tuple(
+        _entry(number, files.get(number), rows.get(number), is_older=number < newest)
+        for number in sorted(files.keys() | rows.keys())
+    )
+
+
+def _entry(
+    number: int, migration: Migration | None, applied: AppliedMigration | None, *, is_older: bool
+) -> Entry:
+    match migration, applied:
+        case _, None:
+            status = Status.OUT_OF_ORDER if is_older else Status.PENDING
+        case _, AppliedMigration(under_way=Direction()):
+            status = Status.INTERRUPTED
+        case None, _:
+            status = Status.MISSING
+        case Migration(version=ours), AppliedMigration(version=theirs) if ours != theirs:
+            status = Status.MODIFIED
+        case Migration(up=SourceFile(checksum=ours)), AppliedMigration(checksum=theirs) if (
+            ours != theirs
+        ):
+            reformatted = applied.up_script is not None and parser.same_statements(
+                applied.up_script, migration.up.text
+            )
+            status = Status.APPLIED if reformatted else Status.MODIFIED
+            return Entry(number, status, migration, applied, reformatted)
+        case _:
+            status = Status.APPLIED
+    return Entry(number, status, migration, applied)
+
+
+def resolve(entries: Iterable[Entry], text: str) -> int:
+    """Return the number of the version that a user names: `5`, `05` or `05_add_phone`.
+
+    Raises:
+        UsageError: There is no such version; its hint names the nearest.
+    """
+    known = {entry.version: entry.number for entry in entries}
+    if text in known:
+        return known[text]
+    # Python refuses to read a number of thousands of digits, and no version has one.
+    number = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else -1
+    if number == 0 or number in known.values():
+        return number
+    import difflib  # noqa: PLC0415  (only who mistypes pays for it)
+
+    near = difflib.get_close_matches(text, known, n=1, cutoff=0.3)
+    raise UsageError(
+        f'there is no version "{text}"',
+        hint=f"the nearest is {near[0]}" if near else "list the versions with: migrator status",
+    )
+
+
+def plan_up(
+    entries: Iterable[Entry],
+    *,
+    target: int | None = None,
+    steps: int | None = None,
+    out_of_order: bool = False,
+) -> Plan:
+    """Plan what is pending, lowest number first.
+
+    An interrupted version goes on with the unit at which it stopped.
+
+    Args:
+        target: The number of the last version to apply; None for the newest file.
+        steps: How many to apply at the most; None for all.
+        out_of_order: Apply pending versions that are older than an applied one, too.
+    """
+    entries = tuple(entries)
+    wanted = [entry for entry in entries if target is None or entry.number <= target]
+    newest = newest_file(entries)
+    ahead = [e for e in entries if e.status is Status.MISSING and e.number > newest]
+    runnable = {Status.PENDING, Status.INTERRUPTED}
+    if out_of_order:
+        runnable.add(Status.OUT_OF_ORDER)
+    candidates = [e for e in wanted if e.status in runnable][:steps]
+    planned = [step for e in candidates if (step := _step_up(e))]
+    disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
+    return Plan(
+        steps=tuple(planned),
+        blockers=(
+            *(problem for e in disagreeing for problem in disagreements(e)),
+            *(problem for e in candidates for problem in interruptions(e)),
+            *(problem for step in planned for problem in refusals(step.script)),
+        ),
+        notes=(*_ahead_note(ahead), *(step.note for step in planned if step.note)),
+    )
+
+
+def plan_down(
+    entries: Iterable[Entry],
+    *,
+    target: int | None = None,
+    steps: int | None = None,
+    from_files: bool = False,
+) -> Plan:
+    """Plan to take versions back, in the reverse of the order in which they were applied.
+
+    Args:
+        target: The number that stays, with all below it; None for no such bound.
+        steps: How many to take back at the most; None for all.
+        from_files: Run the down files as they are, not the stored scripts.
+    """
+    applied = [e for e in entries if e.applied and (target is None or e.number > target)]
+    applied.sort(key=_applied_order, reverse=True)
+    chosen = applied[:steps]
+    planned = [step for e in chosen if (step := _step_down(e, from_files=from_files))]
+    return Plan(
+        steps=tuple(planned),
+        blockers=(
+            *(irreversible(e) for e in chosen if not _down_source(e, from_files=from_files)),
+            *(problem for e in chosen for problem in _down_problems(e, from_files=from_files)),
+            *(problem for step in planned for problem in refusals(step.script)),
+        ),
+        notes=tuple(step.note for step in planned if step.note),
+    )
+
+
+def plan_redo(entries: Iterable[Entry], *, steps: int) -> Plan:
+    """Plan to take the newest versions back and to apply them again, from their files."""
+    entries = tuple(entries)
+    down = plan_down(entries, steps=steps)
+    versions = {step.version for step in down.steps}
+    again = [entry for entry in entries if entry.version in versions]
+    ups = [step for e in again if (step := _step_up(replace(e, applied=None)))]
+    gone = [missing(entry) for entry in again if not entry.migration]
+    return Plan(
+        steps=(*down.steps, *ups),
+        blockers=(
+            *down.blockers,
+            *gone,
+            *(p for step in ups for p in refusals(step.script)),
+        ),
+        notes=down.notes,
+    )
+
+
+@cache
+def _parsed(source: SourceFile) -> Script:
+    return parser.parse(source.path, source.text)
+
+
+def _step_up(entry: Entry) -> Step | None:
+    if not entry.migration:
+        return None
+    script = _parsed(entry.migration.up)
+    step = Step(entry.version, Direction.UP, script, entry.migration)
+    applied = entry.applied
+    if not applied:
+        return step
+    done, total = applied.statements_done, len(script.units)
+    return replace(
+        step,
+        start_at=done,
+        unsure=applied.in_step is not None,
+        resumes=True,
+        note=f"{entry.version} was interrupted, and goes on behind step {done} of {total}",
+    )
+
+
+def _step_down(entry: Entry, *, from_files: bool) -> Step | None:
+    source = _down_source(entry, from_files=from_files)
+    if not source:
+        return None
+    applied = entry.applied
+    assert applied is not None, "only what is applied is taken back"
+    resumes = applied.under_way is Direction.DOWN
+    return Step(
+        entry.version,
+        Direction.DOWN,
+        _parsed(source),
+        start_at=applied.taken_back,
+        unsure=resumes and applied.in_step is not None,
+        resumes=resumes,
+        note=_down_note(entry, source),
+    )
+
+
+def _down_problems(entry: Entry, *, from_files: bool) -> Iterable[MigratorError]:
+    source = _down_source(entry, from_files=from_files)
+    return down_interruption(entry, source) if source else ()
+
+
+def _down_source(entry: Entry, *, from_files: bool) -> SourceFile | None:
+    file = entry.down_file
+    stored = entry.applied.down_script if entry.applied else None
+    if stored is None or (from_files and file):
+        return file
+    path = file.path if file else PurePath(f"{entry.version}.down.sql")
+    if file and file.text == stored:
+        return file
+    return SourceFile(path.with_name(f"{path.name} (stored)"), stored, "")
+
+
+def _down_note(entry: Entry, source: SourceFile) -> str | None:
+    file = entry.down_file
+    stored = entry.applied.down_script if entry.applied else None
+    if entry.applied and entry.applied.under_way is Direction.UP:
+        return f"{entry.version} was interrupted on its way up; its down script runs whole"
+    if stored is None:
+        return f"no down script of {entry.version} is stored; {source.path} runs"
+    if file is None:
+        return f"{entry.version} has no down file; the stored script runs"
+    if parser.same_statements(file.text, stored):
+        return None
+    runs = (
+        "the file runs, as --from-files asks"
+        if source is file
+        else ("the stored one runs (--from-files takes the file)")
+    )
+    return f"{file.path} is not the script stored when {entry.version} was applied; {runs}"
+
+
+def _applied_order(entry: Entry) -> tuple[bool, datetime, int]:
+    applied = entry.applied
+    assert applied is not None, "only what is applied has an order"
+    return applied.under_way is not None, applied.applied_at or _NEVER, entry.number
+
+
+def _ahead_note(ahead: list[Entry]) -> tuple[str, ...]:
+    if not ahead:
+        return ()
+    versions = ", ".join(entry.version for entry in ahead)
+    return (f"the database is ahead of these files: it has {versions}",)

@@ -1,0 +1,1 @@
+"""The server: connections, the pipeline, locks, activity, the catalog."""

@@ -1,0 +1,204 @@
+"""Questions to pg_catalog: who blocks, who holds the runner's lock, what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from ..events import Backend, Objects
+
+# Ages by the server's clock; the query is cut here so that a huge one is not sent.
+_BACKENDS = """
+select pid,
+       usename::text as user,
+       nullif(application_name, '') as application,
+       coalesce(client_hostname, host(client_addr)) as host,
+       state,
+       extract(epoch from clock_timestamp() - xact_start)::float8 as transaction_age,
+       left(regexp_replace(query, '\\s+', ' ', 'g'), 200) as query
+from pg_catalog.pg_stat_activity
+where pid = any (%(pids)s)
+order by xact_start nulls last, pid
+"""
+
+_BLOCKERS = """
+select array(
+    select distinct unnest(pg_catalog.pg_blocking_pids(pid))
+    from unnest(%(pids)s::int[]) as waiting (pid)
+)
+"""
+
+_PREPARED = """
+select 0 as pid,
+       owner::text as user,
+       null as application,
+       null as host,
+       'prepared transaction' as state,
+       extract(epoch from clock_timestamp() - prepared)::float8 as transaction_age,
+       format('prepare transaction %L', gid) as query
+from pg_catalog.pg_prepared_xacts
+where database = current_database()
+order by prepared
+"""
+
+
+def backends(conn: psycopg.Connection[Any], pids: Iterable[int]) -> tuple[Backend, ...]:
+    """Return what is known of some server processes, the oldest transaction first.
+
+    Source: `pg_stat_activity`; a role without `pg_read_all_stats` sees others' queries
+    as `<insufficient privilege>`.
+    """
+    with conn.cursor(row_factory=class_row(Backend)) as cursor:
+        return tuple(cursor.execute(_BACKENDS, {"pids": list(pids)}).fetchall())
+
+
+def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
+    """Return who holds what `pid` waits for, by `pg_blocking_pids()`; none if it does not wait."""
+    row = conn.execute(_BLOCKERS, {"pids": [pid]}).fetchone()
+    pids = row[0] if row else []
+    found = backends(conn, [p for p in pids if p]) if pids else ()
+    # 0 stands for a prepared transaction, which has no session; which one, nobody tells.
+    return (*found, *_prepared(conn)) if 0 in pids else found
+
+
+def _prepared(conn: psycopg.Connection[Any]) -> tuple[Backend, ...]:
+    with conn.cursor(row_factory=class_row(Backend)) as cursor:
+        return tuple(cursor.execute(_PREPARED).fetchall())
+
+
+# Those of a null `relations` are all of the database.
+_OBJECTS = """
+with indexes as (
+    select i.indexrelid::bigint as oid,
+           i.indisvalid as is_valid,
+           exists (
+               select from pg_catalog.pg_stat_progress_create_index p
+               where p.index_relid = i.indexrelid
+           ) as is_being_built
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    where c.relnamespace <> 'pg_catalog'::regnamespace
+      and (%(relations)s::oid[] is null
+           or i.indrelid = any (%(relations)s::oid[])
+           or i.indexrelid = any (%(relations)s::oid[])
+           or i.indrelid in (
+               select t.reltoastrelid from pg_catalog.pg_class t
+               where t.oid = any (%(relations)s::oid[])
+           ))
+)
+select array(select oid from indexes where is_valid order by oid) as valid_indexes,
+       array(select oid from indexes where not is_valid order by oid) as invalid_indexes,
+       array(
+           select oid from indexes where is_being_built and not is_valid order by oid
+       ) as being_built,
+       array(
+           select h.inhrelid::bigint from pg_catalog.pg_inherits h
+           join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition
+           where h.inhrelid = any (%(relations)s::oid[])
+           order by 1
+       ) as partitions,
+       {pending} as detaching
+"""
+# pg_inherits.inhdetachpending is new in 14, as is DETACH PARTITION … CONCURRENTLY.
+_DETACHING = """
+array(
+    select h.inhrelid::bigint from pg_catalog.pg_inherits h
+    where h.inhdetachpending
+      and h.inhrelid = any (%(relations)s::oid[])
+    order by 1
+)
+"""
+
+
+def objects(conn: psycopg.Connection[Any], relations: Collection[int] | None) -> Objects:
+    """Return what a statement outside a transaction can leave half-made, in one round trip.
+
+    Args:
+        relations: Tables and indexes, by OID: of these and of their indexes; None for the
+            indexes of the whole database.
+    """
+    pending = _DETACHING if conn.info.server_version >= 140000 else "'{}'::bigint[]"
+    oids = None if relations is None else sorted(relations)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        query = _OBJECTS.format(pending=pending).encode()
+        row = cursor.execute(query, {"relations": oids}).fetchone()
+    assert row is not None, "the query has no condition"
+    return Objects(**{name: frozenset(oids) for name, oids in row.items()})
+
+
+def relations(conn: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[int]:
+    """Return those of some names that are relations, by OID, on the session's search path."""
+    query = "select to_regclass(name)::oid::bigint from unnest(%(names)s::text[]) as n (name)"
+    rows = conn.execute(query, {"names": list(names)}).fetchall()
+    return frozenset(oid for (oid,) in rows if oid is not None)
+
+
+def rebuilt(conn: psycopg.Connection[Any], relations: Collection[int]) -> frozenset[int]:
+    """Return the tables whose indexes a REINDEX of some relations makes anew, and those, by OID."""
+    query = """
+        with named as (
+            select unnest(%(relations)s::oid[]) as oid
+        ), tree as (
+            select oid from named
+            union
+            select p.relid from named, pg_partition_tree(named.oid) p
+        )
+        select oid::bigint from tree
+        union
+        select i.indrelid::bigint from pg_catalog.pg_index i join tree on tree.oid = i.indexrelid
+    """
+    rows = conn.execute(query, {"relations": sorted(relations)}).fetchall()
+    return frozenset(oid for (oid,) in rows)
+
+
+def names(conn: psycopg.Connection[Any], oids: Iterable[int]) -> tuple[str, ...]:
+    """Return relations by their names, quoted and with their schemas, as SQL takes them."""
+    query = """
+        select format('%%I.%%I', n.nspname, c.relname)
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.oid = any (%(oids)s::oid[])
+        order by 1
+    """
+    return tuple(row[0] for row in conn.execute(query, {"oids": list(oids)}).fetchall())
+
+
+def indexes_named(conn: psycopg.Connection[Any], pattern: str) -> frozenset[int]:
+    """Return the indexes whose names, without their schemas, match a regular expression, by OID."""
+    query = """
+        select c.oid::bigint
+        from pg_catalog.pg_class c
+        where c.relkind in ('i', 'I')
+          and c.relname ~ %(pattern)s
+    """
+    rows = conn.execute(query, {"pattern": pattern}).fetchall()
+    return frozenset(oid for (oid,) in rows)
+
+
+def parent(conn: psycopg.Connection[Any], partition: int) -> int:
+    """Return the OID of the table that a partition belongs to."""
+    query = "select inhparent::bigint from pg_catalog.pg_inherits where inhrelid = %s::oid"
+    return int(conn.execute(query, [partition]).fetchall()[0][0])
+
+
+def is_empty(conn: psycopg.Connection[Any], schema: str) -> bool:
+    """Whether a database has no relation but those of the system, of extensions and our own."""
+    query = """
+        select not exists (
+            select from pg_catalog.pg_class c
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where n.nspname <> 'information_schema'
+              and n.nspname !~ '^pg_'
+              and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+              and not (n.nspname = %(schema)s and c.relname ~ '^migration_(versions|log)')
+              and not exists (
+                  select from pg_catalog.pg_depend d
+                  where d.objid = c.oid and d.deptype = 'e'
+              )
+        )
+    """
+    row = conn.execute(query, {"schema": schema}).fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,1 @@
+"""What pending migrations would do to this database."""

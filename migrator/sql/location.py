@@ -1,0 +1,106 @@
+"""Turn an offset in a text into line and column, and show the place."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import PurePath
+
+from ..errors import Location
+from .script import Abridged
+
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+def locate(source: str, offset: int, path: PurePath) -> Location:
+    r"""Turn a character offset into a line and column, both from 1.
+
+    LF, CRLF and a lone CR end a line alike (libpq's reportErrorPosition counts so).
+
+    >>> str(locate("a\r\nbc", 4, PurePath("x.sql")))
+    'x.sql:2:2'
+    """
+    starts = _line_starts(source, offset)
+    start = starts[bisect_right(starts, offset) - 1]
+    return Location(path, line_number(source, offset), 1 + offset - start)
+
+
+def line_number(source: str, offset: int) -> int:
+    r"""Return the line of a character offset, from 1; cheap for many offsets of one source.
+
+    >>> line_number("a\nbc", 3)
+    2
+    """
+    skipped = source.skipped(offset) if isinstance(source, Abridged) else 0
+    return bisect_right(_line_starts(source, offset), offset) + skipped
+
+
+class _Lines:
+    """Where the lines of a text begin, as far as it has been looked at."""
+
+    __slots__ = ("seen", "starts")
+
+    def __init__(self) -> None:
+        self.starts, self.seen = [0], 0
+
+
+def _line_starts(source: str, offset: int) -> list[int]:
+    """Return where the lines begin, up to that of an offset at least."""
+    lines = _known_lines(source)
+    if lines.seen < offset:
+        end = offset + (source[offset - 1] == "\r")  # CRLF is not to be cut
+        lines.starts += [match.end() for match in _LINE_END.finditer(source, lines.seen, end)]
+        lines.seen = end
+    return lines.starts
+
+
+@lru_cache(maxsize=2)
+def _known_lines(_source: str) -> _Lines:
+    return _Lines()
+
+
+def excerpt(source: str, location: Location, *, width: int = 100) -> str:
+    """Show a place: its line and up to two before it, numbered, and a caret under the column.
+
+    No line shows more than `width` characters of the text: around the caret, or else from the
+    line's start.  Tabs and control characters are shown as spaces.  Of COPY data that stayed in
+    their file nothing is shown.
+    """
+    starts = _line_starts(source, len(source))
+    last = bisect_right(starts, location.line, key=lambda start: line_number(source, start))
+    shown = [(line_number(source, start), start) for start in starts[max(0, last - 3) : last]]
+    return _drawn(source, shown, location.column - 1, width)
+
+
+def excerpt_of(lines: Sequence[str], location: Location, *, width: int = 100) -> str:
+    """Show a place as `excerpt` does, of lines that are given; the last is that of the place."""
+    text = "\n".join(lines)
+    starts = _line_starts(text, len(text))
+    first = location.line - len(lines) + 1
+    return _drawn(text, list(enumerate(starts, first)), location.column - 1, width)
+
+
+def _drawn(source: str, shown: Sequence[tuple[int, int]], caret: int, width: int) -> str:
+    """Draw lines, each given by its number and its start, and a caret under the last of them."""
+    last, last_start = shown[-1]
+    gutter = len(str(last))
+    first = max(0, caret - width // 2) if caret >= width else 0
+    lines = []
+    for number, start in shown:
+        left = first if number == last else 0
+        lines.append(f"{number:>{gutter}} | {_part_of_line(source, start, left, width)}".rstrip())
+    indent = len(_printable("…" * (first > 0) + source[last_start + first : last_start + caret]))
+    return "\n".join([*lines, f"{'':{gutter}} | {'':{indent}}^"])
+
+
+def _part_of_line(source: str, start: int, left: int, width: int) -> str:
+    ends = _LINE_END.search(source, start)
+    end = ends.start() if ends else len(source)
+    cut = min(end, start + left + width)
+    return _printable("…" * (left > 0) + source[start + left : cut] + "…" * (cut < end))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text.expandtabs(4))

@@ -1,0 +1,1 @@
+"""What one statement did: locks, rewrites, scans, rows."""

@@ -1,0 +1,350 @@
+"""Read the answers to the questions of `probes`, and tell two of them apart as a trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from .trace import Change, ConstraintChange, LockMode, ObjectChange, Relation, Touch, Trace
+
+Row = list[Any]
+"""A relation or object as the server told it; `_State` and `_Object` say what is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one question was answered.
+
+    Attributes:
+        locks: The strongest mode that is held on a relation, by its OID.
+        gone: Relations on which a lock is held and that are no more.
+        relations: Those that there are if `whole`, else those on which a lock is held; by OID.
+        objects: Those that there are if `whole`, else those that a lock shows, gone ones among
+            them; by the OIDs of the catalog and of the object.
+        whole: Whether it tells of everything, so that what is not in it is no more.
+        sampled: Whether the locks were seen from another session.
+    """
+
+    locks: Mapping[int, LockMode] = field(default_factory=dict)
+    gone: frozenset[int] = frozenset()
+    relations: Mapping[int, Row] = field(default_factory=dict, repr=False)
+    objects: Mapping[tuple[int, int], Row] = field(default_factory=dict, repr=False)
+    whole: bool = False
+    sampled: bool = False
+
+
+class _Column(NamedTuple):
+    number: int
+    name: str
+    type: int
+    modifier: int
+    not_null: bool
+    is_filled: bool = True  # by a default, an identity or a generated value
+
+
+class _Constraint(NamedTuple):
+    oid: int
+    name: str
+    kind: str
+    is_valid: bool
+    columns: list[int] | None
+    references: int
+    parent: int
+
+
+class _Counts(NamedTuple):
+    scans: int = 0
+    rows_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+
+class _State(NamedTuple):
+    """A relation at a moment; columns and constraints are None where nobody asked for them."""
+
+    oid: int
+    name: str
+    kind: str
+    file: int
+    table: int | None
+    counts: _Counts
+    columns: tuple[_Column, ...] | None
+    constraints: tuple[_Constraint, ...] | None
+
+
+class _Object(NamedTuple):
+    """An object at a moment; kind and name are None if it is gone."""
+
+    kind: str | None
+    name: str | None
+    labels: dict[int, str]
+
+
+def read(text: str | bytes) -> Snapshot:
+    """Read the answer to a question of `probes`."""
+    answer = json.loads(text)
+    rows: list[Row] = answer["relations"] or []
+    return Snapshot(
+        locks={row[1]: LockMode(row[0]) for row in rows if row[0] is not None},
+        gone=frozenset(row[1] for row in rows if len(row) == _GONE),
+        relations={row[1]: row for row in rows if len(row) > _GONE},
+        objects={(row[0], row[1]): row for row in answer["objects"] or []},
+        whole=answer["whole"],
+    )
+
+
+_GONE = 2  # of a relation that is no more, there is the lock and the OID
+
+
+def difference(before: Snapshot, after: Snapshot, start: Snapshot) -> Trace:
+    """Tell what one statement did.
+
+    Args:
+        before: As it was before the statement: `start` for the first one of a transaction.
+        after: As it was after it.
+        start: As it was at the beginning of the transaction; it is `whole`.
+    """
+    look = _Look(before, after, start, _replaced(before, after, start))
+    touches = [touch for oid in _touched(look) if (touch := _touch(look, oid))]
+    created = (t.relation for t in touches if not t.dropped and look.was(t.relation.oid) is None)
+    return Trace(
+        touches=tuple(sorted(touches, key=lambda touch: (touch.relation.name, touch.relation.oid))),
+        created=tuple(sorted(created, key=lambda relation: relation.name)),
+        objects=tuple(sorted(_object_changes(look), key=lambda each: (each.kind, each.name))),
+        sampled=after.sampled,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The three snapshots, and what they say of one relation.
+
+    Attributes:
+        replaced: The indexes that stand in for another one of the same name, with its OID.
+    """
+
+    before: Snapshot
+    after: Snapshot
+    start: Snapshot
+    replaced: Mapping[int, int]
+
+    def was(self, oid: int) -> _State | None:
+        """Give a relation as it was before; None if it was not there."""
+        oid = self.replaced.get(oid, oid)
+        if oid in self.before.gone:
+            return None
+        at_start = _state(self.start.relations.get(oid))
+        state = _state(self.before.relations.get(oid)) or at_start
+        if state and at_start and state.columns is None:
+            return state._replace(columns=at_start.columns, constraints=at_start.constraints)
+        return state
+
+    def now(self, oid: int) -> _State | None:
+        """Give a relation as it is after; None if it is no more."""
+        return _state(self.after.relations.get(oid))
+
+    def mode(self, snapshot: Snapshot, oid: int) -> LockMode | None:
+        """Give the strongest lock that is held on a relation, or on the index it replaced."""
+        oids = (oid, self.replaced.get(oid, oid))
+        return max((snapshot.locks[each] for each in oids if each in snapshot.locks), default=None)
+
+    def name(self, oid: int) -> str | None:
+        """Give the name of a relation, the latest that is known."""
+        rows = (each.relations.get(oid) for each in (self.after, self.before, self.start))
+        return next((str(row[2]) for row in rows if row), None)
+
+
+def _replaced(before: Snapshot, after: Snapshot, start: Snapshot) -> dict[int, int]:
+    """Match the indexes that ALTER … TYPE or REINDEX CONCURRENTLY put in the place of others."""
+
+    def known(oid: int) -> Row | None:
+        return before.relations.get(oid) or start.relations.get(oid)
+
+    lost = before.relations.keys() if after.whole else after.gone - before.gone
+    names = {
+        row[2]: oid
+        for oid in lost
+        if oid not in after.relations and (row := known(oid)) and row[3] in "iI"
+    }
+    return {
+        oid: names[row[2]]
+        for oid, row in (after.relations.items() if names else ())
+        if row[2] in names and row[3] in "iI" and not known(oid)
+    }
+
+
+def _touched(look: _Look) -> Iterator[int]:
+    """Give what a statement can have touched: what is locked, and what differs."""
+    before, after = look.before.relations, look.after.relations
+    standing_in = set(look.replaced.values())
+    yield from look.after.gone - standing_in
+    for oid, row in after.items():
+        if not look.after.whole or row[1:] != before.get(oid, ())[1:] or oid in look.after.locks:
+            yield oid
+    if look.after.whole:
+        yield from before.keys() - after.keys() - look.after.gone - standing_in
+
+
+def _touch(look: _Look, oid: int) -> Touch | None:
+    """Tell what became of one relation; None if nothing did."""
+    was, now = look.was(oid), look.now(oid)
+    state = now or was
+    if state is None:
+        return None  # made and dropped by one statement, as a table's copy in a rewrite is
+    mode, held = look.mode(look.after, oid), look.mode(look.before, oid)
+    table = look.name(state.table) if state.table else None
+    untouched = Touch(
+        Relation(oid, state.name, state.kind, table),
+        mode,
+        is_ours=look.replaced.get(oid, oid) not in look.start.relations,
+    )
+    changes: dict[str, Any] = {
+        "is_stronger": mode is not None and (held is None or mode > held),
+        "dropped": now is None,
+        "constraints": tuple(_constraint_changes(was, now, look)),
+        **(_changes(was, now) if was and now else {}),
+        **_counts(was, now),
+    }
+    touch = replace(untouched, **changes)
+    return touch if was is None or touch != untouched else None
+
+
+def _changes(was: _State, now: _State) -> dict[str, Any]:
+    """Tell how a relation differs, its constraints apart."""
+    changes: dict[str, Any] = {
+        "rewritten": was.file != now.file and now.kind != "S",
+        "renamed_from": was.name if was.name != now.name else None,
+    }
+    if was.columns is None or now.columns is None:
+        return changes
+    before = {column.number: column for column in was.columns}
+    after = {column.number: column for column in now.columns}
+    both = [(before[number], column) for number, column in after.items() if number in before]
+    return changes | {
+        "columns_added": tuple(each.name for each in now.columns if each.number not in before),
+        "columns_required": tuple(
+            each.name
+            for each in now.columns
+            if each.number not in before and each.not_null and not each.is_filled
+        ),
+        "columns_dropped": tuple(each.name for each in was.columns if each.number not in after),
+        "columns_renamed": tuple((a.name, b.name) for a, b in both if a.name != b.name),
+        "not_null_set": tuple(b.name for a, b in both if b.not_null and not a.not_null),
+        "types_changed": tuple(b.name for a, b in both if _type(a) != _type(b)),
+    }
+
+
+def _type(column: _Column) -> tuple[int, int, int]:
+    return column.number, column.type, column.modifier
+
+
+def _counts(was: _State | None, now: _State | None) -> dict[str, int]:
+    before = was.counts if was else _Counts()
+    # TRUNCATE sets some of them back, and what is no more has none.
+    after = now.counts if now else before
+    return {name: max(0, getattr(after, name) - getattr(before, name)) for name in _Counts._fields}
+
+
+def _constraint_changes(
+    was: _State | None, now: _State | None, look: _Look
+) -> Iterator[ConstraintChange]:
+    """Tell how the constraints of a relation differ, by name; those of a dropped one do not."""
+    if now is None or now.constraints is None:
+        return
+    before = {each.oid: each for each in (was.constraints if was else None) or ()}
+    after = {each.oid: each for each in now.constraints}
+    fresh = [each for oid, each in after.items() if oid not in before]
+    lost = [each for oid, each in before.items() if oid not in after]
+    renewed = {
+        (a.name, a.kind)
+        for a in lost
+        for b in fresh
+        if (a.name, a.kind) == (b.name, b.kind) and _is_retyped(look, (now.oid, b.references))
+    }
+    changes = [(each, was, Change.DROPPED) for each in lost]
+    changes += [(each, now, _ADDED[each.is_valid]) for each in fresh]
+    changes = [each for each in changes if (each[0].name, each[0].kind) not in renewed]
+    changes += [
+        (each, now, Change.VALIDATED)
+        for oid, each in after.items()
+        if each.is_valid and oid in before and not before[oid].is_valid
+    ]
+    for constraint, state, change in sorted(changes, key=lambda each: each[0].name):
+        # A foreign key to a partitioned table has another one to each of its partitions.
+        is_part = constraint.parent in (before | after)
+        is_told_by_its_column = constraint.kind == "n" and change in _TOLD_BY_ITS_COLUMN
+        if state and not is_part and not is_told_by_its_column:
+            yield _constraint_change(constraint, state, change, look)
+
+
+_ADDED = {True: Change.ADDED_VALID, False: Change.ADDED_NOT_VALID}
+_TOLD_BY_ITS_COLUMN = {Change.ADDED_VALID, Change.DROPPED}
+
+
+def _constraint_change(
+    constraint: _Constraint, state: _State, change: Change, look: _Look
+) -> ConstraintChange:
+    names = {column.number: column.name for column in state.columns or ()}
+    return ConstraintChange(
+        constraint.name,
+        constraint.kind,
+        change,
+        tuple(names[number] for number in constraint.columns or () if number in names),
+        look.name(constraint.references) if constraint.references else None,
+    )
+
+
+def _is_retyped(look: _Look, oids: Iterable[int]) -> bool:
+    """Whether a column got another type: its constraints are dropped and added for that."""
+    states = ((look.was(oid), look.now(oid)) for oid in oids)
+    return any(
+        [_type(each) for each in was.columns] != [_type(each) for each in now.columns]
+        for was, now in states
+        if was and now and was.columns is not None and now.columns is not None
+    )
+
+
+def _object_changes(look: _Look) -> Iterator[ObjectChange]:
+    """Tell what became of the objects that are no relations."""
+    before, after, start = look.before.objects, look.after.objects, look.start.objects
+    for key in after.keys() | (before.keys() if look.after.whole else set()):
+        was, now = _object(before.get(key) or start.get(key)), _object(after.get(key))
+        if was.name is None or was.kind is None:
+            continue  # it was created meanwhile, or dropped before
+        change = ObjectChange(was.kind, now.name or was.name, is_ours=key not in start)
+        both = [(was.labels[oid], now.labels[oid]) for oid in now.labels if oid in was.labels]
+        changed = replace(
+            change,
+            dropped=now.name is None,
+            renamed_from=was.name if now.name not in (None, was.name) else None,
+            values_added=tuple(now.labels[oid] for oid in now.labels if oid not in was.labels),
+            values_renamed=tuple((a, b) for a, b in both if a != b),
+        )
+        if changed != change:
+            yield changed
+
+
+def _object(row: Row | None) -> _Object:
+    if row is None:
+        return _Object(None, None, {})
+    _, _, kind, name, labels = row
+    return _Object(kind, name, dict(labels or ()))
+
+
+def _state(row: Row | None) -> _State | None:
+    if row is None:
+        return None
+    _, oid, name, kind, file, table, counts, columns, constraints = row
+    return _State(
+        oid,
+        name,
+        kind,
+        file,
+        table,
+        _Counts(*(counts or ())),
+        None if columns is None else tuple(_Column(*each) for each in columns),
+        None if constraints is None else tuple(_Constraint(*each) for each in constraints),
+    )
