@@ -9,7 +9,7 @@ import tracemalloc
 from pathlib import Path, PurePath
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migrator.errors import Location
@@ -227,6 +227,7 @@ def test_lines_and_columns_count_characters_from_1(
     assert locate(source, offset, FILE) == Location(FILE, line, column)
 
 
+@example("a\r\r\n", [2, 3])
 @given(st.text(alphabet="a\n\r", max_size=20), st.lists(st.integers(0, 20), max_size=5))
 def test_places_are_the_same_in_whatever_order_they_are_asked_for(
     text: str, offsets: list[int]

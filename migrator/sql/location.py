@@ -50,7 +50,7 @@ def _line_starts(source: str, offset: int) -> list[int]:
     """Return where the lines begin, up to that of an offset at least."""
     lines = _known_lines(source)
     if lines.seen < offset:
-        end = offset + (source[offset - 1] == "\r")  # CRLF is not to be cut
+        end = offset + (source[offset - 1 : offset + 1] == "\r\n")  # CRLF is one line end
         lines.starts += [match.end() for match in _LINE_END.finditer(source, lines.seen, end)]
         lines.seen = end
     return lines.starts
