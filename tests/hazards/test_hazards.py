@@ -33,9 +33,9 @@ from migrator.sql.script import Script, Statement, Unit
 from migrator.tracing import diff, probe
 from migrator.tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch, Trace
 
-from .conftest import Database
+from ..conftest import Database
 
-EXAMPLES = Path(__file__).parent / "hazards"
+EXAMPLES = Path(__file__).parent / "examples"
 FILE = PurePath("1_a.up.sql")
 SCHEMA = "public"
 MEGABYTE = 1 << 20

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from .benchmarks.proxy import counting
-from .conftest import Database, Migrate, Write
+from ..benchmarks.proxy import counting
+from ..conftest import Database, Migrate, Write
 
 HEAP = 600
 """How many statements are surely sent together."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from .benchmarks.corpus import write_pairs
-from .benchmarks.proxy import Proxy, counting
-from .conftest import Database, Migrate
+from ..benchmarks.corpus import write_pairs
+from ..benchmarks.proxy import Proxy, counting
+from ..conftest import Database, Migrate
 
 CONNECTION = 1
 

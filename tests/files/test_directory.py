@@ -14,7 +14,7 @@ from migrator.files.directory import create
 from migrator.files.directory import read as read_directory
 from migrator.sql import parser
 
-from .conftest import Write
+from ..conftest import Write
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")

@@ -17,8 +17,8 @@ from migrator.output.text import plain
 from migrator.postgres.progress import of
 from migrator.sql import parser
 
-from .conftest import Database, Write
-from .sessions import Runs, holding, wait_for, working
+from ..conftest import Database, Write
+from ..sessions import Runs, holding, wait_for, working
 
 SCRIPT = parser.parse(PurePath("01_a.up.sql"), "\nvacuum a;")
 HALF = "[██████████          ]  50 %"

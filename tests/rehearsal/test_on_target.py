@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import Database, Migrate, Result, Write
-from .sessions import Runs, holding, strangers, wait_for, waiting_for_a_lock, working
+from ..conftest import Database, Migrate, Result, Write
+from ..sessions import Runs, holding, strangers, wait_for, waiting_for_a_lock, working
 
 GROUND = {
     "01_t.up.sql": "create table t (id int, name text);\ncreate sequence s;\n",

@@ -9,7 +9,7 @@ import pytest
 from migrator.errors import HistoryError
 from migrator.history import table
 
-from .conftest import Database, Migrate, Write
+from ..conftest import Database, Migrate, Write
 
 FILES = {"01_a.up.sql": "create table a (id int);\n", "01_a.down.sql": "drop table a;\n"}
 

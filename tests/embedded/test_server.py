@@ -33,7 +33,7 @@ from migrator.embedded.server import (
 from migrator.embedded.server import url as server_url
 from migrator.errors import EmbeddedServerError
 
-from .conftest import free_port, process_environment
+from ..conftest import free_port, process_environment
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from . import goldens
-from .conftest import Database, Migrate, Postgres, Write, call, free_port, run_psql
+from .. import goldens
+from ..conftest import Database, Migrate, Postgres, Write, call, free_port, run_psql
 
 LONG = "".join(f"-- line {line} é\n" for line in range(1, 40))
 BAD_FUNCTION = (

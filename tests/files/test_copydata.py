@@ -22,7 +22,7 @@ from migrator.sql.location import line_number
 from migrator.sql.script import Abridged, Block, Statement
 from migrator.sql.splitter import split
 
-from .conftest import Database, Migrate, Write
+from ..conftest import Database, Migrate, Write
 
 PATH = Path("1_a.up.sql")
 FRAGMENTS = [

@@ -13,7 +13,7 @@ import pytest
 from migrator.rehearsal import snapshots
 from migrator.rehearsal.schema import Snapshot, compare, lines, recreated
 
-from .conftest import Database, Migrate, Postgres, Write, dump_schema
+from ..conftest import Database, Migrate, Postgres, Write, dump_schema
 
 # One of each kind; nothing in it needs an extension.
 BASE = """

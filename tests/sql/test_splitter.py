@@ -16,7 +16,7 @@ from migrator.errors import Location
 from migrator.sql.location import _known_lines, excerpt, line_number, locate
 from migrator.sql.splitter import comments, is_meta_command, split, tokens
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 CASES = SHARED / "splitter" / "cases.json"
 REGRESS = SHARED / "corpora" / "pgregress15"
 FILE = PurePath("1_a.up.sql")

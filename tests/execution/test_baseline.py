@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from . import goldens
-from .conftest import Migrate, Result, Write
-from .sessions import applied, history
+from .. import goldens
+from ..conftest import Migrate, Result, Write
+from ..sessions import applied, history
 
 PAIR = {
     "01_a.up.sql": "create table a (id int);\n",

@@ -14,8 +14,8 @@ import pytest
 import migrator
 from migrator.cli.main import main
 
-from . import goldens
-from .conftest import Migrate, Result, Write, call, process_environment, spawn
+from .. import goldens
+from ..conftest import Migrate, Result, Write, call, process_environment, spawn
 
 COMMANDS = sorted(main.commands)
 EVENTS = {"step-started", "statement-finished", "step-finished"}

@@ -21,8 +21,8 @@ from migrator.events import Event, Remarked
 from migrator.rehearsal import clone, dump, scratch, snapshots
 from migrator.rehearsal.schema import compare, lines
 
+from ..conftest import Database, Postgres, process_environment
 from . import test_snapshots as described
-from .conftest import Database, Postgres, process_environment
 
 LOCK_TIMEOUT = 2000
 

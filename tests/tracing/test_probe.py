@@ -15,9 +15,9 @@ from psycopg.rows import TupleRow
 from migrator.tracing import diff, probe
 from migrator.tracing.trace import LockMode, ObjectChange, Touch, Trace
 
-from .conftest import Database, Postgres
+from ..conftest import Database, Postgres
 
-FOLDER = Path(__file__).parent / "traces"
+FOLDER = Path(__file__).parent / "statements"
 NOTHING, PERHAPS = "nothing", "perhaps "
 
 
