@@ -140,6 +140,7 @@ class StatementFinished:
         seconds: From the answer before it to its own.
         command: The server's command tag, such as `INSERT 0 3`.
         rows: How many rows it says that it touched; None if it counts none.
+        count: How many statements were sent as one batch; `statement` is the first of them.
     """
 
     step: Step
@@ -147,6 +148,7 @@ class StatementFinished:
     seconds: float
     command: str
     rows: int | None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

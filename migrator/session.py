@@ -54,6 +54,18 @@ class Session:
             rows = table.read(self.conn, schema, known=known, downs=downs)
         return planner.reconcile(self.migrations, rows)
 
+    def plan(self, request: planner.Request) -> Plan:
+        """Plan what a request asks for, as files and history are now.
+
+        Raises:
+            BlockedError: It may not run; the error holds every reason.
+            MigratorError: As `planner.plan`.
+        """
+        plan = planner.plan(request, self.entries(downs=request.reverts))
+        if plan.blockers:
+            raise BlockedError("nothing was run", errors=plan.blockers)
+        return plan
+
 
 @contextmanager
 def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
@@ -104,17 +116,6 @@ def _connecting(database: Database) -> Iterator[Future[connection.Connection]]:
 def _close(future: Future[connection.Connection]) -> None:
     if not future.exception():
         future.result().close()
-
-
-def unblocked(plan: Plan) -> Plan:
-    """Return a plan that may run.
-
-    Raises:
-        BlockedError: It may not; every reason is in it.
-    """
-    if plan.blockers:
-        raise BlockedError("nothing was run", errors=plan.blockers)
-    return plan
 
 
 def overview(session: Session) -> Overview:

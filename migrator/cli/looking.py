@@ -163,7 +163,6 @@ def rehearse(
     The pending migrations run on a scratch database, and are taken back and applied again
     there.  It exits with 4 if there are findings.
     """
-    from .. import session
     from ..output.html import html as html_report
     from ..output.report import document as report_document
     from ..output.report import markdown as report_markdown
@@ -177,17 +176,16 @@ def rehearse(
     if on_target and (scratch_url or from_target):
         raise errors.UsageError("--on-target needs no scratch database")
     wish = Wish(app.other_database(scratch_url), from_target, small)
+    request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
-        entries = work.entries()
-        bound = planner.resolve(entries, target) if target is not None else None
-        plan = session.unblocked(planner.plan_up(entries, target=bound, out_of_order=out_of_order))
+        plan = work.plan(request)
         report = (
             rehearse_on_target(work, plan, small, app.notify)
             if on_target
             else rehearse_plan(work, plan, wish, app.notify)
         )
         if save:
-            app.write(save, plan_file.dump(report, entries))
+            app.write(save, plan_file.dump(report, work.entries()))
     if html:
         app.write(html, html_report(report))
     app.show(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from .options import everywhere, limited, runs
 
 if TYPE_CHECKING:
     from ..events import Outcome
-    from ..model import Entry, Plan
-    from ..output.json import Json
+    from ..model import Plan
+    from ..planning.planner import Request
     from ..rehearsal.plan_file import RehearsedPlan
 
 
@@ -61,19 +60,17 @@ def up(
 
     Each migration is applied in one transaction together with its record.
     """
-    from ..planning import planner
+    from ..planning.planner import Action, Request
 
     rehearsed = _rehearsed(plan_file) if plan_file else None
-
-    def choose(entries: tuple[Entry, ...]) -> Plan:
-        bound = planner.resolve(entries, target) if target is not None else None
-        plan = planner.plan_up(entries, target=bound, steps=steps, out_of_order=out_of_order)
-        if rehearsed:
-            rehearsed.check(entries, plan)
-        return plan
-
+    request = Request(
+        Action.UP, target, steps=steps, out_of_order=out_of_order, rehearsed=rehearsed
+    )
     limited(app, limits)
-    _carry_out(app, choose, dry_run=dry_run, trace=trace, rehearsed=rehearsed)
+    outcome = _run(app, request, dry_run=dry_run, trace=trace or rehearsed is not None)
+    if rehearsed and outcome:
+        _compare(app, rehearsed, outcome)
+    _show(app, outcome)
 
 
 def _rehearsed(path: Path) -> RehearsedPlan:
@@ -121,18 +118,15 @@ def down(
 
     The script is the one that was stored when the migration was applied.
     """
-    from ..planning import planner
+    from ..planning.planner import Action, Request
 
     if sum((steps is not None, target is not None, everything)) > 1:
         raise errors.UsageError("--steps, --to and --all exclude one another")
     most = None if target or everything else steps or 1
 
-    def choose(entries: tuple[Entry, ...]) -> Plan:
-        bound = planner.resolve(entries, target) if target is not None else None
-        return planner.plan_down(entries, target=bound, steps=most, from_files=from_files)
-
+    request = Request(Action.DOWN, target, steps=most, from_files=from_files)
     limited(app, limits)
-    _carry_out(app, choose, dry_run=dry_run, downs=True, ask=not yes)
+    _show(app, _run(app, request, dry_run=dry_run, ask=not yes))
 
 
 @click.command(epilog="Example: migrator redo --steps 2")
@@ -154,64 +148,46 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
 
     They are taken back with the stored scripts, as `down` does it, and applied from the files.
     """
-    from ..planning import planner
-
-    def choose(entries: tuple[Entry, ...]) -> Plan:
-        return planner.plan_redo(entries, steps=steps)
+    from ..planning.planner import Action, Request
 
     limited(app, limits)
-    _carry_out(app, choose, dry_run=dry_run, downs=True, ask=not yes)
+    _show(app, _run(app, Request(Action.REDO, steps=steps), dry_run=dry_run, ask=not yes))
 
 
-def _carry_out(
-    app: App,
-    choose: Callable[[tuple[Entry, ...]], Plan],
-    *,
-    dry_run: bool,
-    downs: bool = False,
-    ask: bool = False,
-    trace: bool = False,
-    rehearsed: RehearsedPlan | None = None,
-) -> None:
-    from .. import session
-    from ..output.json import of_nothing, of_plan
-    from ..output.text import nothing_text, outcome_text, plan_text
-
-    def agree(plan: Plan) -> None:
-        if not (ask and sys.stdin.isatty()):
-            return
-        for note in plan.notes:
-            click.echo(f"note: {note}", err=True)
-        versions = dict.fromkeys(step.version for step in plan.steps)
-        question = f"take back {', '.join(versions)} on database {work.conn.info.dbname}?"
-        try:
-            click.confirm(question, abort=True, err=True)
-        except click.Abort:
-            raise errors.CancelledError("not confirmed; nothing was run") from None
+def _run(
+    app: App, request: Request, *, dry_run: bool, trace: bool = False, ask: bool = False
+) -> Outcome | None:
+    """Plan and run; None if there was nothing to run, which is shown then."""
+    from ..output import json as documents
+    from ..output import text
 
     with app.opened() as work:
-        plan = session.unblocked(choose(work.entries(downs=downs)))
+        plan = work.plan(request)
         if dry_run:
-            app.show(lambda: plan_text(plan), lambda: of_plan(plan))
-            return
+            app.show(lambda: text.plan_text(plan), lambda: documents.of_plan(plan))
+            return None
         if not plan.steps:
-            app.show(lambda: nothing_text(plan), lambda: of_nothing(plan))
-            return
+            app.show(lambda: text.nothing_text(plan), lambda: documents.of_nothing(plan))
+            return None
         from ..execution import runner
 
-        agree(plan)
-        outcome = runner.carry_out(
-            work,
-            choose,
-            app.notify,
-            agreed=plan if downs else None,
-            trace=trace or rehearsed is not None,
-            locks=rehearsed.locks if rehearsed else None,
-            tells_each=app.tells_each,
+        if ask and sys.stdin.isatty():
+            _confirm(plan, work.conn.info.dbname)
+        return runner.carry_out(
+            work, request, app.notify, agreed=plan, trace=trace, tells_each=app.tells_each
         )
-    if rehearsed:
-        _compare(app, rehearsed, outcome)
-    app.show(lambda: outcome_text(outcome, style(sys.stdout)), lambda: _document(app, outcome))
+
+
+def _confirm(plan: Plan, database: str) -> None:
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
+    versions = dict.fromkeys(step.version for step in plan.steps)
+    try:
+        click.confirm(
+            f"take back {', '.join(versions)} on database {database}?", abort=True, err=True
+        )
+    except click.Abort:
+        raise errors.CancelledError("not confirmed; nothing was run") from None
 
 
 def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
@@ -222,7 +198,12 @@ def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
         app.notify(events.Remarked(line))
 
 
-def _document(app: App, outcome: Outcome) -> Json:
-    from ..output import protocol
+def _show(app: App, outcome: Outcome | None) -> None:
+    if outcome is None:
+        return
+    from ..output import protocol, text
 
-    return protocol.of_outcome(outcome, app.events)
+    app.show(
+        lambda: text.outcome_text(outcome, style(sys.stdout)),
+        lambda: protocol.of_outcome(outcome, app.events),
+    )

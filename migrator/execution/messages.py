@@ -19,7 +19,6 @@ from ..postgres.activity import Look
 from ..postgres.inflight import Message
 from ..sql.script import Statement, Unit
 from ..tracing import probe
-from ..tracing.trace import LockMode
 from . import batch, recovery
 
 _FORGETTING = (("deallocate",), ("discard",))  # it takes our prepared statement, too
@@ -149,7 +148,7 @@ class Context:
     pid: int
     observe: Look
     idle_limits: tuple[str, ...] = ()
-    locks: Mapping[str, tuple[tuple[str, LockMode], ...]] = field(default_factory=dict)
+    locks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     tracer: Tracer | None = None
     is_logged: bool = True
     is_guarded: bool = False
@@ -191,7 +190,7 @@ def of_locks(context: Context, step: Step) -> Iterator[Message[Tag]]:
     some statements do that take the same lock: without them it is left to the statement.
     """
     for table, mode in context.locks.get(step.version, ()):
-        lock = _LOCK.format(name=table.replace("'", "''"), table=table, mode=mode.sql)
+        lock = _LOCK.format(name=table.replace("'", "''"), table=table, mode=mode)
         yield ours(step, lock)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -13,17 +13,15 @@ from ..errors import ConfigurationError, HistoryError, TakenError
 from ..events import Event, Outcome, Remarked, Traced
 from ..history import recorder, table
 from ..interrupts import Interrupts
-from ..model import Direction, Entry, Plan
+from ..model import Direction, Plan
+from ..planning.planner import Request
 from ..postgres import activity, connection
 from ..postgres.lock import runner_lock
-from ..session import Notify, Session, unblocked
+from ..session import Notify, Session
 from ..tracing import probe
-from ..tracing.trace import LockMode, Trace, to_json
+from ..tracing.trace import Trace, to_json
 from . import transaction
 from .messages import Context, Tracer
-
-Choose = Callable[[tuple[Entry, ...]], Plan]
-"""A planner's function with all its arguments but the entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +38,23 @@ class Lock:
 
 def carry_out(
     session: Session,
-    choose: Choose,
+    request: Request,
     notify: Notify,
     *,
-    agreed: Plan | None = None,
+    agreed: Plan,
     trace: bool = False,
-    locks: Mapping[str, tuple[tuple[str, LockMode], ...]] | None = None,
     tells_each: bool = True,
 ) -> Outcome:
     """Take the runner's lock, plan and run.
 
     Args:
-        agreed: What the plan has to be once the lock is had, for one that takes back; None
-            for one that only applies.
+        agreed: The plan that the user saw; a request that reverts runs this one or none.
         trace: Whether to ask after each statement what it did, and to log that.
-        locks: By version, the locks that are taken before the work; see `Context`.
         tells_each: Whether `notify` is to hear of each statement that has finished.
 
     Raises:
         BlockedError: Nothing was run, for these reasons.
-        HistoryError: Somebody changed the history after the plan was agreed on.
+        HistoryError: The history has changed since, and the plan reverts.
         MigratorError: As `transaction.execute` and `lock.runner_lock`.
     """
     with (
@@ -76,12 +71,12 @@ def carry_out(
             observe=observe,
             pid=session.history.pid,
             idle_limits=connection.idle_limits(session.conn),
-            locks=locks or {},
+            locks=request.rehearsed.locks if request.rehearsed else {},
             tracer=tracing.tracer,
             tells_each=tells_each,
         )
         try:
-            plan = _run(session, choose, context, lock, agreed=agreed)
+            plan = _run(session, request, context, lock, agreed=agreed)
         finally:
             tracing.record(context)
         return Outcome(plan, tuple(context.finished), tracing.traces())
@@ -89,19 +84,19 @@ def carry_out(
 
 def _run(
     session: Session,
-    choose: Choose,
+    request: Request,
     context: Context,
     lock: Lock,
     *,
-    agreed: Plan | None,
+    agreed: Plan,
 ) -> Plan:
     """Plan under the lock and run, again where another runner was faster; return the last plan."""
     taken: set[str] = set()
     # A version can only be taken by a runner that had the lock when we had lost it;
     # each time it is one version less for us.
     while True:
-        plan = unblocked(choose(session.entries(downs=agreed is not None)))
-        if agreed and _versions(plan) != _versions(agreed):
+        plan = session.plan(request)
+        if request.reverts and _versions(plan) != _versions(agreed):
             raise HistoryError(
                 "another runner has changed the history meanwhile; finished before: "
                 + (", ".join(step.version for step in context.finished) or "nothing"),

@@ -6,12 +6,13 @@ Pure functions.  `status`, `verify`, `up`, `down` and `redo` are all views of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MigratorError, UsageError
 from ..model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
@@ -31,6 +32,74 @@ if TYPE_CHECKING:
 
 _LONGEST_NUMBER = 1000  # digits
 _NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Rehearsed(Protocol):
+    """A plan that was rehearsed; `rehearsal.plan_file` reads it from its file."""
+
+    @property
+    def locks(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """The tables and lock modes of each version, both as SQL writes them."""
+
+    def check(self, entries: Sequence[Entry], plan: Plan) -> None:
+        """Raise if the plan is not the one that was rehearsed."""
+
+
+class Action(enum.Enum):
+    """What the user asked for."""
+
+    UP = enum.auto()
+    DOWN = enum.auto()
+    REDO = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to plan, as the user asked for it.
+
+    Attributes:
+        target: The version to stop after (`UP`), or to revert to (`DOWN`); None for none.
+        steps: The highest number of migrations; None for no limit.
+        out_of_order: Also apply pending versions older than the newest applied one.
+        from_files: Run the down files, not the stored scripts.
+        rehearsed: What the plan has to agree with; None if nothing was rehearsed.
+    """
+
+    action: Action
+    target: str | None = None
+    steps: int | None = None
+    out_of_order: bool = False
+    from_files: bool = False
+    rehearsed: Rehearsed | None = None
+
+    @property
+    def reverts(self) -> bool:
+        """Whether migrations are reverted, which needs the stored down scripts."""
+        return self.action is not Action.UP
+
+
+def plan(request: Request, entries: Sequence[Entry]) -> Plan:
+    """Plan what a request asks for.
+
+    Raises:
+        UsageError: There is no such version as its target.
+        PlanChangedError: The plan is not the one that was rehearsed.
+    """
+    target = None if request.target is None else resolve(entries, request.target)
+    match request.action:
+        case Action.UP:
+            planned = plan_up(
+                entries, target=target, steps=request.steps, out_of_order=request.out_of_order
+            )
+        case Action.DOWN:
+            planned = plan_down(
+                entries, target=target, steps=request.steps, from_files=request.from_files
+            )
+        case Action.REDO:
+            planned = plan_redo(entries, steps=request.steps)
+    if request.rehearsed:
+        request.rehearsed.check(entries, planned)
+    return planned
 
 
 def reconcile(
@@ -163,7 +232,7 @@ def plan_down(
     )
 
 
-def plan_redo(entries: Iterable[Entry], *, steps: int) -> Plan:
+def plan_redo(entries: Iterable[Entry], *, steps: int | None) -> Plan:
     """Plan to take the newest versions back and to apply them again, from their files."""
     entries = tuple(entries)
     down = plan_down(entries, steps=steps)

@@ -42,9 +42,11 @@ class RehearsedPlan:
     steps: tuple[PlannedStep, ...]
 
     @property
-    def locks(self) -> dict[str, tuple[tuple[str, LockMode], ...]]:
-        """The locks of each version, to be taken before its work."""
-        return {step.version: step.locks for step in self.steps}
+    def locks(self) -> dict[str, list[tuple[str, str]]]:
+        """The tables and lock modes of each version, both as SQL writes them."""
+        return {
+            step.version: [(name, mode.sql) for name, mode in step.locks] for step in self.steps
+        }
 
     def check(self, entries: Iterable[Entry], plan: Plan) -> None:
         """Compare a plan with the one that was rehearsed.
