@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,18 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """What a message to the server is about.
+
+    Attributes:
+        statement: The statement of the script; None if it is one of ours.
+    """
+
+    step: Step
+    statement: Statement | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """The server has begun a step."""
 
@@ -243,3 +255,6 @@ Event = (
     | Retrying
     | Remarked
 )
+
+Notify = Callable[[Event], None]
+"""Told of every event, in order."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from .config import Database, Settings
 from .errors import BlockedError, ConfigurationError
@@ -23,10 +23,8 @@ from .postgres import connection
 
 if TYPE_CHECKING:
     from .embedded.home import Server
-    from .events import Event
+    from .events import Event, Notify
     from .history.overview import LogEntry, Overview
-
-Notify: TypeAlias = "Callable[[Event], None]"
 
 
 @dataclass(slots=True)

@@ -97,11 +97,6 @@ class App:
         self._teller.tell(event)
 
     @property
-    def tells_each(self) -> bool:
-        """Whether each statement that finishes is told of."""
-        return self.as_json or self.verbosity > 0
-
-    @property
     def events(self) -> tuple[Event, ...]:
         """What has been told as JSON, in order."""
         return tuple(self._teller.events) if self._teller else ()

@@ -173,9 +173,7 @@ def _run(
 
         if ask and sys.stdin.isatty():
             _confirm(plan, work.conn.info.dbname)
-        return runner.carry_out(
-            work, request, app.notify, agreed=plan, trace=trace, tells_each=app.tells_each
-        )
+        return runner.carry_out(work, request, app.notify, agreed=plan, trace=trace)
 
 
 def _confirm(plan: Plan, database: str) -> None:

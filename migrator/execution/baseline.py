@@ -6,12 +6,13 @@ import enum
 from collections.abc import Iterable
 
 from ..errors import BlockedError, HistoryError, UsageError
+from ..events import Notify
 from ..history import recorder
 from ..history.recorder import Command, Recorder
 from ..model import Entry, Migration, Status
 from ..planning import planner
 from ..postgres import catalog, connection
-from ..session import Notify, Session
+from ..session import Session
 from ..sql import parser
 from . import runner
 

@@ -1,10 +1,15 @@
-"""Say why a run has stopped: what was refused, what was rolled back, what stays, what to type."""
+"""Build the error of a run that stopped: what failed and where, what was rolled back, what to do.
+
+PostgreSQL's diagnostics are explained under "Error and Notice Message Fields" in its manual.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -18,152 +23,312 @@ from ..errors import (
     StatementError,
     TakenError,
 )
-from ..events import Backend
+from ..events import Backend, Subject
 from ..model import Direction, Step
 from ..postgres import connection
 from ..postgres.inflight import Field, RefusedError
-from ..sql.script import Statement
-from . import diagnosis, recovery
-from .messages import Context, Purpose, Tag
+from . import recovery
+from .context import Context
+from .place import place
 
-_LOG_LIMIT = "set local lock_timeout = '2s'"
+if TYPE_CHECKING:
+    from ..sql.script import Statement
+
+RETRIED = frozenset(["55P03", "40P01", "40001"])
+"""lock_not_available, deadlock_detected, serialization_failure: the next attempt may succeed."""
+
+NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
+"""active_sql_transaction, invalid_transaction_termination: it has to run outside a transaction."""
+
+_NO_TRANSACTION = "begin the file with: -- migrator: no-transaction"
+_HINTS = {
+    "25001": _NO_TRANSACTION,
+    "2D000": _NO_TRANSACTION,
+    "25P02": "an earlier statement of the file failed without a message: read the server's log",
+    "42501": "run as a role that may do this: --role NAME, or -- migrator: role NAME in the file",
+    "55P04": "use the new enum value in a later migration: it exists after this one is committed",
+    "57014": "if it needs more time: -- migrator: statement-timeout 15min in the file",
+    "53200": "split the file: its tables exceed what max_locks_per_transaction can lock",
+}
+_OWN_HINTS = {
+    "22P05": "the database's encoding lacks this character, and the script is stored in the "
+    "database:\nremove it from the file, comments included",
+    "25006": "remove READ ONLY from the file's BEGIN: the record is written in its transaction",
+    "42P01": "one of the two history tables is missing: restore it from a backup",
+    "42501": "grant the connecting role all privileges on migration_versions and migration_log",
+}
+_NOT_THE_FILE = "the statement is not in the file: fix what PostgreSQL's message says"
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
+_AT_THE_END = "deferred constraints are checked at the end of the file"
+_LOG_LIMIT = "set local lock_timeout = '2s'"
 
 
-def stop_if_interrupted(context: Context, step: Step | None = None) -> None:
-    """Raise if a signal has arrived.
+class NeedsNoTransactionError(MigratorError):
+    """PostgreSQL does not run the statement in a transaction; it has done nothing."""
 
-    Raises:
-        CancelledError: It says what was done before.
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Everything that the error of a refused statement is made of.
+
+    Attributes:
+        fields: PostgreSQL's diagnostics.
+        attempts: How many attempts were made; 0 where the statement is not retried.
+        blockers: The sessions that blocked the last attempt.
     """
-    if context.interrupts.signal:
-        raise cancelled(context, step)
+
+    context: Context
+    subject: Subject
+    fields: Mapping[Field, str]
+    attempts: int = 0
+    blockers: tuple[Backend, ...] = ()
+
+    @property
+    def step(self) -> Step:
+        """The step under way."""
+        return self.subject.step
+
+    @property
+    def sqlstate(self) -> str | None:
+        """PostgreSQL's five-character code; None where the connection broke."""
+        return self.fields.get(Field.SQLSTATE)
+
+    @property
+    def message(self) -> str:
+        """PostgreSQL's message."""
+        return self.fields.get(Field.MESSAGE_PRIMARY, "PostgreSQL gave no message")
 
 
-def of_refusal(
-    context: Context, refused: RefusedError[Tag], attempt: int, blockers: tuple[Backend, ...]
+def of_refused(
+    context: Context, refused: RefusedError, attempts: int, blockers: tuple[Backend, ...]
 ) -> MigratorError:
-    """Make the error of a run that the server, the network or the user stopped; log it.
+    """Build and log the error of a run that the server, the network or the user stopped."""
+    refusal = Refusal(context, refused.subject, refused.fields, attempts, blockers)
+    if context.conn.closed:
+        return _lost(refusal)
+    if context.interrupts.signal:
+        return cancelled(context, refusal.step)
+    if refused.cause:
+        return _unreadable(refusal, refused.cause)
+    return refused.message.on_refusal(refusal)
+
+
+# Each of these is the `on_refusal` of some message.
+def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
+    """Build the error of a statement of the script.
 
     Args:
-        attempt: The try that failed, from 1.
-        blockers: Who was seen in the way.
+        hint: What to do about it; None for what follows from the SQLSTATE.
     """
-    tag, fields = refused.tag, refused.fields
-    if context.conn.closed:
-        return _lost(context, tag.step, fields)
-    if context.interrupts.signal:
-        return cancelled(context, tag.step)
-    step = tag.step
-    if refused.cause:
-        return _unreadable(context, step, refused.cause)
-    if tag.purpose is Purpose.CLAIM and fields.get(Field.SQLSTATE) == _TAKEN[step.direction]:
-        return TakenError(f"another runner has dealt with {step.version} meanwhile")
-    if tag.purpose is Purpose.GUARD:
-        return of_shared(step)
-    if tag.purpose is Purpose.VALID and tag.statement:
-        return of_invalid_index(context, step, tag.statement)
-    error = _failed(context, tag, fields)
-    if isinstance(error, LockTimeoutError):
-        error.detail = error.detail or "\n".join(f"held up by {each}" for each in blockers) or None
-        error.outcome = f"Tries used up: {attempt}. {error.outcome}"
-    return error
-
-
-def _unreadable(context: Context, step: Step, cause: MigrationFileError) -> MigrationFileError:
-    """Make the error of a step whose file was another one when its data were to be sent; log it."""
-    log(context, step, None, cause.message)
-    cause.detail = f"{_undone(step)} {_stays(context)}"
-    if step.start_at or not step.script.transactional:
-        cause.hint = f"put what has run back as it was, then run: migrator {step.direction}"
-    else:
-        cause.hint = f"leave the file as it is to be, then run: migrator {step.direction}"
-    return cause
-
-
-def _lost(context: Context, step: Step, fields: Mapping[Field, str]) -> MigratorError:
-    """Say that nobody knows what became of a step: the server's last word is missing."""
-    reason = " ".join(fields.get(Field.MESSAGE_PRIMARY, "").split())
-    look = "see whether it was committed with: migrator status"
-    if context.interrupts.signal:
-        return CancelledError(
-            f"interrupted, and the server did not say what became of {step.version}: {reason}",
-            detail=_stays(context),
-            hint=f"it may still be at work; {look}",
-            signal=context.interrupts.signal,
-        )
-    return DatabaseConnectionError(
-        f"the connection was lost while {step.version} was under way: {reason}",
-        detail=_stays(context),
-        hint=look,
+    return _statement_error(
+        refusal,
+        statement=refusal.subject.statement,
+        hint=hint or _next_step(refusal),
+        context=_call_stack(refusal.fields),
     )
 
 
-def of_shared(step: Step) -> ScratchError:
-    """Make the error of a step that would change the server on which it is only rehearsed."""
+def of_trial(refusal: Refusal) -> MigratorError:
+    """Build the error of a statement that is run outside a transaction if it has to be."""
+    if refusal.sqlstate in NEEDS_NO_TRANSACTION:
+        return NeedsNoTransactionError(refusal.message)
+    return of_statement(refusal)
+
+
+def at_end(refusal: Refusal) -> StatementError:
+    """Build the error of what PostgreSQL checks at the end of a transaction."""
+    hint = _next_step(refusal)
+    return _statement_error(refusal, statement=None, hint=hint, context=_AT_THE_END)
+
+
+def of_own(refusal: Refusal) -> StatementError:
+    """Build the error of a statement of migrator's own inside a migration's transaction."""
+    return _own_error(refusal, _undone(refusal.step))
+
+
+def of_setup(refusal: Refusal) -> StatementError:
+    """Build the error of a statement that prepares the session of a no-transaction script."""
+    return _own_error(refusal, _not_run(refusal.step))
+
+
+def of_role(refusal: Refusal) -> StatementError:
+    """Build the error of a role that cannot be switched to."""
+    step = refusal.step
+    role = step.script.options.role or refusal.context.settings.role
+    is_missing = refusal.sqlstate == "22023"  # invalid_parameter_value
+    reason = "it does not exist" if is_missing else refusal.message
+    hint = "check the name in --role NAME or -- migrator: role NAME"
+    if refusal.sqlstate == "42501":  # insufficient_privilege
+        hint = "make the connecting role a member of it"
+    undone = _undone(step) if step.script.transactional else _not_run(step)
+    return _own_error(refusal, undone, f'cannot switch to role "{role}": {reason}', hint)
+
+
+def of_claim(refusal: Refusal) -> MigratorError:
+    """Build the error of a version that could not be claimed in the history."""
+    step = refusal.step
+    if refusal.sqlstate == _TAKEN[step.direction]:
+        done = "applied" if step.direction is Direction.UP else "reverted"
+        return TakenError(f"another migrator has just {done} {step.version}")
+    return of_own(refusal) if step.script.transactional else of_setup(refusal)
+
+
+def of_invalid_index(refusal: Refusal) -> StatementError:
+    """Build the error of a CREATE INDEX IF NOT EXISTS that skipped an invalid index."""
+    statement = refusal.subject.statement
+    assert statement is not None, "only a statement of the script creates an index"
+    name, table = recovery.created_if_absent(statement) or ("", "")
+    schema, dot, _ = table.rpartition(".")
+    index = schema + dot + (name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else f'"{name}"')
+    message = f"index {index} exists but is invalid, and PostgreSQL skipped the statement"
+    fields = {Field.MESSAGE_PRIMARY: message}
+    hint = f"drop it: drop index concurrently {index};\nthen run: migrator {refusal.step.direction}"
+    return of_statement(Refusal(refusal.context, refusal.subject, fields), hint)
+
+
+def of_shared(refusal: Refusal) -> ScratchError:
+    """Build the error of a rehearsed step that changes what all databases of a server share."""
     return ScratchError(
-        f"{step.version} changes what all databases of the server share: roles, databases, "
+        f"{refusal.step.version} changes what all databases of the server share: roles, databases, "
         "tablespaces, their settings, or subscriptions",
         hint="rehearse on another server: --scratch-url URL, such as --scratch-url embedded:",
     )
 
 
-def of_invalid_index(context: Context, step: Step, statement: Statement) -> MigratorError:
-    """Make the error of a CREATE INDEX IF NOT EXISTS whose index exists and serves nobody."""
-    name, table = recovery.created_if_absent(statement) or ("", "")
-    schema, dot, _ = table.rpartition(".")
-    index = schema + dot + (name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else f'"{name}"')
-    message = f"the index {index} exists, but it is invalid: PostgreSQL skipped the statement"
-    hint = f"drop it, then go on: drop index concurrently {index};"
-    fields = {Field.MESSAGE_PRIMARY: message, Field.MESSAGE_HINT: hint}
-    return _failed(context, Tag(step, Purpose.STATEMENT, statement), fields)
-
-
-def _failed(context: Context, tag: Tag, fields: Mapping[Field, str]) -> StatementError:
-    at_end = tag.purpose in (Purpose.CHECK, Purpose.COMMIT, Purpose.LAST)
-    error = (
-        diagnosis.statement_error(fields, tag.step, tag.statement, "")
-        if tag.statement or at_end
-        else diagnosis.own_error(fields, tag.step, "")
-    )
-    log(context, tag.step, error.sqlstate, error.message)
-    undone = _undone(tag.step)
-    if tag.purpose in (Purpose.SETUP, Purpose.CLAIM) and not tag.step.script.transactional:
-        undone = f"Nothing more of {tag.step.version} was run."
-    error.outcome = f"{undone} {_stays(context)}"
-    return error
-
-
 def cancelled(context: Context, step: Step | None) -> CancelledError:
-    """Make the error of a run that the user stopped, in a step or between two; log it."""
+    """Build and log the error of a run that the user stopped.
+
+    Args:
+        step: The step that was under way; None between two.
+    """
     if step and not context.conn.closed:
         log(context, step, None, "interrupted")
+    is_down = step and step.direction is Direction.DOWN
     return CancelledError(
         "interrupted",
-        detail=f"{_undone(step)} {_stays(context)}".strip(),
-        hint="see what is left with: migrator status"
-        if step and step.direction is Direction.DOWN
-        else "go on with: migrator up",
+        detail=f"{_undone(step, is_cancelled=True) if step else ''} {_kept(context)}".strip(),
+        hint="see the state with: migrator status" if is_down else "to resume, run: migrator up",
         signal=context.interrupts.signal or 0,
     )
 
 
-def _undone(step: Step | None) -> str:
-    if step is None:
-        return ""
+def _unreadable(refusal: Refusal, cause: MigrationFileError) -> MigrationFileError:
+    """Build and log the error of a file that changed before its data were sent."""
+    context, step = refusal.context, refusal.step
+    log(context, step, None, cause.message)
+    is_partly_done = step.start_at or not step.script.transactional
+    what = "restore what has run" if is_partly_done else "do not change the file during the run"
+    return MigrationFileError(
+        cause.message,
+        location=cause.location,
+        detail=f"{_undone(step)} {_kept(context)}",
+        hint=f"{what}, then run: migrator {step.direction}",
+    )
+
+
+def _lost(refusal: Refusal) -> MigratorError:
+    """Build the error of a step whose fate is unknown: the server's last answer is missing."""
+    context, version = refusal.context, refusal.step.version
+    reason = " ".join(refusal.fields.get(Field.MESSAGE_PRIMARY, "").split())
+    if context.interrupts.signal:
+        return CancelledError(
+            f"interrupted, and the server did not say what became of {version}: {reason}",
+            detail=_kept(context),
+            hint="the server may still be working; see the state with: migrator status",
+            signal=context.interrupts.signal,
+        )
+    return DatabaseConnectionError(
+        f"the connection was lost while {version} was under way: {reason}",
+        detail=_kept(context),
+        hint="see whether it was committed with: migrator status",
+    )
+
+
+def _statement_error(
+    refusal: Refusal, *, statement: Statement | None, hint: str, context: str | None
+) -> StatementError:
+    location, excerpt = place(refusal.fields, refusal.step.script, statement)
+    return _kind(refusal)(
+        refusal.message,
+        location=location,
+        detail=_detail(refusal),
+        hint=None if refusal.context.outcome else hint,
+        version=refusal.step.version,
+        excerpt=excerpt,
+        sqlstate=refusal.sqlstate,
+        server_hint=refusal.fields.get(Field.MESSAGE_HINT),
+        context=context,
+        outcome=_outcome(refusal, refusal.message, _undone(refusal.step)),
+    )
+
+
+def _own_error(
+    refusal: Refusal, undone: str, message: str = "", specific: str | None = None
+) -> StatementError:
+    message = message or f"migrator's own SQL for {refusal.step.version} failed: {refusal.message}"
+    specific = specific or _OWN_HINTS.get(refusal.sqlstate or "", _NOT_THE_FILE)
+    hint = _busy(refusal) or f"{specific}\nthen run: migrator {refusal.step.direction}"
+    return _kind(refusal)(
+        message,
+        detail=_detail(refusal),
+        hint=None if refusal.context.outcome else hint,
+        version=refusal.step.version,
+        sqlstate=refusal.sqlstate,
+        server_hint=refusal.fields.get(Field.MESSAGE_HINT),
+        context=_call_stack(refusal.fields),
+        outcome=_outcome(refusal, message, undone),
+    )
+
+
+def _kind(refusal: Refusal) -> type[StatementError]:
+    return LockTimeoutError if refusal.sqlstate in RETRIED else StatementError
+
+
+def _detail(refusal: Refusal) -> str | None:
+    detail = refusal.fields.get(Field.MESSAGE_DETAIL)
+    if detail or refusal.sqlstate not in RETRIED or not refusal.blockers:
+        return detail
+    return "\n  ".join(["blocked by", *map(str, refusal.blockers)])
+
+
+def _outcome(refusal: Refusal, message: str, undone: str) -> str:
+    """Log a failure, and say what was rolled back and what is kept.
+
+    The log's commit waits for the disk, so everything committed before is safe after it.
+    """
+    context = refusal.context
+    if context.outcome:
+        return context.outcome
+    log(context, refusal.step, refusal.sqlstate, message)
+    attempts = refusal.attempts if refusal.sqlstate in RETRIED else 0
+    gave_up = f"Gave up after {attempts} attempt{'s' * (attempts > 1)}. " if attempts else ""
+    return f"{gave_up}{undone} {_kept(context)}"
+
+
+def _undone(step: Step, *, is_cancelled: bool = False) -> str:
+    is_down = step.direction is Direction.DOWN
+    if step.script.transactional and is_down:
+        return f"The down script was rolled back; {step.version} is still applied."
     if step.script.transactional:
-        return f"{step.version} was rolled back whole."
-    return f"{step.version} stops at this step; the steps before it are done and recorded."
+        return f"{step.version} was rolled back completely."
+    script = f"The down script of {step.version}" if is_down else step.version
+    if is_cancelled:
+        return f"{script} was interrupted; its finished statements are recorded."
+    return f"{script} stopped at this statement; the statements before it are done and recorded."
 
 
-def _stays(context: Context) -> str:
+def _not_run(step: Step) -> str:
+    return f"No statement of {step.version} was run."
+
+
+def _kept(context: Context) -> str:
     if not context.finished:
-        return "Nothing else was changed in this run."
+        return "Nothing else changed in this run."
     flushed = [step for step in context.finished if step not in context.unflushed]
     parts = (
-        *_told("Applied in this run, and stays", flushed, Direction.UP),
+        *_told("Already applied in this run, and kept", flushed, Direction.UP),
         *_told("Reverted in this run", flushed, Direction.DOWN),
-        *_told("Committed, but perhaps not on disk if the server crashed", context.unflushed, None),
+        *_told("Committed, but lost if the server has crashed", context.unflushed, None),
     )
     return " ".join(parts)
 
@@ -174,15 +339,53 @@ def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iter
         yield f"{what}: {', '.join(versions)}."
 
 
+def _call_stack(fields: Mapping[Field, str]) -> str | None:
+    query = fields.get(Field.INTERNAL_QUERY)
+    lines = (f"in: {query}" if query else None, fields.get(Field.CONTEXT))
+    return "\n".join(line for line in lines if line) or None
+
+
+def _next_step(refusal: Refusal) -> str:
+    if busy := _busy(refusal):
+        return busy
+    specific = _HINTS.get(refusal.sqlstate or "")
+    if refusal.sqlstate in NEEDS_NO_TRANSACTION and not refusal.step.script.transactional:
+        specific = "move it out of its BEGIN … COMMIT, which is one transaction"
+    again = _again(refusal.step)
+    return f"{specific}\n{again}" if specific else again
+
+
+def _again(step: Step) -> str:
+    if step.direction is Direction.UP:
+        return "fix the file, then run: migrator up"
+    is_stored = step.script.path.name.endswith("(stored)")
+    what = (
+        f"put a working script into {step.version}.down.sql" if is_stored else "fix the down file"
+    )
+    return f"{what}, then run: migrator down --from-files"
+
+
+def _busy(refusal: Refusal) -> str | None:
+    if refusal.sqlstate not in RETRIED:
+        return None
+    again = f"migrator {refusal.step.direction}"
+    if not refusal.blockers:
+        return f"try again when the system is less busy: {again}"
+    end = ", ".join(f"pg_terminate_backend({blocker.pid})" for blocker in refusal.blockers)
+    return f"end the blocking sessions, or try again when the system is less busy: {again}\n" + (
+        f"to end the blocking session{'s' * (len(refusal.blockers) > 1)}: select {end};"
+    )
+
+
 def log(context: Context, step: Step, sqlstate: str | None, message: str) -> None:
-    """Add a failure to the log; the failure itself matters more than that it is logged."""
-    if not context.is_logged:
+    """Add a failure to the log.  An error in doing so is dropped: the failure matters more."""
+    if context.outcome:
         return
     text, parameters = context.recorder.log(
         step.version, step.direction, "failed", sqlstate=sqlstate, message=message
     )
     with suppress(psycopg.Error):
-        connection.forget(context.conn)  # it may have left the session as another role
+        connection.forget(context.conn)  # the script may have left another role
         with connection.writing(context.conn):
             context.conn.execute(_LOG_LIMIT)
             connection.send(context.conn, text, parameters)

@@ -1,129 +1,347 @@
-"""Run a no-transaction script unit by unit, and go on where an earlier run stopped."""
+"""Run a no-transaction script statement by statement, and resume where an earlier run stopped.
+
+Each statement that PostgreSQL can run in a transaction commits together with its record.  One that
+it cannot is recorded as started before, and as done after; what an interruption left of it is
+cleared first.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
-from ..errors import StatementError
+from ..errors import MigratorError
+from ..events import Remarked, Subject, Traced
 from ..history import table
+from ..history.recorder import Command
 from ..model import Direction, Step
-from ..postgres import connection
+from ..planning.problems import edited_step
+from ..postgres import catalog, connection
 from ..postgres.inflight import Message
+from ..postgres.lock import retake
 from ..sql import parser
 from ..sql.script import Statement, Unit
-from ..tracing import probe
-from . import alone, diagnosis, messages, retry
-from .alone import UNAFFECTED
-from .failure import log, stop_if_interrupted
-from .messages import Context, Purpose, Tag, ours
+from ..tracing import diff, probe
+from . import cleanup, failure, recovery
+from .cleanup import SessionPiece
+from .context import Context
 from .recovery import Begun
-
-_SET_TIMEOUTS = (
-    "select set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false)"
+from .retry import Attempt, Recovered, run, stop_if_interrupted
+from .transaction import (
+    begin,
+    claim,
+    commit,
+    guard,
+    invalid_index,
+    limits,
+    of_statement,
+    ours,
+    record_end,
+    run_statements,
+    set_config,
+    set_role,
 )
-_SET_ROLE = b"select set_config('role', $1, false)"
+
+# What the script sets for its session is kept for its later statements, and must not affect a
+# record.  A record is written as the role that connected.
+_RECORD_SETTINGS: tuple[Command, ...] = (
+    (b"set local session authorization default", ()),
+    (b"set local role to default", ()),
+    (
+        b"select pg_catalog.set_config('search_path', 'pg_catalog', true),"
+        b" pg_catalog.set_config('lock_timeout', '1min', true),"
+        b" pg_catalog.set_config('statement_timeout', '0', true)",
+        (),
+    ),
+)
+# A lock timeout would leave an invalid index, and the wait for the lock blocks no reader and no
+# writer.  A value that the file has set is kept.
+_EXCHANGE_LOCK_TIMEOUT = """
+select set_config('lock_timeout', %(new)s, false)
+where current_setting('lock_timeout')::interval = %(old)s::interval
+"""
+_OF_SERVER = frozenset(
+    (verb, noun)
+    for verb in ("create", "alter", "drop")
+    for noun in ("database", "tablespace", "system", "subscription")
+)
+_MAY_COMMIT = frozenset([("call",), ("do",)])  # a second attempt would repeat what it committed
+_DUPLICATE_TABLE = "42P07"
 
 
 def run_step(context: Context, step: Step) -> None:
-    """Run what is left of a script that is not one transaction, and record every unit.
+    """Run the rest of a no-transaction script, and record every statement.
 
     Raises:
-        StatementError: A unit failed; those before it are done and recorded.
+        StatementError: A statement failed; those before it are done and recorded.
         MigratorError: As `retry.run`.
     """
     started = time.monotonic()
     schema = context.recorder.schema
     with connection.reported(schema):
-        # Before the script's role is set, which may not read the log.
+        # Before the script's role is set: it may not be allowed to read the log.
         noted = table.begun(context.conn, schema, step.version, step.direction)
         begun = Begun.load(noted)
-        retry.run_one(context, partial(_begin, context, step))
+        run(context, [_Opening(context, step)])
         if step.resumes:
             _restore_session(context, step)
         for index in range(step.start_at, len(step.script.units)):
             stop_if_interrupted(context, step)
             _run_unit(context, step, index, begun)
         connection.forget(context.conn)
-        finish = partial(_finish, context, step)
-        retry.run_one(context, finish, started=started)
+        run(context, [_End(context, step)], started=started)
+
+
+def clear_left(context: Context, step: Step) -> None:
+    """Clear what an interrupted script has left, which is one transaction in its present form.
+
+    Raises:
+        InterruptedMigrationError: The interrupted statement has finished.
+    """
+    schema = context.recorder.schema
+    with connection.reported(schema):
+        begun = Begun.load(table.begun(context.conn, schema, step.version, step.direction))
+        if begun and begun.unit == 0 and cleanup.clear_up(context, step, 0, begun).is_done:
+            raise edited_step(step, None, begun.statement or "")
+
+
+class _Opening(SessionPiece):
+    """The claim of the version, and the settings of the session."""
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the transaction of the claim; the settings outlast it."""
+        context, step = self.context, self.step
+        yield replace(begin(step, Unit(()), attempt), on_refusal=failure.of_setup)
+        yield claim(context, step)
+        # Outside a transaction there is no `begin read write`.
+        settings = {**limits(context, step), "default_transaction_read_only": "off"}
+        yield ours(step, f"select {set_config(settings, is_local=False)}", failure.of_setup)
+        yield from set_role(context, step)
+        yield commit(step, attempt.committed_piece)
+
+
+class _Block(SessionPiece):
+    """A `BEGIN … COMMIT` block, or one statement, in a transaction with its record."""
+
+    def __init__(self, context: Context, step: Step, index: int) -> None:
+        super().__init__(context, step)
+        self.index = index
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the transaction: the work and its record."""
+        context, step = self.context, self.step
+        unit = step.script.units[self.index]
+        yield begin(step, unit)
+        yield from self._statements(unit, attempt)
+        if context.tracer:
+            yield ours(step, (probe.DEALLOCATE, ()))
+        yield from guard(context, step)
+        for command in (*_RECORD_SETTINGS, _end_unit(context, step, self.index)):
+            yield ours(step, command)
+        yield commit(step, attempt.committed_piece)
+
+    def _statements(self, unit: Unit, attempt: Attempt) -> Iterator[Message]:
+        yield from run_statements(self, unit.statements, attempt)
+
+
+class _TriedBlock(_Block):
+    """One statement in a transaction, unless PostgreSQL refuses to run it in one.
+
+    Only the server knows what a CALL or DO does, and which utility commands commit by themselves.
+    """
+
+    def _statements(self, unit: Unit, attempt: Attempt) -> Iterator[Message]:
+        for message in super()._statements(unit, attempt):
+            is_script = message.on_refusal is failure.of_statement
+            yield replace(message, on_refusal=failure.of_trial) if is_script else message
+
+
+class _Single(SessionPiece):
+    """One statement that commits by itself.
+
+    Attributes:
+        begun: What was there before the first attempt; None for a statement that leaves nothing.
+    """
+
+    def __init__(
+        self, context: Context, step: Step, statement: Statement, begun: Begun | None
+    ) -> None:
+        super().__init__(context, step)
+        self.statement, self.begun = statement, begun
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the statement."""
+        answered = attempt.ran_and_committed
+        yield of_statement(self.step, self.statement, answered, self._refused, alone=True)
+
+    def recover(self) -> Recovered:
+        """Clear what the last attempt left."""
+        if self.begun is None:
+            return super().recover()
+        found = cleanup.look_again(self.context, self.statement, self.begun, unsure=False)
+        cleanup.clear(self.context, self.step, self.statement, found)
+        return Recovered.DONE if found.is_done else Recovered.RUN_AGAIN
+
+    def _refused(self, refusal: failure.Refusal) -> MigratorError:
+        is_duplicate = refusal.sqlstate == _DUPLICATE_TABLE
+        return failure.of_statement(refusal, self._invalid_hint() if is_duplicate else None)
+
+    def _invalid_hint(self) -> str | None:
+        """Say what to do about an index that exists already, if it is invalid."""
+        found = (
+            cleanup.own_indexes(self.context, self.statement)
+            if cleanup.creates(self.statement)
+            else None
+        )
+        invalid = found and found & catalog.objects(self.context.conn, None).invalid_indexes
+        for index in catalog.names(self.context.conn, invalid or ()):
+            return (
+                "the index is invalid, as an interrupted CREATE INDEX leaves it: drop it, then "
+                f"resume\ndrop index concurrently {index};"
+            )
+        return None
+
+
+class _End(SessionPiece):
+    """The record of the end of the script."""
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the transaction of the record."""
+        yield ours(self.step, "begin read write")
+        yield from record_end(self.context, self.step)
+        yield commit(self.step, attempt.finished)
 
 
 def _run_unit(context: Context, step: Step, index: int, begun: Begun | None) -> None:
-    """Run a unit in a transaction with its record, if that can be."""
+    """Run a unit in a transaction with its record, if PostgreSQL can."""
     unit = step.script.units[index]
-    was_alone = begun is not None and begun.unit == index
+    was_single = begun is not None and begun.unit == index
     if unit.transactional and (unit.begin or len(unit.statements) != 1):
-        retry.run_one(context, partial(_block, context, step, index, unit))
-    elif unit.transactional and not was_alone:
-        _try_whole(context, step, index, begun)
-    else:
-        alone.run(context, step, index, begun)
+        run(context, [_Block(context, step, index)])
+        return
+    if unit.transactional and not was_single:
+        try:
+            run(context, [_TriedBlock(context, step, index)])
+        except failure.NeedsNoTransactionError:
+            if context.tracer:
+                probe.forget(context.conn)
+        else:
+            return
+    _run_single(context, step, index, begun)
 
 
-def _try_whole(context: Context, step: Step, index: int, begun: Begun | None) -> None:
-    """Run a statement in a transaction, or alone where the server refuses it there.
+def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -> None:
+    """Run a unit's one statement by itself, recorded as started before and as done after.
 
-    What a CALL or DO does, and which utility commands commit by themselves, only the server
-    knows; what it refuses has done nothing.
+    Args:
+        begun: What an earlier run has started last; None if none did.
     """
-    quiet = replace(context, is_logged=False)
+    (statement,) = step.script.units[index].statements
+    if context.is_guarded and statement.words[:2] in _OF_SERVER:
+        raise failure.of_shared(failure.Refusal(context, Subject(step), {}))
+    if statement.words[:1] in _MAY_COMMIT:
+        context = replace(context, settings=replace(context.settings, lock_attempts=1))
+    with _long_lock_timeout(context, step, statement):
+        if not _was_finished(context, step, index, begun):
+            _run_recorded(context, step, index)
+    if statement.words[:1] == ("discard",):
+        retake(context.conn, context.recorder.schema)
+    _record(context, _end_unit(context, step, index))
+
+
+def _run_recorded(context: Context, step: Step, index: int) -> None:
+    (statement,) = step.script.units[index].statements
+    begun = cleanup.look(context, index, statement)
+    note = context.recorder.begin_unit(step.version, step.direction, begun.dump())
+    _record(context, note)
     try:
-        retry.run_one(quiet, partial(_block, quiet, step, index, step.script.units[index]))
-    except StatementError as error:
-        if error.sqlstate not in diagnosis.ALONE:
-            log(context, step, error.sqlstate, error.message)
-            raise
-        if context.tracer:
-            probe.forget(context.conn)
-        alone.run(context, step, index, begun)
+        with _sampled(context, step, statement):
+            run(context, [_Single(context, step, statement, begun)])
+        _check_index(context, step, statement)
+    except MigratorError:
+        # A down that has started is under way, however its statement ended.
+        if not context.conn.closed and step.direction is Direction.UP:
+            _record(context, context.recorder.stop_unit(step.version))
+        raise
 
 
-def _begin(context: Context, step: Step) -> Iterator[Message[Tag]]:
-    yield ours(step, "begin read write", Purpose.BEGIN)
-    if step.direction is Direction.DOWN:
-        yield ours(step, context.recorder.hold(step.version), Purpose.CLAIM)
-    elif step.migration:
-        claim = context.recorder.claim(step.migration, again=step.resumes)
-        yield ours(step, claim, Purpose.CLAIM)
-    settings = dict.fromkeys(context.idle_limits, "0") | connection.KEEPALIVES
-    # As `begin read write` does it for what has a transaction.
-    settings["default_transaction_read_only"] = "off"
-    more = "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
-    yield ours(
-        step, (f"{_SET_TIMEOUTS}{more}".encode(), messages.timeouts(context, step)), Purpose.SETUP
-    )
-    if role := step.script.options.role or context.settings.role:
-        yield ours(step, (_SET_ROLE, (role.encode(),)), Purpose.SETUP)
-    yield ours(step, "commit", Purpose.COMMIT)
+def _check_index(context: Context, step: Step, statement: Statement) -> None:
+    """Raise if a CREATE INDEX IF NOT EXISTS skipped an invalid index."""
+    if made := recovery.created_if_absent(statement):
+        query = invalid_index(*made)
+        if context.conn.execute(*query).fetchone() is not None:
+            skipped = failure.Refusal(context, Subject(step, statement), {})
+            raise failure.of_invalid_index(skipped)
+
+
+def _was_finished(context: Context, step: Step, index: int, begun: Begun | None) -> bool:
+    """Clear what an earlier run left, and return whether that run has finished the statement."""
+    if index != step.start_at or not begun or begun.unit != index:
+        return False
+    (statement,) = step.script.units[index].statements
+    name = f"statement {index + 1} of {step.version}"
+    found = cleanup.clear_up(context, step, index, begun)
+    earlier = begun.parsed()
+    if found.is_done and earlier:
+        if parser.statement_tokens(earlier) != parser.statement_tokens(statement):
+            raise edited_step(step, statement, earlier.text)
+        context.notify(Remarked(f"{name} had already finished"))
+    elif step.unsure and not earlier:
+        context.notify(Remarked(f"{name} was interrupted, and runs again"))
+    return found.is_done
 
 
 def _restore_session(context: Context, step: Step) -> None:
-    """Set again what finished units have set: the session that they did it in is gone."""
+    """Repeat what finished statements have set: their session has ended."""
     for unit in step.script.units[: step.start_at]:
         for statement in unit.statements:
             if parser.sets_session(statement) and not _ends_with_block(statement):
-                retry.run_one(context, partial(alone.of_statement, step, statement))
+                run(context, [_Single(context, step, statement, None)])
 
 
 def _ends_with_block(statement: Statement) -> bool:
     return statement.words[1:2] in (("local",), ("transaction",), ("constraints",))
 
 
-def _block(context: Context, step: Step, index: int, unit: Unit) -> Iterator[Message[Tag]]:
-    yield messages.begin(step, unit, Purpose.OURS)
-    yield from messages.of_statements(context, step, unit.statements)
-    if context.tracer:
-        yield ours(step, (probe.DEALLOCATE, ()))
-    yield from messages.of_guard(context, step)
-    for command in (*UNAFFECTED, alone.end_unit(context, step, index)):
-        yield ours(step, command)
-    yield ours(step, "commit", Purpose.COMMIT)
+@contextmanager
+def _long_lock_timeout(context: Context, step: Step, statement: Statement) -> Iterator[None]:
+    """Let a statement that blocks no other session wait for its locks without a limit."""
+    if not parser.is_concurrent(statement) or step.script.options.lock_timeout is not None:
+        yield
+        return
+    default = f"{context.settings.lock_timeout}ms"
+    exchanged = context.conn.execute(_EXCHANGE_LOCK_TIMEOUT, {"old": default, "new": "0"})
+    yield
+    if exchanged.rowcount:
+        context.conn.execute(_EXCHANGE_LOCK_TIMEOUT, {"old": "0", "new": default})
 
 
-def _finish(context: Context, step: Step) -> Iterable[Message[Tag]]:
-    yield ours(step, "begin read write")
-    yield from (ours(step, command) for command in messages.last_records(context, step))
-    yield ours(step, "commit", Purpose.LAST)
+@contextmanager
+def _sampled(context: Context, step: Step, statement: Statement) -> Iterator[None]:
+    """Watch a statement from another session, if statements are traced."""
+    tracer = context.tracer
+    if not tracer:
+        yield
+        return
+    row = tracer.watcher.execute(tracer.start).fetchone()
+    before = diff.read(row[0] if row else "")
+    with probe.sampling(tracer.watcher, context.pid, tracer.schema) as future:
+        yield
+    trace = diff.difference(before, future.result(), before)
+    context.notify(Traced(step, statement, trace))
+
+
+def _end_unit(context: Context, step: Step, index: int) -> Command:
+    done = index + 1 if step.direction is Direction.UP else -index - 1
+    return context.recorder.end_unit(step.version, done)
+
+
+def _record(context: Context, command: Command) -> None:
+    """Write a record at once, whatever role and settings the script has left."""
+    with connection.reported(context.recorder.schema):
+        context.conn.execute("begin read write")
+        for text, parameters in (*_RECORD_SETTINGS, command):
+            connection.send(context.conn, text, parameters)
+        context.conn.execute("commit")

@@ -1,14 +1,14 @@
-"""Send a run's messages, tell what happens as events, and try again where a lock was missing."""
+"""Run work attempt by attempt: send it, report what happens, and retry after a lock timeout."""
 
 from __future__ import annotations
 
+import enum
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 
 from psycopg import pq
@@ -24,200 +24,247 @@ from ..events import (
     StatementFinished,
     StepFinished,
     StepStarted,
+    Subject,
     Traced,
     Waiting,
 )
 from ..model import Step
 from ..postgres import connection, pipeline
-from ..postgres.inflight import Field, HeapError, RefusedError
-from ..postgres.pipeline import Answer
+from ..postgres.inflight import Answer, BatchError, Field, Message, RefusedError
 from ..sql.script import Statement
-from ..tracing import diff, probe
-from ..tracing.diff import Snapshot
-from . import diagnosis, messages
-from .failure import cancelled, of_refusal
-from .messages import Context, Piece, Purpose, Tag
+from ..tracing import diff
+from . import failure
+from .context import Context
 
-_LOOK_AFTER = 0.5  # seconds without an answer after which somebody may be in the way
-_LAST_LOOK = 0.2  # seconds for what was asked before a statement failed
-_LOOKS = 4  # in the time of a lock timeout: who is in the way of a short one is to be seen, too
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two tries
-# For locks that are not waited for: many tries, some of them right behind a transaction's end.
+_LOOK_AFTER = 0.5  # seconds without an answer, then another session looks for the reason
+_LAST_LOOK = 0.2  # seconds to wait for a look that is under way when a statement fails
+_LOOKS = 4  # in the time of a lock timeout, so that a short one shows its blockers as well
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between two attempts
+# For locks that are not waited for: many attempts, some of them right after a transaction ends.
 _NOWAIT_ATTEMPTS, _NOWAIT_TOLD = 150, 25
 _NOWAIT_DELAY, _NOWAIT_GROWTH, _NOWAIT_LONGEST = 0.05, 1.04, 2.0
 
 
-def run(
-    context: Context,
-    pieces: Sequence[Piece],
-    recover: Callable[[], bool],
-    *,
-    started: float | None = None,
-) -> None:
-    """Run the pieces in order, sent without waiting for one another.
+class Recovered(enum.Enum):
+    """What a look at the database says of a piece that was rolled back."""
 
-    Args:
-        recover: Called after a rollback, before the next try; it tells whether the piece that
-            failed turns out to be done.
-        started: When the step began that the pieces finish, by the monotonic clock; None if
-            it begins with them.
-
-    Raises:
-        StatementError: PostgreSQL refused a statement; pieces before it stay.
-        LockTimeoutError: It did so for a lock's sake, in every try.
-        TakenError: Another runner has the version.
-        DatabaseConnectionError: The connection broke.
-        CancelledError: The user stopped the run.
-    """
-    done, attempt = 0, 1
-    while done < len(pieces):
-        progress = _Progress(context, started)
-        listener = pipeline.Listener(progress.answer, progress.notice, progress.idle)
-        sent = chain.from_iterable(piece() for piece in pieces[done:])
-        try:
-            pipeline.run(context.conn, sent, listener, context.interrupts)
-        except HeapError as refused:
-            done += progress.committed
-            _roll_back(context.conn)
-            context.in_heaps.discard(refused.tag.step.version)
-            done += recover()
-        except RefusedError as refused:
-            attempt = 1 if progress.committed else attempt
-            done += progress.committed
-            if done == len(pieces):
-                return  # the connection broke behind the last commit: whoever uses it next will say
-            _roll_back(context.conn)
-            blockers = progress.seen_last()
-            if not _tries_again(context, refused, attempt, blockers):
-                raise of_refusal(context, refused, attempt, blockers) from None
-            done += recover()
-            attempt += 1
-        else:
-            done += progress.committed
-            if context.interrupts.signal and done < len(pieces):
-                _roll_back(context.conn)
-                raise cancelled(context, progress.step)
+    RUN_AGAIN = enum.auto()
+    DONE = enum.auto()
 
 
-def run_one(context: Context, piece: Piece, *, started: float | None = None) -> None:
-    """Run one piece in a session that keeps what it has; as `run`."""
-    run(context, [piece], recover=partial(_forget_question, context), started=started)
+class Piece:
+    """Work that is retried as one: a transaction, or one statement that commits by itself."""
+
+    def __init__(self, context: Context, step: Step) -> None:
+        self.context = context
+        self.step = step
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the messages in order; the last one commits, and tells `attempt` so."""
+        raise NotImplementedError
+
+    def recover(self) -> Recovered:
+        """Prepare the next attempt, after a rollback."""
+        return Recovered.RUN_AGAIN
+
+    def without_batches(self) -> Piece:
+        """Return the same work, with every statement in a message of its own."""
+        return self
 
 
-def _forget_question(context: Context) -> bool:
-    """Forget the question that the piece has prepared: a rollback does not take it back."""
-    if context.tracer:
-        with connection.reported():
-            probe.forget(context.conn)
-    return False
-
-
-class _Progress:
-    """What has been answered of one try.
+class Attempt:
+    """One attempt at some pieces: what was answered, and which sessions block it.
 
     Attributes:
-        committed: How many pieces have been, or are done and left open.
-        step: The one that is under way; None between two.
+        committed: How many pieces are committed, or are done and left open.
+        step: The step that is under way; None between two.
     """
 
     def __init__(self, context: Context, started: float | None) -> None:
         self.committed = 0
         self.step: Step | None = None
+        self.listener = pipeline.Listener(self._answered, self._noticed, self._idle)
         self._blockers: tuple[Backend, ...] = ()
         self._context = context
         self._started = started or time.monotonic()
         self._looked_at = 0.0
-        self._start = self._before = Snapshot()
+        self._at_start = self._before = diff.Snapshot()
         self._look: Future[Observed] | None = None
-        self._watched: Tag | None = None  # what was under way when the look began
+        self._watched: Subject | None = None  # what was under way when the look began
         self._pid = context.pid
 
-    def answer(self, answer: Answer[Tag]) -> None:
-        step, notify = answer.tag.step, self._context.notify
-        self._looked_at = 0.0
-        self.step = None if answer.tag.purpose is Purpose.LAST else step
-        match answer.tag.purpose:
-            case Purpose.OURS:
-                pass  # most of them are
-            case Purpose.BEGIN:
-                self._started = time.monotonic()
-                notify(StepStarted(step))
-            case Purpose.LIMITS:
-                # Behind a pooler each transaction has another one.
-                self._pid = int(answer.value or 0)
-            case Purpose.STATEMENT | Purpose.ALONE:
-                self.committed += answer.tag.purpose is Purpose.ALONE
-                assert answer.tag.statement is not None, "these are the migration's own"
-                seconds, command, rows = answer.seconds, answer.command, answer.rows
-                notify(StatementFinished(step, answer.tag.statement, seconds, command, rows))
-            case Purpose.TRACE:
-                self._trace(answer)
-            case Purpose.OPEN:
-                self.committed += 1
-            case Purpose.COMMIT | Purpose.LAST:
-                self._commit(answer)
+    # What an answer means: each of these is the `on_answer` of some message.
 
-    def _commit(self, answer: Answer[Tag]) -> None:
-        # A transaction that had failed answers COMMIT with ROLLBACK.
-        assert answer.command != "ROLLBACK", "a failed statement ends the run before"
-        step, is_last = answer.tag.step, answer.tag.purpose is Purpose.LAST
+    def began(self, answer: Answer) -> None:
+        """Take it that a step has begun."""
+        self._started = time.monotonic()
+        self._context.notify(StepStarted(answer.subject.step))
+
+    def learned_pid(self, answer: Answer) -> None:
+        """Take the server process from an answer: behind a pooler each transaction has another."""
+        self._pid = int(answer.value or 0)
+
+    def ran(self, answer: Answer) -> None:
+        """Report that a statement has run, or a batch."""
+        subject = answer.subject
+        assert subject.statement is not None, "only statements of the script are reported"
+        seen = (answer.seconds, answer.command, answer.rows, answer.count)
+        self._context.notify(StatementFinished(subject.step, subject.statement, *seen))
+
+    def ran_and_committed(self, answer: Answer) -> None:
+        """Report that a statement has run, which is a piece of its own."""
         self.committed += 1
-        if is_last:
-            self._context.finished.append(step)
-            self._context.unflushed.append(step)
-        if answer.tag.waits:
-            self._context.unflushed.clear()
-        if is_last:
-            self._context.notify(StepFinished(step, time.monotonic() - self._started))
+        self.ran(answer)
 
-    def _trace(self, answer: Answer[Tag]) -> None:
-        tag, seen = answer.tag, diff.read(answer.value or b"")
-        if tag.statement is None:
-            self._start = seen
-        else:
-            trace = diff.difference(self._before, seen, self._start)
-            self._context.notify(Traced(tag.step, tag.statement, trace))
+    def looked(self, answer: Answer) -> None:
+        """Take the state before the first statement."""
+        self._at_start = self._before = diff.read(answer.value or b"")
+
+    def traced(self, answer: Answer) -> None:
+        """Report what a statement did, by the state after it."""
+        subject, seen = answer.subject, diff.read(answer.value or b"")
+        assert subject.statement is not None, "only statements of the script are traced"
+        trace = diff.difference(self._before, seen, self._at_start)
+        self._context.notify(Traced(subject.step, subject.statement, trace))
         self._before = seen
 
-    def notice(self, tag: Tag, notice: Notice) -> None:
-        self._context.notify(Noticed(tag.step, tag.statement, notice))
+    def left_open(self, _answer: Answer) -> None:
+        """Take it that a piece is done, and that its transaction stays open."""
+        self.committed += 1
 
-    def idle(self, tag: Tag, seconds: float) -> None:
-        self._looked_at = min(self._looked_at, seconds)  # of a heap, another one may be at work
+    def committed_piece(self, answer: Answer) -> None:
+        """Take it that a piece is committed and on disk, and with it all before it."""
+        # A transaction that had failed answers COMMIT with ROLLBACK.
+        assert answer.command != "ROLLBACK", "a failed statement ends the run before"
+        self.committed += 1
+        self._context.unflushed.clear()
+
+    def finished(self, answer: Answer) -> None:
+        """Take it that a step is committed and on disk, and with it all before it."""
+        self._finish(answer)
+        self._context.unflushed.clear()
+        self._report_finished(answer)
+
+    def finished_unflushed(self, answer: Answer) -> None:
+        """Take it that a step is committed, and that a crash of the server could undo it."""
+        self._finish(answer)
+        self._context.unflushed.append(answer.subject.step)
+        self._report_finished(answer)
+
+    def _finish(self, answer: Answer) -> None:
+        assert answer.command != "ROLLBACK", "a failed statement ends the run before"
+        self.committed += 1
+        self.step = None
+        self._context.finished.append(answer.subject.step)
+
+    def _report_finished(self, answer: Answer) -> None:
+        seconds = time.monotonic() - self._started
+        self._context.notify(StepFinished(answer.subject.step, seconds))
+
+    # What the pipeline reports besides
+
+    def _answered(self, answer: Answer) -> None:
+        self._looked_at = 0.0
+        self.step = answer.subject.step
+
+    def _noticed(self, subject: Subject, notice: Notice) -> None:
+        self._context.notify(Noticed(subject.step, subject.statement, notice))
+
+    def _idle(self, subject: Subject, seconds: float) -> None:
+        self._looked_at = min(self._looked_at, seconds)  # a batch goes on to its next statement
         if self._look and self._look.done():
             self._see(self._look.result(), seconds)
             self._look = None
-        lock_timeout = messages.lock_timeout(self._context, tag.step) / 1000
-        often = min(_LOOK_AFTER, lock_timeout / _LOOKS) if lock_timeout else _LOOK_AFTER
+        timeout = lock_timeout(self._context, subject.step) / 1000
+        often = min(_LOOK_AFTER, timeout / _LOOKS) if timeout else _LOOK_AFTER
         if seconds - self._looked_at >= often:
-            self._looked_at, self._watched = seconds, tag
+            self._looked_at, self._watched = seconds, subject
             self._look = self._context.observe(self._pid)
 
-    def seen_last(self) -> tuple[Backend, ...]:
-        """Give who was in the way when somebody was, with what a last look may still tell."""
+    def blockers(self) -> tuple[Backend, ...]:
+        """Return the last blockers seen, waiting up to 0.2 s for a look that is under way."""
         if self._look:
             with suppress(TimeoutError):
                 self._see(self._look.result(_LAST_LOOK), self._looked_at)
         return self._blockers
 
     def _see(self, seen: Observed, seconds: float) -> None:
-        tag, notify = self._watched, self._context.notify
-        assert tag is not None, "only what was looked for is seen"
+        subject, notify = self._watched, self._context.notify
+        assert subject is not None, "a look has a subject"
         if {b.pid for b in seen.blockers} - {b.pid for b in self._blockers}:
-            notify(Waiting(tag.step.version, seen.blockers, seconds))
+            notify(Waiting(subject.step.version, seen.blockers, seconds))
         self._blockers = seen.blockers or self._blockers
-        if seen.progress and tag.statement:
-            progress = _of_copy(seen.progress, tag.statement)
-            notify(Progressed(tag.step, tag.statement, seconds, progress))
+        if seen.progress and subject.statement:
+            progress = _with_total(seen.progress, subject.statement)
+            notify(Progressed(subject.step, subject.statement, seconds, progress))
 
 
-def _of_copy(progress: Progress, statement: Statement) -> Progress:
-    """Tell the server's progress with what only we know: how much COPY data there is."""
+def run(context: Context, pieces: Sequence[Piece], *, started: float | None = None) -> None:
+    """Run pieces in order, sent without waiting for one another.
+
+    Args:
+        started: When the step of the pieces began, by the monotonic clock; None if it begins
+            with them.
+
+    Raises:
+        StatementError: PostgreSQL refused a statement; the pieces before it are kept.
+        LockTimeoutError: A lock was not acquired in any attempt.
+        TakenError: Another runner has the version.
+        DatabaseConnectionError: The connection broke.
+        CancelledError: The user stopped the run.
+    """
+    left, attempts = list(pieces), 1
+    while left:
+        attempt = Attempt(context, started)
+        sent = chain.from_iterable(piece.messages(attempt) for piece in tuple(left))
+        refused: RefusedError | None = None
+        try:
+            pipeline.run(context.conn, sent, attempt.listener, context.interrupts)
+        except RefusedError as error:
+            refused = error
+        del left[: attempt.committed]
+        if not left:
+            return  # a connection that broke after the last commit fails at its next use
+        _roll_back(context.conn)
+        if refused is None:
+            if context.interrupts.signal:
+                raise failure.cancelled(context, attempt.step)
+            continue
+        if isinstance(refused, BatchError):
+            left[0] = left[0].without_batches()
+        else:
+            attempts = 1 if attempt.committed else attempts
+            blockers = attempt.blockers()
+            if not _waits_for_retry(context, refused, attempts, blockers):
+                raise failure.of_refused(context, refused, attempts, blockers) from None
+            attempts += 1
+        if left[0].recover() is Recovered.DONE:
+            del left[0]
+
+
+def stop_if_interrupted(context: Context, step: Step | None = None) -> None:
+    """Raise if a signal has arrived.
+
+    Raises:
+        CancelledError: The user stopped the run.
+    """
+    if context.interrupts.signal:
+        raise failure.cancelled(context, step)
+
+
+def lock_timeout(context: Context, step: Step) -> int:
+    """Return the lock timeout of a step, in milliseconds; 0 for none."""
+    asked = step.script.options.lock_timeout
+    return context.settings.lock_timeout if asked is None else asked
+
+
+def _with_total(progress: Progress, statement: Statement) -> Progress:
+    """Add what the server does not know: how much COPY data there is."""
     if progress.total or not statement.data:
         return progress
     block = statement.block
     first, end = (block.start, block.end) if block else statement.data
-    return replace(progress, total=end - first)  # bytes, or characters, which are not more
+    return replace(progress, total=end - first)  # in bytes, or in characters, which are not more
 
 
 def _roll_back(conn: connection.Connection) -> None:
@@ -226,34 +273,31 @@ def _roll_back(conn: connection.Connection) -> None:
             conn.rollback()
 
 
-def _tries_again(
-    context: Context,
-    refused: RefusedError[Tag],
-    attempt: int,
-    blockers: tuple[Backend, ...],
+def _waits_for_retry(
+    context: Context, refused: RefusedError, attempts: int, blockers: tuple[Backend, ...]
 ) -> bool:
-    """Wait before the next try; return False if there is to be none."""
-    step = refused.tag.step
-    locks = context.locks.get(step.version, ())
-    attempts = _NOWAIT_ATTEMPTS if locks else context.settings.lock_attempts
+    """Wait before the next attempt; return False if there is none."""
+    step = refused.subject.step
+    is_nowait = bool(context.locks.get(step.version))
+    most = _NOWAIT_ATTEMPTS if is_nowait else context.settings.lock_attempts
     if (
         context.conn.closed
         or context.interrupts.signal
-        or refused.fields.get(Field.SQLSTATE) not in diagnosis.RETRIED
-        or attempt >= attempts
+        or refused.fields.get(Field.SQLSTATE) not in failure.RETRIED
+        or attempts >= most
     ):
         return False
-    delay = _delay(attempt, is_nowait=bool(locks))
+    delay = _delay(attempts, is_nowait=is_nowait)
     reason = refused.fields.get(Field.MESSAGE_PRIMARY, "")
-    if not locks or attempt % _NOWAIT_TOLD == 1:
-        context.notify(Retrying(step, attempt, attempts, delay, reason, blockers))
+    if not is_nowait or attempts % _NOWAIT_TOLD == 1:
+        context.notify(Retrying(step, attempts, most, delay, reason, blockers))
     return not context.interrupts.wait(delay)
 
 
-def _delay(attempt: int, *, is_nowait: bool) -> float:
-    """Draw the pause behind a try, in seconds; it grows, so that a busy table gets its rest."""
+def _delay(attempts: int, *, is_nowait: bool) -> float:
+    """Draw the pause after an attempt, in seconds; it grows with the number of attempts."""
     if is_nowait:
-        longest = min(_NOWAIT_DELAY * _NOWAIT_GROWTH**attempt, _NOWAIT_LONGEST)
+        longest = min(_NOWAIT_DELAY * _NOWAIT_GROWTH**attempts, _NOWAIT_LONGEST)
         return random.uniform(longest / 5, longest)  # noqa: S311  (jitter, not a secret)
-    longest = min(_FIRST_DELAY * 2 ** (attempt - 1), _LONGEST_DELAY)
+    longest = min(_FIRST_DELAY * 2 ** (attempts - 1), _LONGEST_DELAY)
     return random.uniform(longest / 2, longest)  # noqa: S311  (jitter, not a secret)

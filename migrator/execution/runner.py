@@ -1,61 +1,43 @@
-"""Be the one runner of a history: take its lock, plan again, run the plan."""
+"""Run what is pending as the one runner of a history: lock, plan, execute."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from psycopg.pq import TransactionStatus
 
 from ..errors import ConfigurationError, HistoryError, TakenError
-from ..events import Event, Outcome, Remarked, Traced
+from ..events import Event, Notify, Outcome, Remarked, Traced
 from ..history import recorder, table
 from ..interrupts import Interrupts
-from ..model import Direction, Plan
+from ..model import Direction, Plan, Step
 from ..planning.planner import Request
 from ..postgres import activity, connection
 from ..postgres.lock import runner_lock
-from ..session import Notify, Session
-from ..tracing import probe
+from ..session import Session
 from ..tracing.trace import Trace, to_json
-from . import transaction
-from .messages import Context, Tracer
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """What the one runner of a history has.
-
-    Attributes:
-        shares_sessions: A pooler gives it a session for each transaction only.
-    """
-
-    interrupts: Interrupts
-    shares_sessions: bool
+from . import batch, no_transaction, retry
+from .context import Context, Tracer, tracer
+from .transaction import Transaction
 
 
 def carry_out(
-    session: Session,
-    request: Request,
-    notify: Notify,
-    *,
-    agreed: Plan,
-    trace: bool = False,
-    tells_each: bool = True,
+    session: Session, request: Request, notify: Notify, *, agreed: Plan, trace: bool = False
 ) -> Outcome:
     """Take the runner's lock, plan and run.
 
     Args:
         agreed: The plan that the user saw; a request that reverts runs this one or none.
         trace: Whether to ask after each statement what it did, and to log that.
-        tells_each: Whether `notify` is to hear of each statement that has finished.
 
     Raises:
         BlockedError: Nothing was run, for these reasons.
-        HistoryError: The history has changed since, and the plan reverts.
-        MigratorError: As `transaction.execute` and `lock.runner_lock`.
+        HistoryError: The history has changed since `agreed`, and the request reverts.
+        MigratorError: As `execute` and `lock.runner_lock`.
     """
     with (
         locked(session, notify) as lock,
@@ -64,60 +46,105 @@ def carry_out(
     ):
         context = Context(
             conn=session.conn,
+            pid=session.history.pid,
             recorder=recorder.recorder(session.history.schema),
             settings=session.settings,
             interrupts=lock.interrupts,
             notify=tracing.notify,
             observe=observe,
-            pid=session.history.pid,
-            idle_limits=connection.idle_limits(session.conn),
             locks=request.rehearsed.locks if request.rehearsed else {},
             tracer=tracing.tracer,
-            tells_each=tells_each,
         )
         try:
-            plan = _run(session, request, context, lock, agreed=agreed)
+            plan = _plan_and_run(session, request, context, lock, agreed)
         finally:
             tracing.record(context)
         return Outcome(plan, tuple(context.finished), tracing.traces())
 
 
-def _run(
-    session: Session,
-    request: Request,
-    context: Context,
-    lock: Lock,
-    *,
-    agreed: Plan,
+def _plan_and_run(
+    session: Session, request: Request, context: Context, lock: Lock, agreed: Plan
 ) -> Plan:
-    """Plan under the lock and run, again where another runner was faster; return the last plan."""
+    """Plan under the lock and run; plan again where another runner was faster.
+
+    Returns:
+        The last plan.
+    """
     taken: set[str] = set()
-    # A version can only be taken by a runner that had the lock when we had lost it;
-    # each time it is one version less for us.
+    # Another runner can only take a version if we have lost the lock.  Each time there is one
+    # version less to run.
     while True:
         plan = session.plan(request)
         if request.reverts and _versions(plan) != _versions(agreed):
             raise HistoryError(
-                "another runner has changed the history meanwhile; finished before: "
+                "another migrator has changed the history; finished before: "
                 + (", ".join(step.version for step in context.finished) or "nothing"),
                 hint="look at it, and decide again: migrator status",
             )
         if lock.shares_sessions:
             _refuse_without_session(plan)
         try:
-            transaction.execute(context, plan)
+            execute(context, plan)
         except TakenError as error:
             if error.message in taken:
-                raise  # a row that we are not let see, as by row security
+                raise  # row security hides the row from us
             taken.add(error.message)
             context.notify(Remarked(error.message))
         else:
             return plan
 
 
+def execute(context: Context, plan: Plan) -> None:
+    """Run every step of a plan, in order, and stop at the first error.
+
+    Transactional steps are sent without waiting for one another; after a failed one the server
+    runs none.  A no-transaction step waits for those before it.
+
+    Raises:
+        MigratorError: As `retry.run`; the steps before are kept.
+    """
+    in_batches = context.tracer is None and batch.are_allowed(context.conn, plan)
+    for transactional, group in groupby(plan.steps, key=lambda step: step.script.transactional):
+        steps = tuple(group)
+        if transactional:
+            if steps[0].resumes:
+                no_transaction.clear_left(context, steps[0])
+            retry.run(context, _transactions(context, steps, in_batches=in_batches))
+            continue
+        for step in steps:
+            retry.stop_if_interrupted(context)
+            no_transaction.run_step(context, step)
+
+
+def _transactions(
+    context: Context, steps: Sequence[Step], *, in_batches: bool
+) -> list[Transaction]:
+    return [
+        Transaction(
+            context,
+            step,
+            waits=step is steps[-1] or context.settings.flush_each,
+            in_batches=in_batches,
+        )
+        for step in steps
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What the one runner of a history has.
+
+    Attributes:
+        shares_sessions: A pooler gives it another session for each transaction.
+    """
+
+    interrupts: Interrupts
+    shares_sessions: bool
+
+
 @dataclass(slots=True)
 class _Tracing:
-    """What the statements of a run did, as far as somebody wants to know."""
+    """What the statements of a run did, if they are traced."""
 
     forward: Notify
     tracer: Tracer | None
@@ -125,14 +152,14 @@ class _Tracing:
 
     def notify(self, event: Event) -> None:
         if isinstance(event, Traced):
-            # What is tried again is seen again: the last try counts.
+            # A retry traces its statements again: the last attempt counts.
             self.seen.setdefault(event.step.version, {})[event.statement.offset] = event
         self.forward(event)
 
     def record(self, context: Context) -> None:
         """Add what finished steps did to the log."""
         if self.tracer is None or context.conn.info.transaction_status != TransactionStatus.IDLE:
-            return  # the connection is lost, or the user did not wait for the statement's end
+            return  # the connection is lost, or a second signal stopped the wait for a statement
         finished = {s.version for s in context.finished if s.direction is Direction.UP}
         for version in sorted(finished & self.seen.keys()):
             detail = [to_json(event.trace) for event in self.seen[version].values()]
@@ -145,7 +172,7 @@ class _Tracing:
 
 
 def _by_number(events: Mapping[int, Traced]) -> dict[int, Trace]:
-    """Give the traces of one script by the number of the statement in it, from 0."""
+    """Return the traces of one script by the number of the statement in it, from 0."""
     script = next(iter(events.values())).step.script
     offsets = [s.offset for unit in script.units for s in unit.statements]
     return {offsets.index(offset): event.trace for offset, event in events.items()}
@@ -156,24 +183,24 @@ def _tracing(session: Session, notify: Notify, *, trace: bool) -> Iterator[_Trac
     if not trace:
         yield _Tracing(notify, None)
         return
-    schema, version = session.history.schema, session.conn.info.server_version
     with closing(connection.connect(session.database)) as watcher:
-        tracer = Tracer(probe.start(schema), probe.prepare(schema, version), schema, watcher)
-        yield _Tracing(notify, tracer)
+        yield _Tracing(notify, tracer(watcher, session.history.schema))
 
 
 def _refuse_without_session(plan: Plan) -> None:
-    """Refuse what needs a session of its own, where a pooler hands out any for a transaction.
+    """Refuse a no-transaction script where a pooler gives each transaction another session.
+
+    Its settings would reach other clients, and the next runner could not tell that a statement is
+    still running.
 
     Raises:
-        ConfigurationError: A step runs statement by statement: its settings would reach
-            other clients, and nothing could tell the next runner that it is still at work.
+        ConfigurationError: The plan has such a step.
     """
     versions = dict.fromkeys(s.version for s in plan.steps if not s.script.transactional)
     if versions:
         raise ConfigurationError(
-            "the database is behind a pooler in transaction mode, and this needs a session "
-            f"of its own, because it runs outside a transaction: {', '.join(versions)}",
+            "the database is behind a pooler in transaction mode, and these run outside a "
+            f"transaction, which needs a session of their own: {', '.join(versions)}",
             detail="Nothing was run.",
             hint="connect to PostgreSQL itself, or to a pool in session mode: "
             "migrator --database-url URL up",
@@ -182,7 +209,7 @@ def _refuse_without_session(plan: Plan) -> None:
 
 @contextmanager
 def locked(session: Session, notify: Notify) -> Iterator[Lock]:
-    """Be the one runner of this history for a `with`; the history is there from then on.
+    """Be the one runner of this history for a `with`; its tables exist from then on.
 
     Raises:
         MigratorError: As `lock.runner_lock`.

@@ -1,146 +1,336 @@
-"""Run a plan, and record each step in the same breath as its work."""
+"""Run a migration in one transaction, together with its record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from typing import Any
 
-from ..errors import BlockedError
-from ..history import table
-from ..model import Direction, Plan, Step
-from ..planning.problems import edited_step
+from ..errors import MigratorError
+from ..events import Subject
+from ..files import copydata
+from ..history.recorder import Command
+from ..model import Direction, Step
 from ..postgres import connection
-from ..postgres.inflight import Message
-from ..sql.script import Unit
-from . import alone, batch, messages, no_transaction, retry
-from .failure import stop_if_interrupted
-from .messages import Context, Purpose, Tag, ours
-from .recovery import Begun
+from ..postgres.inflight import Answer, Message
+from ..sql.script import Statement, Unit
+from ..tracing import probe
+from . import batch, failure, recovery
+from .context import Context
+from .retry import Attempt, Piece, Recovered, lock_timeout, run
 
-_SET_LIMITS = (
-    "select pg_catalog.pg_backend_pid(),"
-    " set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)"
+_FORGETTING = (("deallocate",), ("discard",))  # they remove the tracer's prepared statement, too
+_FEW = 100  # statements of a script
+# Deferred constraints are checked before the commit, while an error can still name the file.
+_CHECK_DEFERRED = "set constraints all immediate"
+_SET_ROLE = "select pg_catalog.set_config('role', $1, {is_local})"
+_LOCK = """
+do $migrator$
+begin
+    if pg_catalog.has_table_privilege('{name}', 'update, delete, truncate') then
+        lock table only {table} in {mode} mode nowait;
+    end if;
+end
+$migrator$
+"""
+# A change of roles, databases, tablespaces, their settings or subscriptions holds these locks
+# until the commit.  Every CREATE TABLE locks pg_shdepend (1214).
+_FAIL_IF_SHARED = b"""
+select 1 / (
+    not exists (
+        select
+        from pg_catalog.pg_locks
+        where pid = pg_catalog.pg_backend_pid()
+          and locktype = 'relation'
+          and database = 0
+          and relation <> 1214
+          and mode not in ('AccessShareLock', 'RowShareLock')
+    )
+)::integer
+"""
+# An index of a partitioned table is rightly invalid until its partitions have theirs.
+_INVALID = """
+select
+from pg_catalog.pg_index i
+join pg_catalog.pg_class c on c.oid = i.indexrelid
+where not i.indisvalid
+  and c.relkind = 'i'
+  and c.relname = {name}
+  and c.relnamespace = (
+      select relnamespace
+      from pg_catalog.pg_class
+      where oid = pg_catalog.to_regclass({table})
+  )
+"""
+_FAIL_IF_INVALID = (
+    f"select 1 / (not exists ({_INVALID.format(name='$1', table='$2')}))::integer".encode()
 )
-_SET_ROLE = b"select set_config('role', $1, true)"
-
-# Deferred constraints are checked before the commit: the error can still name the file.
-_CHECK = "set constraints all immediate"
-
-# Everything that a migration can leave in its session: neither its record nor the next
-# migration may see it.  DISCARD ALL, which is the same, cannot run in a transaction.
-_RESET = (
-    b"reset session authorization",
-    b"reset role",
-    b"reset all",
-    b"deallocate all",
-    b"unlisten *",
-    b"discard temp",
-    b"discard sequences",
-    # RESET ALL resets, behind a pooler, the encoding that we connected with.
-    b"set client_encoding to 'UTF8'",
-)
 
 
-def execute(context: Context, plan: Plan) -> None:
-    """Run every step of a plan, in order, and stop at the first error.
+class Transaction(Piece):
+    """A migration that is one transaction.
 
-    Transactional steps are sent without waiting for one another; the server runs none
-    behind one that failed.  A step that is not transactional waits for those before it.
-
-    Raises:
-        BlockedError: The plan has blockers; nothing was run.
-        MigratorError: As `retry.run`; the steps before stay.
+    Attributes:
+        waits: Whether the commit waits for the disk.  The flush of a later commit makes the
+            earlier ones durable as well, so only the last one of a run has to wait.
+        in_batches: Whether many INSERTs go in one message.
     """
-    if plan.blockers:
-        raise BlockedError("nothing was run", errors=plan.blockers)
-    if not context.tells_each and not context.tracer:
-        context.in_heaps.update(batch.allowed(context.conn, plan))
-    for transactional, steps in groupby(plan.steps, key=lambda step: step.script.transactional):
-        if transactional:
-            group = tuple(steps)
-            if group[0].resumes:
-                _clear_up(context, group[0])
-            pieces = [partial(_transaction, context, step, group[-1]) for step in group]
-            retry.run(context, pieces, recover=partial(_forget, context))
-        else:
-            for step in steps:
-                stop_if_interrupted(context)
-                no_transaction.run_step(context, step)
+
+    def __init__(self, context: Context, step: Step, *, waits: bool, in_batches: bool) -> None:
+        super().__init__(context, step)
+        self.waits, self.in_batches = waits, in_batches
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the whole transaction: the claim of the version, the work, the record."""
+        context, step = self.context, self.step
+        (unit,) = step.script.units
+        yield begin(step, unit, attempt)
+        yield from set_limits(context, step, unit, attempt)
+        yield claim(context, step)
+        yield from set_role(context, step)
+        yield from take_locks(context, step)
+        yield from run_statements(self, unit.statements, attempt, in_batches=self.in_batches)
+        yield check_deferred(step)
+        yield from guard(context, step)
+        yield from self._reset_session()
+        yield from record_end(context, step)
+        on_answer = attempt.finished if self.waits else attempt.finished_unflushed
+        yield commit(step, on_answer)
+
+    def recover(self) -> Recovered:
+        """Reset the session: a statement may have left a role or settings."""
+        with connection.reported():
+            connection.forget(self.context.conn)
+        return Recovered.RUN_AGAIN
+
+    def without_batches(self) -> Piece:
+        """Return the same transaction, with every statement in a message of its own."""
+        return Transaction(self.context, self.step, waits=self.waits, in_batches=False)
+
+    def _reset_session(self) -> Iterator[Message]:
+        """Undo what the script has set: neither the record nor the next migration may see it."""
+        first, *more = connection.FORGET
+        more.append(b"set local lock_timeout = %d" % lock_timeout(self.context, self.step))
+        if not self.waits:
+            more.append(b"set local synchronous_commit = off")
+        yield ours(self.step, (first, ()), more=tuple(more))
 
 
-def _forget(context: Context) -> bool:
-    with connection.reported():
-        connection.forget(context.conn)
-    return False
+class Trial(Piece):
+    """A migration's transaction up to its commit, left open and without a record."""
 
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the transaction; its lock timeout holds, whatever the script sets."""
+        context, step = self.context, self.step
+        (unit,) = step.script.units
+        yield begin(step, unit, attempt)
+        yield from set_limits(context, step, unit, attempt)
+        yield from set_role(context, step)
+        for message in run_statements(self, unit.statements, attempt):
+            yield message
+            if message.on_answer == attempt.ran:
+                yield ours(step, f"set local lock_timeout = {lock_timeout(context, step)}")
+        yield check_deferred(step)
+        yield ours(step, "reset role", on_answer=attempt.left_open)
 
-def _clear_up(context: Context, step: Step) -> None:
-    """Clear what a script has left when it was not one transaction yet."""
-    schema = context.recorder.schema
-    with connection.reported(schema):
-        begun = Begun.load(table.begun(context.conn, schema, step.version, step.direction))
-        if begun and begun.unit == 0 and alone.clear_up(context, step, 0, begun).is_done:
-            raise edited_step(step, None, begun.statement or "")
-
-
-def _transaction(context: Context, step: Step, last: Step) -> Iterator[Message[Tag]]:
-    """Give the messages of a whole migration: its work and its record in one transaction.
-
-    The flush of the last commit to disk makes all those before it durable as well, so that
-    they need not wait for one of their own.
-    """
-    (unit,) = step.script.units
-    yield from _begin(context, step, unit)
-    if step.direction is Direction.DOWN:
-        yield ours(step, context.recorder.release(step.version), Purpose.CLAIM)
-    elif step.migration:
-        claim = context.recorder.claim(step.migration, again=step.resumes)
-        yield ours(step, claim, Purpose.CLAIM)
-    if role := step.script.options.role or context.settings.role:
-        yield ours(step, (_SET_ROLE, (role.encode(),)))
-    if step.direction is Direction.UP:
-        yield from messages.of_locks(context, step)
-    yield from messages.of_statements(context, step, unit.statements)
-    waits = step is last or context.settings.flush_each
-    again = [b"set local lock_timeout = %d" % messages.lock_timeout(context, step)]
-    again += [] if waits else [b"set local synchronous_commit = off"]
-    yield ours(step, _CHECK, Purpose.CHECK)
-    yield from messages.of_guard(context, step)
-    yield ours(step, "close all", more=(*_RESET, *again))
-    yield from (ours(step, command) for command in messages.last_records(context, step))
-    yield ours(step, "commit", Purpose.LAST, waits=waits)
+    def recover(self) -> Recovered:
+        """Reset the session."""
+        with connection.reported():
+            connection.forget(self.context.conn)
+        return Recovered.RUN_AGAIN
 
 
 def try_out(context: Context, step: Step) -> None:
     """Run a transactional step up to its commit, and leave its transaction open, unrecorded.
 
     Raises:
-        MigratorError: As `retry.run`; it was rolled back.
+        MigratorError: As `retry.run`; the transaction was rolled back.
     """
-    piece = partial(_attempt_at, context, step)
-    retry.run(context, [piece], recover=partial(_forget, context))
+    run(context, [Trial(context, step)])
 
 
-def _begin(context: Context, step: Step, unit: Unit) -> Iterator[Message[Tag]]:
-    yield messages.begin(step, unit)
+# The messages around a migration's statements, as a no-transaction script uses them too
+
+
+def ours(
+    step: Step,
+    command: Command | str,
+    on_refusal: Callable[[Any], MigratorError] = failure.of_own,
+    *,
+    on_answer: Callable[[Answer], None] | None = None,
+    asks: bool = False,
+    more: tuple[bytes, ...] = (),
+) -> Message:
+    """Make the message of a statement of migrator's own."""
+    text, parameters = (command.encode(), ()) if isinstance(command, str) else command
+    return Message(Subject(step), text, on_refusal, on_answer, parameters, asks=asks, more=more)
+
+
+def begin(step: Step, unit: Unit, attempt: Attempt | None = None) -> Message:
+    """Begin a unit's transaction: with the file's own BEGIN if it has one.
+
+    Args:
+        attempt: Told that the step has begun; None if it had begun before.
+    """
+    text = unit.begin.text if unit.begin else "begin read write"
+    refusal = failure.of_statement if unit.begin else failure.of_own
+    on_answer = attempt.began if attempt else None
+    return Message(Subject(step, unit.begin), text.encode(), refusal, on_answer)
+
+
+def set_limits(context: Context, step: Step, unit: Unit, attempt: Attempt) -> Iterator[Message]:
+    """Set the timeouts of a transaction, and learn the server process."""
     if unit.begin and not {"only", "write"} & set(unit.begin.words):
         yield ours(step, "set transaction read write")
-    limits = dict.fromkeys(context.idle_limits, "0") | connection.KEEPALIVES
-    more = "".join(f", set_config('{name}', '{value}', true)" for name, value in limits.items())
-    timeouts = messages.timeouts(context, step)
-    yield ours(step, (f"{_SET_LIMITS}{more}".encode(), timeouts), Purpose.LIMITS)
+    settings = limits(context, step)
+    text = f"select pg_catalog.pg_backend_pid(), {set_config(settings, is_local=True)}"
+    yield ours(step, text, on_answer=attempt.learned_pid, asks=True)
 
 
-def _attempt_at(context: Context, step: Step) -> Iterator[Message[Tag]]:
-    """Give the messages of a trial; its lock timeout holds whatever the script sets."""
-    (unit,) = step.script.units
-    yield from _begin(context, step, unit)
+def limits(context: Context, step: Step) -> dict[str, str]:
+    """Return the settings that a step runs with, by name."""
+    statement_timeout = step.script.options.statement_timeout
+    if statement_timeout is None:
+        statement_timeout = context.settings.statement_timeout
+    return {
+        "lock_timeout": str(lock_timeout(context, step)),
+        "statement_timeout": str(statement_timeout),
+        **dict.fromkeys(connection.idle_limits(context.conn), "0"),
+        **connection.KEEPALIVES,
+    }
+
+
+def set_config(settings: dict[str, str], *, is_local: bool) -> str:
+    """Return calls that set settings, in one select list.
+
+    >>> set_config({"lock_timeout": "0"}, is_local=True)
+    "pg_catalog.set_config('lock_timeout', '0', true)"
+    """
+    local = str(is_local).lower()
+    return ", ".join(
+        f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in settings.items()
+    )
+
+
+def claim(context: Context, step: Step) -> Message:
+    """Claim the version in the history; this fails if another runner has done so."""
+    if step.direction is Direction.DOWN:
+        record = context.recorder
+        release = record.release if step.script.transactional else record.hold
+        return ours(step, release(step.version), failure.of_claim)
+    assert step.migration is not None, "an up has a migration"
+    command = context.recorder.claim(step.migration, again=step.resumes)
+    return ours(step, command, failure.of_claim)
+
+
+def set_role(context: Context, step: Step) -> Iterator[Message]:
+    """Switch to the role of the file or of the run, if there is one."""
     if role := step.script.options.role or context.settings.role:
-        yield ours(step, (_SET_ROLE, (role.encode(),)))
-    for message in messages.of_statements(context, step, unit.statements):
-        yield message
-        if message.tag.purpose is Purpose.STATEMENT:
-            yield ours(step, f"set local lock_timeout = {messages.lock_timeout(context, step)}")
-    yield ours(step, _CHECK, Purpose.CHECK)
-    yield ours(step, "reset role", Purpose.OPEN)
+        text = _SET_ROLE.format(is_local=str(step.script.transactional).lower())
+        yield ours(step, (text.encode(), (role.encode(),)), failure.of_role)
+
+
+def take_locks(context: Context, step: Step) -> Iterator[Message]:
+    """Take every lock that a rehearsal has shown, without waiting for one.
+
+    No session queues behind a lock that is not waited for, and none of ours blocks another
+    session before all are held: there is no deadlock.  LOCK TABLE needs more privileges than some
+    statements that take the same lock; without them it is left to the statement.
+    """
+    if step.direction is Direction.UP:
+        for table, mode in context.locks.get(step.version, ()):
+            yield ours(step, _LOCK.format(name=table.replace("'", "''"), table=table, mode=mode))
+
+
+def run_statements(
+    piece: Piece, statements: Sequence[Statement], attempt: Attempt, *, in_batches: bool = False
+) -> Iterator[Message]:
+    """Run the script's statements, and ask after each what it did if they are traced."""
+    step, tracer = piece.step, piece.context.tracer
+    if tracer:
+        yield ours(step, (tracer.prepare, ()))
+        yield ours(step, (tracer.start, ()), on_answer=attempt.looked)
+    # The answers to a few statements are shown as they come; thousands are answered together.
+    asks = len(statements) <= _FEW
+    cut = batch.cut if in_batches and not tracer else batch.one_by_one
+    for group in cut(statements):
+        statement = group[0]
+        if len(group) > 1:
+            yield _batch(step, group, attempt)
+            continue
+        yield of_statement(step, statement, attempt.ran, asks=asks)
+        if made := recovery.created_if_absent(statement):
+            names = tuple(name.encode() for name in made)
+            subject = Subject(step, statement)
+            yield Message(subject, _FAIL_IF_INVALID, failure.of_invalid_index, parameters=names)
+        if tracer:
+            if statement.words[:1] in _FORGETTING:
+                yield ours(step, (tracer.prepare, ()))
+            yield Message(
+                Subject(step, statement), probe.EXECUTE, failure.of_statement, attempt.traced
+            )
+
+
+def of_statement(
+    step: Step,
+    statement: Statement,
+    on_answer: Callable[[Answer], None],
+    on_refusal: Callable[[Any], MigratorError] = failure.of_statement,
+    *,
+    asks: bool = True,
+    alone: bool = False,
+) -> Message:
+    """Make the message of a statement of the script, with its data if it has some."""
+    return Message(
+        Subject(step, statement),
+        statement.text.encode(),
+        on_refusal,
+        on_answer,
+        data=partial(copydata.data, statement) if statement.data else None,
+        asks=asks,
+        alone=alone,
+    )
+
+
+def _batch(step: Step, group: Sequence[Statement], attempt: Attempt) -> Message:
+    parts = batch.Parts(step, group)
+    subject = Subject(step, group[0])
+    return Message(subject, batch.text(group), failure.of_statement, attempt.ran, parts=parts)
+
+
+def check_deferred(step: Step) -> Message:
+    """Check the deferred constraints before the commit."""
+    return ours(step, _CHECK_DEFERRED, failure.at_end)
+
+
+def guard(context: Context, step: Step) -> Iterator[Message]:
+    """Fail before a guarded transaction commits a change of what all databases share."""
+    if context.is_guarded:
+        yield ours(step, (_FAIL_IF_SHARED, ()), failure.of_shared)
+
+
+def record_end(context: Context, step: Step) -> Iterator[Message]:
+    """Record the end of a step."""
+    record, is_transactional = context.recorder, step.script.transactional
+    if step.direction is Direction.UP:
+        done = 0 if is_transactional else len(step.script.units)
+        yield ours(step, record.finish(step.version, done))
+        return
+    if not is_transactional:
+        yield ours(step, record.release(step.version))
+    yield ours(step, record.log(step.version, Direction.DOWN, "done", timed=is_transactional))
+
+
+def commit(step: Step, on_answer: Callable[[Answer], None]) -> Message:
+    """Commit, and request the answer at once."""
+    return ours(step, "commit", failure.at_end, on_answer=on_answer, asks=True)
+
+
+def invalid_index(name: str, table: str) -> tuple[str, dict[str, str]]:
+    """Return the query that has a row if an index is invalid that could be of a table.
+
+    Args:
+        name: As the catalog has it.
+        table: As SQL writes it; the index is looked for in its schema.
+    """
+    return _INVALID.format(name="%(name)s", table="%(table)s"), {"name": name, "table": table}

@@ -59,18 +59,24 @@ _VARIABLES = ": DATABASE_URL, or DATABASE_"
 # What psycopg and Python put before a message of libpq or of the system.
 _PREFIXES = re.compile(r"^(?:connection failed|connection is bad): |\[Errno -?[0-9]+\] ")
 
-# DISCARD ALL but for the advisory locks: one of them is ours.
-_FORGET = """
-close all;
-set session authorization default;
-reset all;
-deallocate all;
-unlisten *;
-discard plans;
-discard temp;
-discard sequences;
-set client_encoding to 'UTF8'
+FORGET = (
+    b"close all",
+    b"reset session authorization",
+    b"reset role",
+    b"reset all",
+    b"deallocate all",
+    b"unlisten *",
+    b"discard temp",
+    b"discard sequences",
+    # Behind a pooler, RESET ALL resets the encoding that we connected with, too.
+    b"set client_encoding to 'UTF8'",
+)
+"""Statements that remove what a migration can leave in its session.
+
+DISCARD ALL would do the same, but cannot run in a transaction, and releases advisory locks; one
+of those is ours.
 """
+
 _LOOKS = 3  # at which sessions a pooler gives us, before we believe that they are our own
 
 
@@ -243,7 +249,7 @@ def forget(conn: Connection) -> None:
 
     Behind a pooler RESET ALL does not bring back the encoding that we connected with.
     """
-    conn.execute(_FORGET)
+    conn.execute(b"; ".join(FORGET))
 
 
 def started_at(conn: Connection) -> Any:

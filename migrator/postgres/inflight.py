@@ -1,4 +1,4 @@
-"""Keep what has been sent and not been answered, and tell whose an answer or a remark is."""
+"""Messages in flight: sent, and not answered yet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from psycopg import pq
 
-from ..errors import MigrationFileError
+from ..errors import MigrationFileError, MigratorError
 
-Tag = TypeVar("Tag")
+if TYPE_CHECKING:
+    from ..events import Subject
+
 Field = pq.DiagnosticField
 
 _BYTES = 1 << 20  # enough to keep a server busy over a slow network
@@ -22,90 +24,119 @@ _MESSAGES = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Message(Generic[Tag]):
-    """One statement to send.
+class Answer:
+    """The server has run a message's statement.
 
     Attributes:
-        tag: What the sender knows it by.
+        command: The server's command tag, such as `INSERT 0 3`.
+        rows: How many rows the tag counts, of a batch in all; None if it counts none.
+        seconds: Since the answer before it.
+        value: The first column of the first row, in text form; None without a row.
+        count: How many statements the message held.
+    """
+
+    subject: Subject
+    command: str
+    rows: int | None
+    seconds: float
+    value: bytes | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One statement to send, and what its answer means.
+
+    Attributes:
+        subject: What the statement is about.
+        on_refusal: Makes the error for the user when the server refuses the statement; the
+            sender decides what it is called with.
+        on_answer: Called when the statement has run; None if nothing follows from that.
         parameters: In text form, as `$1`, `$2`, …
         data: Gives the lines of a `COPY … FROM stdin`, in pieces; None for every other statement.
         alone: It may not share a transaction, not even the pipeline's implicit one.
-        asks: Its answer is wanted as soon as it is there, not with those of later messages.
-        more: Statements to send behind it, without parameters; one answer tells of them all.
-        parts: What stands in a text of several statements, in order: the tag of each and its
-            offset, in characters.  It is sent as one, and its last answer tells of them all.
+        asks: The answer is requested at once, not together with those of later messages.
+        more: Statements to send after it, without parameters; one answer stands for all.
+        parts: Of a batch, the subject of each statement and its offset in `sql`, in characters.
+            The text is sent as one, and its last answer stands for all.
     """
 
-    tag: Tag
+    subject: Subject
     sql: bytes
+    on_refusal: Callable[[Any], MigratorError]
+    on_answer: Callable[[Answer], None] | None = None
     parameters: tuple[bytes | None, ...] = ()
     data: Callable[[], Iterable[bytes]] | None = field(default=None, repr=False)
     alone: bool = False
     asks: bool = False
     more: tuple[bytes, ...] = ()
-    parts: Sequence[tuple[Tag, int]] = field(default=(), repr=False)
+    parts: Sequence[tuple[Subject, int]] = field(default=(), repr=False)
 
 
 @dataclass(eq=False)
-class RefusedError(Exception, Generic[Tag]):
-    """The server refused a statement and skipped those behind it; or the connection broke.
+class RefusedError(Exception):
+    """The server refused a statement and skipped those after it; or the connection broke.
 
     Attributes:
-        fields: The error's diagnostics.  Without an SQLSTATE the connection broke, and
-            nobody knows what became of the statements that were in flight.
-        cause: Why the data that belong to the statement could not be sent; None if they were.
+        message: The message that held the statement.
+        subject: The statement; of a batch, the one that failed.
+        fields: The error's diagnostics.  Without an SQLSTATE the connection broke, and the fate
+            of the statements in flight is unknown.
+        cause: Why the data of the statement could not be sent; None if they were.
     """
 
-    tag: Tag
+    message: Message
+    subject: Subject
     fields: Mapping[Field, str]
     cause: MigrationFileError | None = None
 
 
-class HeapError(RefusedError[Tag]):
-    """The server did not answer several statements as it does several INSERTs.
+class BatchError(RefusedError):
+    """The server answered a batch otherwise than INSERTs are answered.
 
-    A rule has made more of one: they have to be sent one by one.
+    A rule has rewritten one of them.  The statements have to be sent one by one.
     """
 
 
-class Flight(Generic[Tag]):
-    """The messages that are in flight, in the order in which their answers come.
+class InFlight:
+    """The messages in flight, in the order in which their answers come.
 
     Attributes:
-        due: Results that are to come of the first one.
-        left: Parts of it that are to be answered; it is the only one then.
-        is_answered: The answer to the first one is parsed: what libpq reads next is behind it.
+        due: The number of results still to come of the first one.
+        left: The number of its parts still to be answered; a batch is in flight alone.
+        rows: The number of rows of its parts that were answered.
+        is_answered: The answer to the first one is parsed: what libpq reads next comes after it.
     """
 
-    def __init__(self, first: Message[Tag]) -> None:
-        self.due = self.left = 0
+    def __init__(self, first: Message) -> None:
+        self.due = self.left = self.rows = 0
         self.is_answered = False
-        self._messages: deque[Message[Tag]] = deque()
+        self._messages: deque[Message] = deque()
         self._bytes = 0
-        # Who is to blame if the connection breaks with nothing in flight.
+        # The message that a broken connection is reported for when nothing is in flight.
         self._last = first
-        # How often names were cut short in the first one, and in the second.
+        # How often names were truncated in the first message, and in the second.
         self._truncated: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
     @property
-    def first(self) -> Message[Tag]:
-        """The one that is at work, or whose answer is under way."""
+    def first(self) -> Message:
+        """The message that the server works on, or whose answer is being read."""
         return self._messages[0]
 
     @property
-    def tag(self) -> Tag:
-        """What the first one is known by; of several statements, the one at work."""
-        return self._tag(self.first)
+    def subject(self) -> Subject:
+        """The subject of the first message; of a batch, that of the statement at work."""
+        return self._subject(self.first)
 
     @property
     def load(self) -> float:
         """How much is in flight, as a share of what may be."""
         return max(self._bytes / _BYTES, len(self._messages) / _MESSAGES)
 
-    def add(self, message: Message[Tag]) -> None:
+    def add(self, message: Message) -> None:
         """Add what has been sent."""
         self._messages.append(message)
         self._bytes += len(message.sql)
@@ -113,7 +144,7 @@ class Flight(Generic[Tag]):
             self._begin()
 
     def drop_first(self) -> None:
-        """Take out the one whose last result was taken."""
+        """Remove the message whose last result was read."""
         self._last = self._messages.popleft()
         self._bytes -= len(self._last.sql)
         if self._messages:
@@ -123,73 +154,82 @@ class Flight(Generic[Tag]):
 
     def _begin(self) -> None:
         self.due = 1 + len(self.first.more)
-        self.left = len(self.first.parts)
+        self.left, self.rows = len(self.first.parts), 0
 
-    def refused(self, fields: Mapping[Field, str]) -> RefusedError[Tag]:
+    def refused(
+        self, fields: Mapping[Field, str], cause: MigrationFileError | None = None
+    ) -> RefusedError:
         """Make the error of the message whose answer is due.
 
-        With nothing in flight the connection broke behind the last answer, whose tag it gets,
-        or before the first message, which gets it then.
+        With nothing in flight, the connection broke after the last answer or before the first
+        message: the error is that message's.
         """
         message = self.first if self else self._last
         position = int(fields.get(Field.STATEMENT_POSITION, 0))
         if not message.parts or not position:
-            return RefusedError(self._tag(message), fields)
-        # What the parser refuses is refused before any of them has run: the place tells which.
+            return RefusedError(message, self._subject(message), fields, cause)
+        # A syntax error is found before any statement of the batch has run: its position tells
+        # which one has it.
         has_run = self.left < len(message.parts)
-        tag, offset = self._part(message) if has_run else _part_at(message, position - 1)
+        subject, offset = self._part(message) if has_run else _part_at(message, position - 1)
         own = {Field.STATEMENT_POSITION: str(position - offset)}
-        return RefusedError(tag, {**fields, **own})
+        return RefusedError(message, subject, {**fields, **own}, cause)
 
-    def remarked(self, fields: Mapping[Field, str], has_answer: Callable[[], bool]) -> Tag | None:
-        """Return the tag of the statement that a notice is about; None with nothing in flight.
+    def not_a_batch(self) -> BatchError:
+        """Make the error of a batch that the server answers otherwise."""
+        return BatchError(self.first, self.subject, {})
+
+    def noticed(
+        self, fields: Mapping[Field, str], has_answer: Callable[[], bool]
+    ) -> Subject | None:
+        """Return the subject that a notice is about; None with nothing in flight.
 
         Args:
-            has_answer: Tells whether libpq has an answer that was not taken.
+            has_answer: Tells whether libpq has an answer that was not read.
         """
         index = min(self._index(fields), len(self._messages) - 1)
         if index < 0:
             return None
         message = self._messages[index]
         if not message.parts:
-            return message.tag
+            return message.subject
         if name := _truncated_name(fields):
-            # The parser reads all of them before the first one runs.
+            # The parser reads the batch to its end before the first statement runs.
             text = message.sql.decode(errors="replace").lower()
             return _part_at(message, max(0, text.find(name)))[0]
         return message.parts[min(-1, has_answer() - self.left)][0]
 
     def _index(self, fields: Mapping[Field, str]) -> int:
-        """Return which of those in flight a notice is about: the first or the second.
+        """Return which message in flight a notice is about: the first or the second.
 
-        What the parser says of a statement comes before anything else of it, and libpq
-        may read it in one go with the answer before, which we have not seen then.  It says
-        it once for each time that a name is written.
+        The parser's notices come before all others of a statement.  libpq may read them together
+        with the answer before, which we have not seen then.  There is one for each time that a
+        name is written.
         """
-        behind = int(self.is_answered and self.due == 1)
+        after = int(self.is_answered and self.due == 1)
         name = _truncated_name(fields)
         if name and self and not self.first.parts:
             written = self.first.sql.decode(errors="replace").lower().count(name)
             if self._truncated[0][name] >= written:
-                behind = 1
-            self._truncated[behind][name] += 1
-        return behind
+                after = 1
+            self._truncated[after][name] += 1
+        return after
 
-    def _tag(self, message: Message[Tag]) -> Tag:
-        return self._part(message)[0] if message.parts else message.tag
+    def _subject(self, message: Message) -> Subject:
+        return self._part(message)[0] if message.parts else message.subject
 
-    def _part(self, message: Message[Tag]) -> tuple[Tag, int]:
-        """Return the tag and the offset of the part that is at work, or of the last one."""
+    def _part(self, message: Message) -> tuple[Subject, int]:
+        """Return the part that is at work, or the last one, and its offset."""
         return message.parts[-max(1, self.left)]
 
 
-def _part_at(message: Message[Tag], offset: int) -> tuple[Tag, int]:
-    """Return the tag and the offset of the part of a message that a character stands in."""
+def _part_at(message: Message, offset: int) -> tuple[Subject, int]:
+    """Return the part of a batch that holds a character, and the part's offset."""
     return message.parts[bisect_right(message.parts, offset, key=itemgetter(1)) - 1]
 
 
 def _truncated_name(fields: Mapping[Field, str]) -> str:
-    """Return the name that the parser says that it cuts short; empty if it does not say so."""
+    """Return the name that the parser reports as truncated; empty for other notices."""
     function = fields.get(Field.SOURCE_FUNCTION)
     if function != "truncate_identifier" or Field.CONTEXT in fields:
         return ""

@@ -1,9 +1,8 @@
 """Send statements without waiting for each answer, and match every answer with its statement.
 
-On libpq's pipeline mode: after an error the server skips whatever was sent behind it, up to
-the next synchronisation point, and that point is set only at the end of a run.  So nothing
-that was sent behind a failed statement is ever executed.  See "Pipeline Mode" in the chapter
-on libpq of PostgreSQL's manual.
+This is libpq's pipeline mode.  After an error the server skips everything up to the next
+synchronisation point, and that point is set only at the end of a run: nothing sent after a failed
+statement is ever executed.  See "Pipeline Mode" in the chapter on libpq of PostgreSQL's manual.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
 
 from ..errors import MigrationFileError
-from ..events import Notice
+from ..events import Notice, Subject
 from .connection import log_statement
-from .inflight import Field, Flight, HeapError, Message, RefusedError, Tag
+from .inflight import Answer, BatchError, Field, InFlight, Message, RefusedError
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -33,59 +32,41 @@ if TYPE_CHECKING:
 
 _Status = pq.ExecStatus
 
-_MESSAGES_A_FLUSH = 64  # to ask for every answer by itself costs a system call on both sides
+_MESSAGES_A_FLUSH = 64  # a flush request for each message would cost a system call on both sides
 _LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
 _BUFFER = 1 << 22  # bytes
-_TICK = 0.05  # seconds between two looks around while no answer comes
-_PATIENCE = 5.0  # seconds that a cancelled server may take to say so; a container grants ten
+_TICK = 0.05  # seconds between two checks for a signal while no answer comes
+_PATIENCE = 5.0  # seconds for the server to confirm a cancel; a container is killed after ten
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Tag]):
-    """A statement succeeded.
+class Listener:
+    """What is called during a run; an exception in a callback ends the run and the connection.
 
     Attributes:
-        command: The server's command tag, such as `INSERT 0 3`.
-        rows: How many rows the tag counts; None if it counts none.
-        seconds: Since the answer before it.
-        value: The first column of the first row, in text form; None without a row.
+        answer: A statement has run.  The message's own `on_answer` is called after it.
+        notice: The server sent a notice about a statement.
+        idle: The server has worked on a statement for so many seconds; called often.
     """
 
-    tag: Tag
-    command: str
-    rows: int | None
-    seconds: float
-    value: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listener(Generic[Tag]):
-    """Who is told what; whatever a callback raises ends the run and closes the connection.
-
-    Attributes:
-        answer: A statement succeeded.
-        notice: The server remarked on a statement.
-        idle: The server has been at work on a statement for so many seconds; called often.
-    """
-
-    answer: Callable[[Answer[Tag]], None]
-    notice: Callable[[Tag, Notice], None]
-    idle: Callable[[Tag, float], None]
+    answer: Callable[[Answer], None]
+    notice: Callable[[Subject, Notice], None]
+    idle: Callable[[Subject, float], None]
 
 
 def run(
     conn: psycopg.Connection[Any],
-    messages: Iterable[Message[Tag]],
-    listener: Listener[Tag],
+    messages: Iterable[Message],
+    listener: Listener,
     interrupts: Interrupts,
 ) -> None:
-    """Send the messages in order, and hand on the answers in order.
+    """Send the messages in order, and handle their answers in order.
 
-    When a signal arrives, nothing more is sent and what runs is cancelled; this returns
-    or raises when the server has said what became of everything that was sent.
+    When a signal arrives, nothing more is sent and the running statement is cancelled.  This
+    returns or raises when the server has answered everything that was sent.
 
     Raises:
-        RefusedError: Nothing behind the message was run.  A transaction that was open
+        RefusedError: Nothing after the message was run.  A transaction that was open
             is open and failed; after a broken connection, `conn` is closed.
     """
     messages = iter(messages)
@@ -102,7 +83,7 @@ def run(
         sender.fail({Field.MESSAGE_PRIMARY: str(error).strip()})
         conn.close()
     except BaseException:
-        # Nobody could tell the answers that are still to come from those of a next run.
+        # Answers still to come could not be told from those of the next run.
         conn.close()
         raise
     finally:
@@ -113,30 +94,30 @@ def run(
         raise sender.failure
 
 
-class _Sender(Generic[Tag]):
-    """The one who sends, and takes what comes back."""
+class _Sender:
+    """One run: sends the messages and reads what comes back."""
 
     def __init__(
         self,
         conn: psycopg.Connection[Any],
-        listener: Listener[Tag],
+        listener: Listener,
         interrupts: Interrupts,
-        first: Message[Tag],
+        first: Message,
     ) -> None:
-        self.failure: RefusedError[Tag] | None = None
+        self.failure: RefusedError | None = None
         self._conn = conn
         self._pgconn = conn.pgconn
         self._listener = listener
         self._interrupts = interrupts
-        self._flight = Flight(first)
-        self._notices: deque[tuple[Tag, Notice]] = deque()
-        self._unasked = 0
-        self._answered_at = time.monotonic()
+        self._in_flight = InFlight(first)
+        self._notices: deque[tuple[Subject, Notice]] = deque()
+        self._unrequested = 0  # messages sent since the last flush request
+        self._answered_at = self._moved_at = time.monotonic()
         self._cancelled_at: float | None = None
         self._cause: MigrationFileError | None = None  # why COPY data were not sent
 
-    def send_all(self, messages: Iterable[Message[Tag]]) -> None:
-        for message in messages:  # the next one is made while the server is at work
+    def send_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:  # the next one is made while the server works
             goes_alone = _goes_alone(message)
             if goes_alone or self._is_off():
                 self._finish()
@@ -148,16 +129,15 @@ class _Sender(Generic[Tag]):
         self._finish()
 
     def fail(self, fields: Mapping[Field, str]) -> None:
-        """Note the first failure; what fails behind it fails because of it."""
+        """Keep the first failure; later ones are its consequences."""
         if self.failure is None:
-            self.failure = self._flight.refused(fields)
-            self.failure.cause = self._cause
+            self.failure = self._in_flight.refused(fields, self._cause)
 
     def on_notice(self, result: PGresult) -> None:
-        """Keep a notice with the statement that it is about; what raises in here is lost."""
+        """Keep a notice with the statement that it is about; libpq drops exceptions from here."""
         fields = _fields(result)
-        tag = self._flight.remarked(fields, self._has_answer)
-        if tag is not None:
+        subject = self._in_flight.noticed(fields, self._has_answer)
+        if subject is not None:
             notice = Notice(
                 fields.get(Field.SEVERITY_NONLOCALIZED, "NOTICE"),
                 fields.get(Field.SQLSTATE, "00000"),
@@ -165,14 +145,14 @@ class _Sender(Generic[Tag]):
                 fields.get(Field.MESSAGE_DETAIL),
                 fields.get(Field.MESSAGE_HINT),
             )
-            self._notices.append((tag, notice))
+            self._notices.append((subject, notice))
 
     def _has_answer(self) -> bool:
-        """Whether libpq has an answer that we have not taken; asked in the middle of its reading.
+        """Whether libpq has read an answer that we have not; called while libpq is reading.
 
-        It reads a notice that stands behind an answer before it hands that out.  Of several
-        statements, nothing but this tells whose the notice is: rows one by one, which INSERTs
-        without RETURNING have not, can be asked for as long as no answer has begun.
+        libpq reads a notice that comes after an answer before it returns that answer.  For a
+        batch, only this tells which statement the notice belongs to: single-row mode can be set
+        as long as no answer has begun, and changes nothing for INSERTs without RETURNING.
         """
         try:
             self._pgconn.set_single_row_mode()
@@ -180,9 +160,9 @@ class _Sender(Generic[Tag]):
             return True
         return False
 
-    def _send(self, message: Message[Tag]) -> None:
-        if not self._flight:
-            self._answered_at = time.monotonic()
+    def _send(self, message: Message) -> None:
+        if not self._in_flight:
+            self._answered_at = self._moved_at = time.monotonic()
         is_alone = self._is_off()
         if len(message.sql) > _BUFFER:
             self._widen()
@@ -192,102 +172,106 @@ class _Sender(Generic[Tag]):
             self._pgconn.send_query_params(message.sql, message.parameters)
             for sql in message.more:
                 self._pgconn.send_query_params(sql, ())
-        self._flight.add(message)
-        self._unasked += 1
+        self._in_flight.add(message)
+        self._unrequested += 1
         if is_alone:
-            self._unasked = 0
+            self._unrequested = 0
             self._pgconn.flush()
-        elif message.asks or self._unasked >= _MESSAGES_A_FLUSH:
-            self._ask()
+        elif message.asks or self._unrequested >= _MESSAGES_A_FLUSH:
+            self._request_answers()
             self._pgconn.consume_input()
-            self._take_answers()
-        if self._flight.load > 1:
-            # What fits in is sent in large pieces, not a message for each answer.
-            self._take_until(lambda: self.failure is not None or self._flight.load <= 1 / 2)
+            self._read_answers()
+        if self._in_flight.load > 1:
+            # Refill in large pieces, not with one message for each answer.
+            self._read_until(lambda: self.failure is not None or self._in_flight.load <= 1 / 2)
 
     def _widen(self) -> None:
-        """Let the system take more at once: libpq moves what is left each time that it sends."""
+        """Enlarge the socket's buffer: libpq moves the unsent rest in memory at each send."""
         with socket.socket(fileno=os.dup(self._pgconn.socket)) as end:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
-    def _ask(self) -> None:
-        """Ask for the answers to all that was sent; the server collects them otherwise."""
+    def _request_answers(self) -> None:
+        """Request the answers to all that was sent; otherwise the server collects them."""
         self._pgconn.send_flush_request()
         self._pgconn.flush()
-        self._unasked = 0
+        self._unrequested = 0
 
     def _is_off(self) -> bool:
-        """Whether what is sent goes by itself, in the simple protocol if that can be."""
+        """Whether the pipeline is off, and a message is sent alone, by the simple protocol."""
         return self._pgconn.pipeline_status == pq.PipelineStatus.OFF
 
     def _finish(self) -> None:
         """Wait for all that is in flight, and end the pipeline."""
         if not self._is_off():
             self._pgconn.pipeline_sync()
-            self._unasked = 0
-        self._take_until(lambda: not self._flight and self._is_off())
+            self._unrequested = 0
+        self._read_until(lambda: not self._in_flight and self._is_off())
 
-    def _take_until(self, is_enough: Callable[[], bool]) -> None:
+    def _read_until(self, is_enough: Callable[[], bool]) -> None:
         while True:
-            self._take_answers()
+            self._read_answers()
             if is_enough():
                 return
             self._wait()
 
-    def _take_answers(self) -> None:
-        """Take every answer that has arrived."""
-        while self._flight or not self._is_off():
+    def _read_answers(self) -> None:
+        """Read every answer that has arrived."""
+        while self._in_flight or not self._is_off():
             is_busy = self._pgconn.is_busy()
-            self._hand_on_notices()
+            self._pass_on_notices()
             if is_busy:
                 return
-            answered, self._flight.is_answered = self._flight.is_answered, True
+            answered, self._in_flight.is_answered = self._in_flight.is_answered, True
             result = self._pgconn.get_result()
-            self._hand_on_notices()
+            self._pass_on_notices()
             if result is None:
-                self._flight.is_answered = False
+                self._in_flight.is_answered = False
                 if not answered:
                     return
-                self._flight.due -= 1
-                if not self._flight.due:
-                    if self._flight.left and self.failure is None:
-                        self.failure = HeapError(self._flight.tag, {})
-                    self._flight.drop_first()
-                    self._hand_on_notices()
+                self._end_answer()
             elif result.status == _Status.PIPELINE_SYNC:
-                self._flight.is_answered = False
+                self._in_flight.is_answered = False
                 self._pgconn.exit_pipeline_mode()
             else:
-                self._take(result)
+                self._read(result)
 
-    def _hand_on_notices(self) -> None:
-        if isinstance(self.failure, HeapError):
-            self._notices.clear()  # what is sent again is remarked on again
-        elif self._flight and self._flight.first.parts:
-            return  # it may turn out to be one
+    def _end_answer(self) -> None:
+        self._in_flight.due -= 1
+        if not self._in_flight.due:
+            if self._in_flight.left and self.failure is None:
+                self.failure = self._in_flight.not_a_batch()
+            self._in_flight.drop_first()
+            self._pass_on_notices()
+
+    def _pass_on_notices(self) -> None:
+        if isinstance(self.failure, BatchError):
+            self._notices.clear()  # the statements are sent again, and raise them again
+        elif self._in_flight and self._in_flight.first.parts:
+            return  # it may become a BatchError
         while self._notices:
             self._listener.notice(*self._notices.popleft())
 
-    def _take(self, result: PGresult) -> None:
+    def _read(self, result: PGresult) -> None:
         match result.status:
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY if (
-                self._flight.due > 1
+                self._in_flight.due > 1
             ):
-                pass
-            case _Status.COMMAND_OK if self._flight.left > 1:
-                self._flight.left -= 1
-                self._answered_at = time.monotonic()
-            case _Status.COMMAND_OK if self._flight.left:
-                self._flight.left = 0
+                pass  # one of `more` is still to come
+            case _Status.COMMAND_OK if self._in_flight.left > 1:
+                self._in_flight.left -= 1
+                self._in_flight.rows += result.command_tuples or 0
+                self._moved_at = time.monotonic()
+            case _Status.COMMAND_OK if self._in_flight.left:
+                self._in_flight.left = 0
                 self._answer(result)
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.SINGLE_TUPLE if (
-                self._flight.first.parts
+                self._in_flight.first.parts
             ):
-                self.failure = self.failure or HeapError(self._flight.tag, {})
+                self.failure = self.failure or self._in_flight.not_a_batch()
             case _Status.COMMAND_OK | _Status.TUPLES_OK | _Status.EMPTY_QUERY:
                 self._answer(result)
             case _Status.COPY_IN:
-                self._flight.is_answered = False
+                self._in_flight.is_answered = False
                 self._copy()
             case _Status.PIPELINE_ABORTED:
                 pass
@@ -298,17 +282,26 @@ class _Sender(Generic[Tag]):
                     raise psycopg.OperationalError(fields.get(Field.MESSAGE_PRIMARY, ""))
 
     def _answer(self, result: PGresult) -> None:
-        message = self._flight.first
+        message = self._in_flight.first
         now = time.monotonic()
         seconds, self._answered_at = now - self._answered_at, now
+        self._moved_at = now
         log_statement(b"; ".join((message.sql, *message.more)), seconds)
-        command = (result.command_status or b"").decode()
         rows = result.command_tuples
-        value = result.get_value(0, 0) if result.ntuples and result.nfields else None
-        self._listener.answer(Answer(self._flight.tag, command, rows, seconds, value))
+        answer = Answer(
+            message.subject,
+            (result.command_status or b"").decode(),
+            rows if rows is None else rows + self._in_flight.rows,
+            seconds,
+            result.get_value(0, 0) if result.ntuples and result.nfields else None,
+            len(message.parts) or 1,
+        )
+        self._listener.answer(answer)
+        if message.on_answer:
+            message.on_answer(answer)
 
     def _copy(self) -> None:
-        data = self._flight.first.data
+        data = self._in_flight.first.data
         reason = None
         try:
             if data is None:
@@ -326,15 +319,15 @@ class _Sender(Generic[Tag]):
         for piece in pieces:
             while not self._pgconn.put_copy_data(piece):
                 self._wait()
-            while self._pgconn.flush():  # libpq would keep in memory what the server is yet to read
+            while self._pgconn.flush():  # otherwise libpq keeps in memory what is not sent yet
                 self._wait()
             if self._interrupts.signal:
                 return
 
     def _wait(self) -> None:
-        """Wait until something moves, and look around while nothing does."""
-        if self._unasked:
-            self._ask()
+        """Wait until data can be sent or read, for one tick; cancel on a signal."""
+        if self._unrequested:
+            self._request_answers()
         unsent = [self._pgconn.socket] if self._pgconn.flush() else []
         arrived, _, _ = select.select(
             [self._pgconn.socket, self._interrupts.fileno()], unsent, [], _TICK
@@ -343,12 +336,12 @@ class _Sender(Generic[Tag]):
             self._pgconn.consume_input()
         if self._interrupts.signal:
             self._cancel()
-        elif not arrived and self._flight:
-            waited = time.monotonic() - self._answered_at
-            self._listener.idle(self._flight.tag, waited)
+        elif not arrived and self._in_flight:
+            waited = time.monotonic() - self._moved_at
+            self._listener.idle(self._in_flight.subject, waited)
 
     def _cancel(self) -> None:
-        """Cancel what runs; again and again, for a request between two statements is lost."""
+        """Cancel the running statement, repeatedly: a request between two statements is lost."""
         now = time.monotonic()
         self._cancelled_at = self._cancelled_at or now
         left = self._cancelled_at + _PATIENCE - now
@@ -358,7 +351,7 @@ class _Sender(Generic[Tag]):
         time.sleep(_TICK / 10)
 
 
-def _goes_alone(message: Message[Tag]) -> bool:
+def _goes_alone(message: Message) -> bool:
     is_long = len(message.sql) > _LONG
     return message.alone or message.data is not None or bool(message.parts) or is_long
 

@@ -6,12 +6,12 @@ from contextlib import closing
 from dataclasses import replace
 
 from ..errors import CancelledError, LockTimeoutError, UsageError
-from ..events import Remarked
+from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..interrupts import Interrupts
 from ..model import Plan, Step
 from ..postgres import activity, connection
-from ..session import Notify, Session
+from ..session import Session
 from . import rehearse, steps
 from .report import Rehearsed, Report
 from .steps import Stage
@@ -92,6 +92,6 @@ def _tried(
                 signal=error.signal,
             ) from error
     if isinstance(tried.error, LockTimeoutError):
-        tried.error.hint = "try at a quieter time, or on a scratch database: migrator rehearse"
-        raise tried.error
+        hint = "try when the system is less busy, or on a scratch database: migrator rehearse"
+        raise replace(tried.error, hint=hint)
     return tried

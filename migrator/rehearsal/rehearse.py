@@ -11,13 +11,13 @@ from psycopg import sql
 from .. import session
 from ..config import Database
 from ..errors import CancelledError, EmbeddedServerError, HistoryError, ScratchError
-from ..events import Remarked
+from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..history import table
 from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
-from ..session import Notify, Session
+from ..session import Session
 from . import clone, facts, scratch, snapshots, steps
 from .report import Report
 from .schema import ROLE_KINDS, Change, Difference, compare

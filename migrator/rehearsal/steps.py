@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from ..config import Settings
-from ..errors import BlockedError, CancelledError, MigratorError, ScratchError, StatementError
-from ..events import Event, Noticed, Retrying, StatementFinished, Traced, Waiting
-from ..execution import transaction
-from ..execution.messages import Context, Tracer
+from ..errors import BlockedError, CancelledError, MigratorError, StatementError
+from ..events import Event, Noticed, Notify, Retrying, StatementFinished, Traced, Waiting
+from ..execution import runner, transaction
+from ..execution.context import Context, tracer
 from ..hazards import assess, catalogue
 from ..hazards.catalogue import Finding, Size
 from ..history import recorder
@@ -20,9 +20,8 @@ from ..model import AppliedMigration, Direction, Migration, Plan, SourceFile, St
 from ..postgres import connection
 from ..postgres.activity import Look, nobody
 from ..postgres.connection import Connection
-from ..session import Notify
 from ..sql import parser
-from ..tracing import diff, probe
+from ..tracing import diff
 from . import facts, snapshots
 from .report import DownProof, Rehearsed, TracedStatement
 from .schema import Snapshot, compare, recreated
@@ -245,7 +244,7 @@ def _does_something(step: Step) -> bool:
 
 
 def _execute(context: Context, step: Step) -> None:
-    transaction.execute(context, Plan((step,)))
+    runner.execute(context, Plan((step,)))
 
 
 def _run(
@@ -272,41 +271,24 @@ def _run(
     except CancelledError:
         raise
     except MigratorError as error:
-        _speak_of_rehearsal(error, stage)
+        if not stage.conn.closed:
+            with connection.reported():
+                connection.forget(stage.conn)  # the failed script may have left a role
         return tuple(seen), error
     return tuple(seen), None
 
 
-def _speak_of_rehearsal(error: MigratorError, stage: Stage) -> None:
-    """Say of an error what it means here; forget what the failed script has left."""
-    if isinstance(error, StatementError):
-        error.outcome = stage.outcome
-    if not isinstance(error, ScratchError):
-        error.hint = None  # what it says to type next is about a run on the target
-    if not stage.conn.closed:
-        with connection.reported():
-            connection.forget(stage.conn)
-
-
 def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
-    conn = stage.conn
-    tracer = Tracer(
-        probe.start(stage.schema),
-        probe.prepare(stage.schema, conn.info.server_version),
-        stage.schema,
-        stage.watcher,
-    )
     return Context(
-        conn=conn,
+        conn=stage.conn,
+        pid=stage.pid,
         recorder=recorder.recorder(stage.schema),
         settings=stage.settings,
         interrupts=stage.interrupts,
         notify=notify,
-        pid=stage.pid,
         observe=stage.observe,
-        idle_limits=connection.idle_limits(conn),
-        tracer=tracer if traced else None,
-        is_logged=False,
+        tracer=tracer(stage.watcher, stage.schema) if traced else None,
+        outcome=stage.outcome,
         is_guarded=stage.is_guarded,
     )
 

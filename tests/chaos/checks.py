@@ -15,10 +15,10 @@ from .runs import Run
 from .snapshots import Contents, Expected, Record, State, take, total
 
 _TROUBLE = re.compile(r"Traceback|AssertionError|Exception ignored|Fatal Python|Warning:")
-_ROLLED_BACK = re.compile(r"([0-9]\S+) was rolled back whole\.")
-_STOPS = re.compile(r"([0-9]\S+) stops at this step")
-_STAYS = re.compile(r"Applied in this run, and stays: ([\w, ]+)\.")
-_MAY_BE_LOST = re.compile(r"Committed, but perhaps not on disk if the server crashed: ([\w, ]+)\.")
+_ROLLED_BACK = re.compile(r"([0-9]\S+) was rolled back completely\.")
+_STOPS = re.compile(r"([0-9]\S+) (?:stopped at this statement|was interrupted;)")
+_STAYS = re.compile(r"Already applied in this run, and kept: ([\w, ]+)\.")
+_MAY_BE_LOST = re.compile(r"Committed, but lost if the server has crashed: ([\w, ]+)\.")
 _PATIENCE = 5.0  # seconds that a server may take to end sessions without a client
 _LEFT = {"broken", "detaching"}
 
@@ -100,7 +100,7 @@ def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -
     yield from (f"it said {name} was applied, but it is not" for name in sorted(lost))
     if (stays or may_be_lost) and [*stays, *may_be_lost] != said:
         yield f"it summed up {stays} and {may_be_lost}, and had said {said}"
-    if "Nothing else was changed in this run" in output and said:
+    if "Nothing else changed in this run" in output and said:
         yield f"it said that nothing was changed, and had applied {', '.join(said)}"
     if alone:
         unsaid = applied - {record.version for record in before} - set(said)

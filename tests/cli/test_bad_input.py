@@ -197,7 +197,7 @@ def test_postgresql_refuses_and_it_is_told_where_and_rolled_back(
     assert result.exit_code == 1
     assert f"error: {directory}/{case.place}: " in result.stderr
     assert f"SQLSTATE {case.sqlstate}" in result.stderr
-    assert "was rolled back whole" in result.stderr
+    assert "was rolled back completely" in result.stderr
     assert "then run: migrator up" in result.stderr
     assert relations(migrate.database) == list(case.left)
     assert history(migrate.database) == list(case.recorded)
@@ -259,8 +259,11 @@ def test_a_failed_down_leaves_everything_applied(migrate: Migrate, write: Write)
     result = migrate("down", "--all")
     assert result.exit_code == 1
     assert "01_a.down.sql:2:1: table " in result.stderr
-    assert "01_a was rolled back whole. Reverted in this run: 02_b." in result.stderr
-    assert "mend the down file, then run: migrator down --from-files" in result.stderr
+    assert (
+        "The down script was rolled back; 01_a is still applied. Reverted in this run: 02_b."
+        in result.stderr
+    )
+    assert "fix the down file, then run: migrator down --from-files" in result.stderr
     assert (relations(migrate.database), history(migrate.database)) == (["a"], ["01_a"])
     (directory / "01_a.down.sql").write_text("drop table a;")
     assert migrate("down", "--from-files").exit_code == 0
@@ -275,7 +278,7 @@ def test_a_bad_begin_in_a_no_transaction_file_has_its_place_and_keeps_what_is_do
     result = migrate("up")
     assert (result.exit_code, relations(migrate.database)) == (1, ["done"])
     assert "01_a.up.sql:3:23: syntax error" in result.stderr
-    assert "the steps before it are done and recorded" in result.stderr
+    assert "the statements before it are done and recorded" in result.stderr
 
 
 def test_a_file_that_ends_the_session_is_a_lost_connection(migrate: Migrate, write: Write) -> None:
@@ -535,7 +538,7 @@ def test_who_may_only_read_the_history_blames_no_file(
     assert (result.exit_code, history(database)) == (1, ["01_a"])
     assert "permission denied for table migration_versions" in result.stderr
     assert f"{directory}" not in result.stderr
-    assert "needs all rights on migration_versions and migration_log" in result.stderr
+    assert "all privileges on migration_versions and migration_log" in result.stderr
 
 
 def test_who_does_not_own_a_table_is_shown_the_statement(
@@ -560,8 +563,8 @@ def test_a_role_that_is_not_there_blames_no_statement(
     directory = write(files(f"{option}create table t ();"))
     result = migrate("up", *([] if asked == "file" else ["--role", "nobody_at_all"]))
     assert (result.exit_code, relations(migrate.database)) == (1, [])
-    assert 'role "nobody_at_all" does not exist' in result.stderr
-    assert "check the name of the role" in result.stderr
+    assert 'cannot switch to role "nobody_at_all": it does not exist' in result.stderr
+    assert "check the name in --role NAME" in result.stderr
     assert f"{directory}" not in result.stderr
 
 
@@ -714,8 +717,8 @@ def test_a_table_whose_versions_are_numbers_is_not_ours(migrate: Migrate, write:
 @pytest.mark.parametrize(
     ("break_it", "sql", "message"),
     [
-        ("drop table migration_log", "select 1;", "the history has lost one of its two tables"),
-        ("select 1", "begin read only;\nselect 1;\ncommit;\n", "take READ ONLY out of the file"),
+        ("drop table migration_log", "select 1;", "one of the two history tables is missing"),
+        ("select 1", "begin read only;\nselect 1;\ncommit;\n", "remove READ ONLY from the file"),
     ],
 )
 def test_what_is_no_fault_of_the_file_is_not_blamed_on_it(
@@ -737,7 +740,7 @@ def test_a_role_that_a_file_outside_a_transaction_names_wrongly_has_run_nothing(
     write({"01_a.up.sql": "-- migrator: no-transaction\n-- migrator: role nobody_knows\nvacuum;"})
     result = migrate("up")
     assert result.exit_code == 1
-    assert "Nothing more of 01_a was run." in result.stderr
+    assert "No statement of 01_a was run." in result.stderr
     assert "done and recorded" not in result.stderr
 
 
@@ -755,4 +758,4 @@ def test_a_character_that_the_database_cannot_store_is_said(
         finally:
             conn.execute(f"drop database {name} with (force)".encode())
     assert result.exit_code == 1
-    assert "the encoding of the database has no such character" in result.stderr
+    assert "the database's encoding lacks this character" in result.stderr

@@ -521,7 +521,10 @@ def test_a_stored_script_that_fails_is_named_as_one(migrate: Migrate, three: Pat
     result = migrate("down")
     assert (result.exit_code, len(tables(migrate))) == (1, 3)
     assert '03_posts.down.sql (stored):2:1: table "nowhere" does not exist' in result.stderr
-    assert "next: mend the down file, then run: migrator down --from-files" in result.stderr
+    assert (
+        "next: put a working script into 03_posts.down.sql, then run: migrator down --from-files"
+        in result.stderr
+    )
     assert migrate("down", "--from-files").exit_code == 0
 
 
@@ -611,7 +614,7 @@ def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three:
     (three / "03_posts.up.sql").write_text("create tabel posts ();\n")
     result = migrate("redo")
     assert (result.exit_code, tables(migrate)) == (1, ["roles", "users"])
-    assert "03_posts was rolled back whole. Reverted in this run: 03_posts." in result.stderr
+    assert "03_posts was rolled back completely. Reverted in this run: 03_posts." in result.stderr
 
 
 # Whose down it is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -107,9 +108,13 @@ def test_a_name_that_is_cut_short_is_told_with_its_own_statement(
     assert re.search(r"01_a\.up\.sql:300.*will be truncated", migrate("up").stderr)
 
 
-def test_who_wants_to_hear_of_each_does(table: Database, migrate: Migrate, write: Write) -> None:
+def test_a_batch_is_sent_and_reported_as_one_however_much_is_shown(
+    table: Database, migrate: Migrate, write: Write
+) -> None:
     write({"01_a.up.sql": "\n".join(inserts())})
-    assert migrate("-v", "up").stderr.count("INSERT 0 1") == HEAP
+    events = [json.loads(line) for line in migrate("--json", "up").stderr.splitlines()]
+    finished = [event for event in events if event["event"] == "statement-finished"]
+    assert [(event["line"], event["rows"]) for event in finished] == [(1, HEAP)]
     assert table.rows("select count(*) from a") == [(HEAP,)]
 
 

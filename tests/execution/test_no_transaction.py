@@ -68,7 +68,7 @@ def test_a_failed_step_stays_undone_and_the_next_run_goes_on_with_it(
     result = migrate("up")
     assert result.exit_code == 1
     assert "01_a.up.sql:4:1: division by zero" in result.stderr
-    assert "the steps before it are done and recorded" in result.stderr
+    assert "the statements before it are done and recorded" in result.stderr
     assert history(database) == [("01_a", 2, False, False)]
     assert migrate("status", "--check").exit_code == 7
 
@@ -185,7 +185,7 @@ def test_an_index_that_was_interrupted_is_dropped_and_built_again(
     wait_for(lambda: not strangers(database))
     again = runs("up").result()
     assert again.exit_code == 0, again.stderr
-    assert "dropping the invalid index public.a_id, left by an earlier try" in again.stderr
+    assert "dropping the invalid index public.a_id, left by an earlier attempt" in again.stderr
     assert not invalid_indexes(database)
     assert history(database) == [("01_index", 1, False, True)]
 
@@ -244,7 +244,7 @@ def test_exists_already_over_an_invalid_index_is_a_failure(
     write({"01_index.up.sql": create})
     result = migrate("up")
     assert result.exit_code == 1
-    assert f"the index {index} exists, but it is invalid" in result.stderr
+    assert f"index {index} exists but is invalid" in result.stderr
     assert f"drop index concurrently {index};" in result.stderr
     assert applied(database) == []
     with database.connect() as conn:
@@ -291,7 +291,7 @@ def test_an_index_that_a_forgotten_try_left_is_said_to_be_invalid(
     result = migrate("up")
     assert result.exit_code == 1
     assert 'relation "a_id" already exists' in result.stderr
-    assert "it is invalid, as an interrupted CREATE INDEX leaves it" in result.stderr
+    assert "the index is invalid, as an interrupted CREATE INDEX leaves it" in result.stderr
     assert "drop index concurrently public.a_id;" in result.stderr
 
 
@@ -410,7 +410,7 @@ def test_what_the_server_finished_without_a_record_does_not_run_again(
     assert history(database) == [("01_a", 0, True, False)]
     result = runs("up").result()
     assert result.exit_code == 0, result.stderr
-    assert "step 1 of 01_a had finished already" in result.stderr
+    assert "statement 1 of 01_a had already finished" in result.stderr
     left = (
         "select indexrelid::regclass::text, indisvalid from pg_index where indrelid = 'a'::regclass"
     )
@@ -547,7 +547,7 @@ def test_a_down_of_what_somebody_else_has_reverted_runs_nothing(
         other.commit()
     result = run.result()
     assert result.exit_code == 4
-    assert "another runner has changed the history meanwhile" in result.stderr
+    assert "another migrator has changed the history" in result.stderr
 
 
 def test_a_detach_that_is_finished_between_two_tries_is_done(
@@ -682,7 +682,7 @@ def test_the_index_of_a_toast_table_that_an_owner_may_not_drop_stops_nothing(
         assert any("pg_toast" in name for name in invalid_indexes(database))
         result = runs("up", url=url).result()
         assert result.exit_code == 0, result.stderr
-        assert "stays; a superuser can drop it: drop index" in result.stderr
+        assert "is left; a superuser can drop it: drop index" in result.stderr
         assert not any("_ccnew" in i and "toast" not in i for i in invalid_indexes(database))
     finally:
         database.execute("drop owned by owner_t; drop role owner_t")
@@ -817,7 +817,7 @@ def test_a_procedure_that_was_under_way_runs_again_and_that_is_said(
         wait_for(lambda: not working(database, "in_pieces"))
     result = runs("up").result()
     assert result.exit_code == 0, result.stderr
-    assert "step 1 of 01_a was under way, and runs again" in result.stderr
+    assert "statement 1 of 01_a was interrupted, and runs again" in result.stderr
     assert database.rows("select count(*) from a") == [(2,)]
 
 
@@ -849,7 +849,7 @@ def test_where_the_server_refuses_a_transaction_the_error_says_which_option_to_a
     assert result.exit_code == 1
     assert f"SQLSTATE {sqlstate}" in result.stderr
     assert "begin the file with: -- migrator: no-transaction" in result.stderr
-    assert "01_a was rolled back whole" in result.stderr
+    assert "01_a was rolled back completely" in result.stderr
     assert history(database) == []
 
 

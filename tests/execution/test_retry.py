@@ -91,12 +91,15 @@ def test_each_try_names_who_is_in_the_way_and_the_last_one_ends_with_5(
     assert result.exit_code == 5
     tried = r"try 1 of 2 at 01_add failed: canceling .* lock timeout.*\n.*\n"
     (retry,) = re.findall(tried, result.stderr)
-    assert f"held up by pid {pid} (user " in retry
+    assert f"pid {pid} (user " in retry
     assert "application report" in retry
     assert re.search(r"idle in transaction for \d+ s\): select 'the nightly report' from a", retry)
     assert "01_add.up.sql:1:1: canceling statement due to lock timeout" in result.stderr
-    assert f"detail: held up by pid {pid} (user " in result.stderr
-    assert "Tries used up: 2. 01_add was rolled back whole. Applied in this run" in result.stderr
+    assert f"blocked by\n    pid {pid} (user " in result.stderr
+    assert (
+        "Gave up after 2 attempts. 01_add was rolled back completely. Already applied in this run"
+        in result.stderr
+    )
     assert columns(database) == ["id"]
     assert history(database) == [("00_first", 0, False, True)]
 

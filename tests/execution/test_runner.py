@@ -180,7 +180,7 @@ def test_an_index_that_a_killed_runner_left_to_the_server_is_not_built_twice(
         assert "create index concurrently a_id" in said
     result = second.result()
     assert result.exit_code == 0, result.stderr
-    assert "step 1 of 01_index had finished already" in result.stderr
+    assert "statement 1 of 01_index had already finished" in result.stderr
     assert "dropping" not in result.stderr
     assert applied(database) == ["01_index"]
     assert not invalid_indexes(database)
@@ -251,7 +251,7 @@ def test_without_any_lock_two_runners_take_the_versions_in_turns(
         second.says("waiting for 01_n")
     results = [first.result(), second.result()]
     assert [result.exit_code for result in results] == [0, 0], results
-    assert "another runner has dealt with" in results[0].stderr + results[1].stderr
+    assert "another migrator has just" in results[0].stderr + results[1].stderr
     assert len(applied(database)) == 12
     assert [i for (i,) in database.rows("select i from n order by i")] == list(range(1, 13))
 
@@ -271,7 +271,7 @@ def test_a_version_that_row_security_hides_is_not_tried_for_ever(
     try:
         result = migrate("up", database=database.tcp_url("blind", "x"))
         assert result.exit_code == 4
-        assert "another runner has dealt with 01_a meanwhile" in result.stderr
+        assert "another migrator has just applied 01_a" in result.stderr
     finally:
         database.execute("drop owned by blind; drop role blind")
 
@@ -290,7 +290,7 @@ def test_one_reverts_while_another_waits_to_do_the_same(
     assert first.result().exit_code == 0
     result = second.result()
     assert result.exit_code == 4
-    assert "another runner has changed the history meanwhile" in result.stderr
+    assert "another migrator has changed the history" in result.stderr
     assert not applied(database)
 
 

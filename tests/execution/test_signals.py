@@ -66,7 +66,7 @@ def test_the_statement_is_cancelled_on_the_server_and_rolled_back(
     result = interrupted(run, number)
     assert result.exit_code == code
     assert "interrupted" in result.stderr
-    assert "02_b was rolled back whole. Applied in this run" in result.stderr
+    assert "02_b was rolled back completely. Already applied in this run" in result.stderr
     assert "01_a" in result.stderr
     assert not working(database, SLEEP)
     wait_for(lambda: not strangers(database))
@@ -83,7 +83,7 @@ def test_a_step_outside_a_transaction_is_cancelled_and_those_before_it_stay(
     wait_for(lambda: working(database, SLEEP))
     result = interrupted(run, number)
     assert result.exit_code == code
-    assert "01_a stops at this step; the steps before it are done and recorded" in result.stderr
+    assert "01_a was interrupted; its finished statements are recorded" in result.stderr
     wait_for(lambda: not strangers(database))
     assert history(database) == [("01_a", 1, False, False)]
 
@@ -118,7 +118,7 @@ def test_while_it_pauses_before_the_next_try(database: Database, runs: Runs, wri
         run.says("try 3 of 10")
         result = interrupted(run)
     assert result.exit_code == 143
-    assert "01_a was rolled back whole. Nothing" in result.stderr
+    assert "01_a was rolled back completely. Nothing" in result.stderr
     assert history(database) == []
 
 
@@ -163,7 +163,7 @@ def test_in_the_middle_of_many_inserts(database: Database, runs: Runs, write: Wr
     wait_for(lambda: asleep(database))
     result = interrupted(run)
     assert result.exit_code == 143
-    assert "01_a was rolled back whole" in result.stderr
+    assert "01_a was rolled back completely" in result.stderr
     assert not asleep(database)
     assert database.rows("select count(*) from a") == [(0,)]
 
@@ -182,7 +182,7 @@ def test_between_many_small_statements(database: Database, runs: Runs, write: Wr
     assert result.exit_code == 143
     wait_for(lambda: not strangers(database))
     assert history(database) == []
-    assert "01_a was rolled back whole" in result.stderr
+    assert "01_a was rolled back completely" in result.stderr
 
 
 def test_the_run_after_an_interrupted_one_needs_no_repair(
@@ -227,7 +227,7 @@ def test_a_server_that_does_not_cancel_is_left_and_that_is_said(
         assert result.exit_code == 143
         assert "rolled back" not in result.stderr
         assert "the server did not say what became of 01_a" in result.stderr
-        assert "it may still be at work" in result.stderr
+        assert "the server may still be working" in result.stderr
         again = runs("up")
         assert f"pid {pid} " in again.says("waiting for another runner")
     finally:

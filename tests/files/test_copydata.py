@@ -235,7 +235,10 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
     result = migrate("up")
     assert result.exit_code == 4
     assert f"{folder / '02_a.up.sql'} was changed while it was being run" in result.stderr
-    assert "02_a was rolled back whole. Applied in this run, and stays: 01_z." in result.stderr
+    assert (
+        "02_a was rolled back completely. Already applied in this run, and kept: 01_z."
+        in result.stderr
+    )
     assert database.rows("select to_regclass('a')::text") == [(None,)]
     assert database.rows("select version from migration_versions") == [("01_z",)]
     assert database.rows("select version, outcome from migration_log where message <> ''") == [

@@ -5,16 +5,22 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from migrator.events import Notice
+from migrator.errors import MigratorError
+from migrator.events import Notice, Subject
 from migrator.interrupts import Interrupts
+from migrator.model import Direction, Step
 from migrator.postgres import pipeline
-from migrator.postgres.inflight import Field, Message, RefusedError
-from migrator.postgres.pipeline import Answer, Listener
+from migrator.postgres.inflight import Answer, Field, Message, RefusedError
+from migrator.postgres.pipeline import Listener
+from migrator.sql.parser import parse
+from migrator.sql.script import Statement
 from tests.conftest import Database, Migrate, Write
 
 
@@ -22,31 +28,27 @@ from tests.conftest import Database, Migrate, Write
 class Heard:
     """A listener that keeps what it is told."""
 
-    answers: list[Answer[str]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     notices: list[tuple[str, Notice]] = field(default_factory=list)
     idle: list[str] = field(default_factory=list)
 
-    def run(
-        self, conn: psycopg.Connection[TupleRow], messages: Iterable[Message[str] | str]
-    ) -> None:
-        listener: Listener[str] = Listener(
+    def run(self, conn: psycopg.Connection[TupleRow], messages: Iterable[Message | str]) -> None:
+        listener = Listener(
             self.answers.append,
-            lambda tag, notice: self.notices.append((tag, notice)),
-            lambda tag, _seconds: self.idle.append(tag),
+            lambda subject, notice: self.notices.append((name(subject), notice)),
+            lambda subject, _seconds: self.idle.append(name(subject)),
         )
         with Interrupts() as interrupts:
             pipeline.run(conn, map(message, messages), listener, interrupts)
 
-    def refused(
-        self, conn: psycopg.Connection[TupleRow], *messages: Message[str] | str
-    ) -> RefusedError[str]:
+    def refused(self, conn: psycopg.Connection[TupleRow], *messages: Message | str) -> RefusedError:
         with pytest.raises(RefusedError) as caught:
             self.run(conn, messages)
         return caught.value
 
     @property
-    def tags(self) -> list[str]:
-        return [answer.tag for answer in self.answers]
+    def names(self) -> list[str]:
+        return [name(answer.subject) for answer in self.answers]
 
 
 @pytest.fixture
@@ -60,13 +62,30 @@ def conn(database: Database) -> Iterator[psycopg.Connection[TupleRow]]:
         yield conn
 
 
-def message(sql: Message[str] | str) -> Message[str]:
-    """A statement whose tag is its text."""
-    return sql if isinstance(sql, Message) else Message(sql, sql.encode())
+def message(sql: Message | str) -> Message:
+    """A statement that is known by its text."""
+    return sql if isinstance(sql, Message) else named(sql, sql.encode())
 
 
-def copy(sql: str, data: str) -> Message[str]:
-    return Message(sql, sql.encode(), data=lambda: [data.encode()])
+def named(text: str, sql: bytes, **more: Any) -> Message:
+    """A statement that is known by another text than its own."""
+    return Message(subject(text), sql, MigratorError, **more)
+
+
+STEP = Step("01_a", Direction.UP, parse(PurePath("01_a.up.sql"), ""))
+
+
+def subject(text: str) -> Subject:
+    return Subject(STEP, Statement(text, 0, len(text)))
+
+
+def name(subject: Subject) -> str:
+    assert subject.statement is not None
+    return subject.statement.text
+
+
+def copy(sql: str, data: str) -> Message:
+    return named(sql, sql.encode(), data=lambda: [data.encode()])
 
 
 def raising(text: str) -> str:
@@ -89,15 +108,15 @@ def test_statements_of_one_message_are_answered_and_blamed_as_one(
     conn: psycopg.Connection[TupleRow], heard: Heard
 ) -> None:
     more = (raising("one").encode(), b"select 2", raising("two").encode())
-    heard.run(conn, ["begin", Message("all", b"select 1", more=more), raising("behind"), "commit"])
-    assert heard.tags == ["begin", "all", raising("behind"), "commit"]
-    assert [(tag, notice.message) for tag, notice in heard.notices] == [
+    heard.run(conn, ["begin", named("all", b"select 1", more=more), raising("behind"), "commit"])
+    assert heard.names == ["begin", "all", raising("behind"), "commit"]
+    assert [(text, notice.message) for text, notice in heard.notices] == [
         ("all", "one"),
         ("all", "two"),
         (raising("behind"), "behind"),
     ]
-    failing = Message("all", b"select 1", more=(b"select 1 / 0", b"select 2"))
-    assert heard.refused(conn, "begin", failing, "select 3").tag == "all"
+    failing = named("all", b"select 1", more=(b"select 1 / 0", b"select 2"))
+    assert name(heard.refused(conn, "begin", failing, "select 3").subject) == "all"
 
 
 @pytest.mark.parametrize("failing", ["selec", "select 1 / 0", "select from none", "vacuum"])
@@ -108,9 +127,9 @@ def test_nothing_behind_a_failed_statement_is_run(
     database.execute("create sequence s")
     behind = ["select nextval('s')"] * 2000
     error = heard.refused(conn, "begin", "select nextval('s')", failing, *behind, "commit")
-    assert error.tag == failing
+    assert name(error.subject) == failing
     assert database.rows("select last_value, is_called from s") == [(1, True)]
-    assert heard.tags == ["begin", "select nextval('s')"]
+    assert heard.names == ["begin", "select nextval('s')"]
     conn.rollback()
     assert conn.execute("select 1").fetchone() == (1,)
 
@@ -140,7 +159,7 @@ def test_a_failed_commit_is_the_failure(
     error = heard.refused(
         conn, "begin", "insert into a values (1), (1)", "commit", "select nextval('s')"
     )
-    assert error.tag == "commit"
+    assert name(error.subject) == "commit"
     assert error.fields[Field.SQLSTATE] == "23505"
     assert database.rows("select is_called from s") == [(False,)]
 
@@ -160,7 +179,7 @@ def test_a_notice_belongs_to_its_statement(
         "commit",
     ]
     heard.run(conn, statements)
-    assert [(tag, notice.message.split(",")[0]) for tag, notice in heard.notices] == [
+    assert [(text, notice.message.split(",")[0]) for text, notice in heard.notices] == [
         (raising("one"), "one"),
         (f"create table {long} (i int)", f'identifier "{long}" will be truncated to "{long[:63]}"'),
         (raising("two"), "two"),
@@ -176,9 +195,9 @@ def test_what_the_parser_says_belongs_to_its_statement_however_it_arrives(
     statements = ["begin"]
     for name in names * 100:
         statements += [f"create table {name} ()", f"drop table {name} /* {name} */", "select 1"]
-    heard.run(conn, [Message(f"{i} {sql}", sql.encode()) for i, sql in enumerate(statements)])
+    heard.run(conn, [named(f"{i} {sql}", sql.encode()) for i, sql in enumerate(statements)])
     expected = [f"{i} {sql}" for i, sql in enumerate(statements) if "table" in sql]
-    assert [tag for tag, _notice in heard.notices] == expected
+    assert [text for text, _notice in heard.notices] == expected
 
 
 def test_a_notice_before_an_error_belongs_to_the_failed_statement(
@@ -186,7 +205,7 @@ def test_a_notice_before_an_error_belongs_to_the_failed_statement(
 ) -> None:
     fails = "do $$ begin raise notice 'here'; perform 1 / 0; end $$"
     heard.refused(conn, "select 1", fails, raising("never"))
-    assert [(tag, notice.message) for tag, notice in heard.notices] == [(fails, "here")]
+    assert [(text, notice.message) for text, notice in heard.notices] == [(fails, "here")]
 
 
 def test_a_notice_around_copy_belongs_to_its_statement(
@@ -200,7 +219,7 @@ def test_a_notice_around_copy_belongs_to_its_statement(
     )
     copied = copy("copy a from stdin", "1\n2\n")
     heard.run(conn, ["begin", raising("before"), copied, raising("after"), "commit"])
-    assert [(tag, notice.message) for tag, notice in heard.notices] == [
+    assert [(text, notice.message) for text, notice in heard.notices] == [
         (raising("before"), "before"),
         ("copy a from stdin", "row 1"),
         ("copy a from stdin", "row 2"),
@@ -214,7 +233,7 @@ def test_what_a_listener_raises_on_a_notice_ends_the_run(
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    listener: Listener[str] = Listener(lambda _answer: None, full, lambda _tag, _seconds: None)
+    listener = Listener(lambda _answer: None, full, lambda _subject, _seconds: None)
     with Interrupts() as interrupts, pytest.raises(OSError, match="no space"):
         pipeline.run(conn, [message(raising("one")), message("select 1")], listener, interrupts)
     assert conn.closed
@@ -235,7 +254,7 @@ def test_copy_data_in_the_middle(
             "commit",
         ],
     )
-    assert [a.command for a in heard.answers if a.tag.startswith("copy")] == [
+    assert [a.command for a in heard.answers if name(a.subject).startswith("copy")] == [
         "COPY 2",
         "COPY 1",
         "COPY 0",
@@ -290,8 +309,8 @@ def test_statements_that_run_alone_have_no_transaction_around_them(
 ) -> None:
     database.execute("create table a (i int)")
     text = "create index concurrently on a (i)"
-    heard.run(conn, ["select 1", Message("index", text.encode(), alone=True), "select 2"])
-    assert heard.tags == ["select 1", "index", "select 2"]
+    heard.run(conn, ["select 1", named("index", text.encode(), alone=True), "select 2"])
+    assert heard.names == ["select 1", "index", "select 2"]
 
 
 def test_a_hundred_thousand_statements_take_no_memory(
@@ -300,14 +319,12 @@ def test_a_hundred_thousand_statements_take_no_memory(
     count = 100_000
     answered = 0
 
-    def answer(_answer: Answer[int]) -> None:
+    def answer(_answer: Answer) -> None:
         nonlocal answered
         answered += 1
 
-    listener: Listener[int] = Listener(
-        answer, lambda _tag, _notice: None, lambda _tag, _seconds: None
-    )
-    messages = (Message(i, b"select %d" % i) for i in range(count))
+    listener = Listener(answer, lambda _subject, _notice: None, lambda _subject, _seconds: None)
+    messages = (named(str(i), b"select %d" % i) for i in range(count))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Interrupts() as interrupts:
         pipeline.run(conn, messages, listener, interrupts)
@@ -338,7 +355,7 @@ def test_a_lost_connection_is_a_refusal_without_an_sqlstate_or_with_the_servers(
 ) -> None:
     ends = "select pg_terminate_backend(pg_backend_pid())"
     error = heard.refused(conn, "begin", "select 1", ends, "select 2", "commit")
-    assert error.tag == ends
+    assert name(error.subject) == ends
     assert conn.closed
 
 
@@ -352,7 +369,7 @@ def test_a_connection_that_is_lost_before_the_first_statement_is_a_refusal_of_th
             pass
     for _ in range(2):  # once nobody knows that it is lost, then libpq does
         error = heard.refused(conn, "select 1", "select 2")
-        assert error.tag == "select 1"
+        assert name(error.subject) == "select 1"
         assert conn.closed
     assert not heard.answers
 
@@ -366,7 +383,7 @@ def test_nothing_to_send_is_nothing_done(conn: psycopg.Connection[TupleRow], hea
 def test_the_idle_callback_tells_what_is_waited_for(
     conn: psycopg.Connection[TupleRow], heard: Heard
 ) -> None:
-    begin = Message("begin", b"begin", asks=True)
+    begin = named("begin", b"begin", asks=True)
     heard.run(conn, [begin, "select pg_sleep(0.3)", "commit"])
     assert set(heard.idle) == {"select pg_sleep(0.3)"}
 

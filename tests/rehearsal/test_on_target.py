@@ -176,7 +176,7 @@ def test_a_lock_that_is_never_to_be_had_ends_with_5(
     with holding(database, "select from t"):
         result = migrate("rehearse", "--on-target")
     assert result.exit_code == 5
-    assert "try at a quieter time" in result.stderr
+    assert "try when the system is less busy" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

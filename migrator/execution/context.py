@@ -1,0 +1,71 @@
+"""What a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..config import Settings
+from ..events import Notify
+from ..history.recorder import Recorder
+from ..interrupts import Interrupts
+from ..model import Step
+from ..postgres.activity import Look
+from ..postgres.connection import Connection
+from ..tracing import probe
+
+
+@dataclass(frozen=True, slots=True)
+class Tracer:
+    """The queries that ask what a statement did, for one server and history.
+
+    Attributes:
+        start: Asks what there is before the first statement.
+        prepare: Prepares the query for the time after each statement.
+        watcher: Another session of the database, to watch statements outside a transaction.
+    """
+
+    start: bytes
+    prepare: bytes
+    schema: str
+    watcher: Connection
+
+
+def tracer(watcher: Connection, schema: str) -> Tracer:
+    """Make the tracer of a history; `watcher` is a session that does nothing else."""
+    version = watcher.info.server_version
+    return Tracer(probe.start(schema), probe.prepare(schema, version), schema, watcher)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a run works with, and what it has committed.
+
+    Attributes:
+        conn: The session that the migrations run in.
+        pid: The server process of `conn`.
+        observe: Looks at a server process from another session.
+        locks: The tables and lock modes of each version, as a rehearsal has shown them.  They are
+            taken before the work, all or none.
+        tracer: None if statements are not traced.
+        outcome: What an error says in place of what was rolled back and what is kept; it then has
+            no hint, and is not logged.  None for a run, a text for a rehearsal.
+        is_guarded: Whether a change of what all databases of the server share is an error.
+        finished: The steps finished so far, in order; it grows.
+        unflushed: Those of them that a crash of the server could undo: no later commit has waited
+            for the disk.
+    """
+
+    conn: Connection
+    pid: int
+    recorder: Recorder
+    settings: Settings
+    interrupts: Interrupts
+    notify: Notify
+    observe: Look
+    locks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    tracer: Tracer | None = None
+    outcome: str | None = None
+    is_guarded: bool = False
+    finished: list[Step] = field(default_factory=list)
+    unflushed: list[Step] = field(default_factory=list)
