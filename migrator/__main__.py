@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 
+from .cli import app
 from .cli.main import main
 
 
@@ -16,7 +18,11 @@ def run() -> None:
     """
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    main()
+    app.guard_streams()
+    try:
+        main()
+    except SystemExit as end:
+        sys.exit(app.final_code(end.code))
 
 
 if __name__ == "__main__":

@@ -56,19 +56,35 @@ SETTINGS = (
 # The environment
 
 
-# What the tests themselves are told by; everything else of these prefixes is the user's.
-OURS = {"MIGRATOR_PG_BINDIR", "MIGRATOR_CONTRIB_BINDIR", "MIGRATOR_GOLDEN"}
+# What the tests themselves are told by (PYTHON: which one make uses); everything else of these
+# prefixes is the user's.
+OURS = {"MIGRATOR_PG_BINDIR", "MIGRATOR_CONTRIB_BINDIR", "MIGRATOR_GOLDEN", "PYTHON"}
+PREFIXES = ("DATABASE_", "PG", "MIGRATOR_", "PYTHON")
+
+
+def variables_of_the_user() -> set[str]:
+    """Name the variables that configure the program, libpq or Python, other than `OURS`."""
+    return {name for name in set(os.environ) - OURS if name.startswith(PREFIXES)}
+
+
+def stop_ignoring_signals() -> None:
+    """Restore the signals that end a program; what is started from here inherits them.
+
+    They are ignored under nohup, in `make test &` and by some CI runners.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            is_interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def environment() -> Iterator[None]:
-    """Forget every variable that configures the program or libpq, for tests and servers alike."""
-    # Under nohup the programs that the tests start would inherit that it is ignored.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Forget what the tests inherit from their caller, for tests, programs and servers alike."""
+    stop_ignoring_signals()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for name in set(os.environ) - OURS:
-            if name.startswith(("DATABASE_", "PG", "MIGRATOR_")):
-                monkeypatch.delenv(name)
+        for name in variables_of_the_user():
+            monkeypatch.delenv(name)
         yield
 
 
@@ -199,6 +215,34 @@ def second_database(postgres: Postgres) -> Iterator[Database]:
     """Another empty database on the same server, to compare with."""
     with postgres.database() as database:
         yield database
+
+
+ScratchDatabases = Callable[[], list[str]]
+
+
+@contextmanager
+def new_scratch_databases(postgres: Postgres) -> Iterator[ScratchDatabases]:
+    """Give a function that names the scratch databases made since; drop them after the `with`."""
+
+    def names() -> set[str]:
+        with psycopg.connect(postgres.url()) as conn:
+            query = "select datname from pg_database where datname ^@ 'migrator_scratch_'"
+            return {name for (name,) in conn.execute(query)}
+
+    before = names()
+    try:
+        yield lambda: sorted(names() - before)
+    finally:
+        with psycopg.connect(postgres.url(), autocommit=True) as conn:
+            for name in names() - before:
+                conn.execute(f"drop database if exists {name} with (force)".encode())
+
+
+@pytest.fixture
+def scratch_databases(postgres: Postgres) -> Iterator[ScratchDatabases]:
+    """Name the scratch databases that this test has made; they are dropped after it."""
+    with new_scratch_databases(postgres) as names:
+        yield names
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -21,6 +22,8 @@ from ..interrupts import ImpatientError
 
 # Start-up time pays for what is imported here, `--help` included: the rest comes when it is needed.
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from ..events import Event
     from ..output.json import Json
     from ..output.telling import Teller
@@ -49,6 +52,65 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
 
 DISAGREEING = 4
 """What the shell hears of findings, drift, and whatever else somebody has to decide on."""
+
+
+class StandardStream(io.FileIO):
+    """Standard output or standard error: after a failed write, drop everything that follows.
+
+    A write that fails must not stop a run halfway, and what stays in Python's buffer would be
+    written again at exit, which then ends with code 120.
+    """
+
+    error: OSError | None = None
+    """Why the first failed write failed; None while all succeeded."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write bytes, and return how many were written or dropped."""
+        if self.error is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+
+def guard_streams() -> None:
+    """Put a `StandardStream` under `sys.stdout` and `sys.stderr`; a closed one is `/dev/null`."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # This opens the lowest free number, which is the closed one.  Otherwise a connection
+            # would get it, and a warning that libpq prints to stderr would go to the server.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = _guarded(1, sys.stdout), _guarded(2, sys.stderr)
+
+
+def _guarded(number: int, stream: TextIO | None) -> TextIO:
+    raw = StandardStream(number, "w", closefd=False)
+    encoding = stream.encoding if stream else None
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=True)
+
+
+def write_error(stream: TextIO) -> OSError | None:
+    """Return why a standard stream could not be written; None if it could."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, StandardStream) else None
+
+
+def final_code(code: str | int | None) -> str | int | None:
+    """Return the exit code of a run that ends with this one, given what became of its output.
+
+    A failed run keeps its own code.  A closed pipe is no error: the reader closed it on purpose.
+    """
+    error = write_error(sys.stdout)
+    if code or error is None:
+        return code
+    return 128 + signal.SIGPIPE if error.errno == errno.EPIPE else App().fail(_unwritten(error))
+
+
+def _unwritten(error: OSError, kept: str | None = None) -> errors.UsageError:
+    return errors.UsageError(f"the result cannot be written: {error.strerror}", detail=kept)
 
 
 @dataclass(slots=True)
@@ -105,14 +167,26 @@ class App:
         if self._teller:
             self._teller.clear()
 
-    def show(self, as_text: Callable[[], str], as_json: Callable[[], Json | list[Json]]) -> None:
-        """Print a result on stdout; only the form that is asked for is made."""
+    def show(
+        self,
+        as_text: Callable[[], str],
+        as_json: Callable[[], Json | list[Json]],
+        *,
+        kept: str | None = None,
+    ) -> None:
+        """Print a result on stdout; only the form that is asked for is made.
+
+        Args:
+            kept: What the command has done that stays if the result is lost; None for nothing.
+
+        Raises:
+            UsageError: It cannot be written, and not because the reader closed the pipe.
+        """
         self._clear_line()
-        try:
-            click.echo(json.dumps(as_json(), indent=2) if self.as_json else as_text())
-        except OSError as error:
-            # What was done is done, and nothing of it is undone by this.
-            raise errors.UsageError(f"the result cannot be written: {error.strerror}") from error
+        click.echo(json.dumps(as_json(), indent=2) if self.as_json else as_text())
+        error = write_error(sys.stdout)
+        if error and error.errno != errno.EPIPE:
+            raise _unwritten(error, kept)
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
@@ -121,7 +195,10 @@ class App:
 
         self._clear_line()
         if self.as_json:
-            click.echo(json.dumps({"error": of_error(error)}, indent=2))
+            document = {"error": of_error(error)}
+            click.echo(json.dumps(document, indent=2))
+            if write_error(sys.stdout):
+                click.echo(json.dumps(document), err=True)  # one line, like the events
         else:
             click.echo(error_text(error, style(sys.stderr)), err=True)
         return exit_code(error)

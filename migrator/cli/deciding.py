@@ -26,7 +26,8 @@ def create(app: App, *, name: str) -> None:
 
     up_path, down_path = directory.create(app.settings.directory, name, now=datetime.now(UTC))
     paths = {"up": str(up_path), "down": str(down_path)}
-    app.show(lambda: "\n".join(paths.values()), lambda: dict(paths))
+    kept = f"the files were written: {up_path}, {down_path}"
+    app.show(lambda: "\n".join(paths.values()), lambda: dict(paths), kept=kept)
 
 
 @click.command(epilog="Example: migrator baseline 05")
@@ -52,7 +53,8 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
             _refuse(rehearse.lacking(work, migrations, wish, app.notify), app)
         versions = record_baseline(work, version, app.notify)
     lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
-    app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)})
+    kept = "the versions were recorded; see: migrator status" if versions else None
+    app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)}, kept=kept)
 
 
 def _refuse(found: Sequence[Difference], app: App) -> None:
@@ -98,4 +100,5 @@ def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
         chosen = Decision(decision)
         decided = record_repair(work, version, chosen, reason, app.notify)
     result = {"version": decided, "decision": decision, "reason": reason}
-    app.show(lambda: f"recorded {decided} as {decision}", lambda: result)
+    kept = "the decision was recorded; see: migrator log"
+    app.show(lambda: f"recorded {decided} as {decision}", lambda: result, kept=kept)

@@ -171,7 +171,7 @@ def _run(
             return None
         from ..execution import runner
 
-        if ask and sys.stdin.isatty():
+        if ask and sys.stdin and sys.stdin.isatty():  # None if the shell closed it
             _confirm(plan, work.conn.info.dbname)
         return runner.carry_out(work, request, app.notify, agreed=plan, trace=trace)
 
@@ -204,4 +204,5 @@ def _show(app: App, outcome: Outcome | None) -> None:
     app.show(
         lambda: text.outcome_text(outcome, style(sys.stdout)),
         lambda: protocol.of_outcome(outcome, app.events),
+        kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )

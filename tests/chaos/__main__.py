@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import OURS, PROJECT
+from tests.conftest import PROJECT, stop_ignoring_signals, variables_of_the_user
 
 from . import play, report
 from .rounds import Result
@@ -19,9 +19,9 @@ from .rounds import Result
 def main() -> int:
     """Play, report, and return 1 if anything was violated."""
     options = _options()
-    for name in set(os.environ) - OURS:
-        if name.startswith(("DATABASE_", "PG", "MIGRATOR_")):
-            del os.environ[name]
+    stop_ignoring_signals()
+    for name in variables_of_the_user():
+        del os.environ[name]
     started, results = time.monotonic(), []
     for result in _results(options):
         results.append(result)

@@ -731,24 +731,6 @@ def test_an_option_of_the_program_behind_its_command_is_told_where_it_belongs(
         assert f"write it before the command: migrator {option} …" in result.stderr
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>&-", "> /dev/full"])
-def test_what_cannot_be_written_undoes_nothing_and_is_no_traceback(
-    migrate: Migrate, three: Path, redirection: str
-) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m migrator --dir {three} up {redirection}",
-        shell=True,
-        env=process_environment({"DATABASE_URL": migrate.database.url}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    assert done.returncode == (2 if "full" in redirection else 0), done.stderr
-    assert len(history(migrate)) == 3
-
-
 def test_passwords_are_left_out_of_what_is_logged(migrate: Migrate, write: Write) -> None:
     write(
         {

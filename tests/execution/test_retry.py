@@ -289,7 +289,8 @@ def test_who_ends_a_statement_of_ours_on_the_server_is_heard(
         run = runs("status")
         wait_for(lambda: waiting_for_a_lock(database))
         database.execute(
-            "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+            "select pg_cancel_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
         )
         result = run.result()
     assert result.exit_code == 1

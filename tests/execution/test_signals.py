@@ -170,7 +170,12 @@ def test_in_the_middle_of_many_inserts(database: Database, runs: Runs, write: Wr
 
 def asleep(database: Database) -> bool:
     """Whether a statement sleeps, of however many that were sent as one."""
-    return bool(database.rows("select from pg_stat_activity where wait_event = 'PgSleep'"))
+    return bool(
+        database.rows(
+            "select from pg_stat_activity where datname = current_database()"
+            " and wait_event = 'PgSleep'"
+        )
+    )
 
 
 def test_between_many_small_statements(database: Database, runs: Runs, write: Write) -> None:

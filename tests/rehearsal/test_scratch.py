@@ -21,17 +21,10 @@ from migrator.events import Event, Remarked
 from migrator.rehearsal import clone, dump, scratch, snapshots
 from migrator.rehearsal.schema import compare, lines
 
-from ..conftest import Database, Postgres, process_environment
+from ..conftest import Database, Postgres, ScratchDatabases, process_environment
 from . import test_snapshots as described
 
 LOCK_TIMEOUT = 2000
-
-
-def names(postgres: Postgres) -> list[str]:
-    """Name the scratch databases of a server."""
-    with psycopg.connect(postgres.url()) as conn:
-        rows = conn.execute("select datname from pg_database where datname ~ '^migrator_scratch_'")
-        return sorted(name for (name,) in rows)
 
 
 def ignore(event: Event) -> None:
@@ -62,17 +55,19 @@ def connect(database: config.Database) -> psycopg.Connection[tuple[object, ...]]
 # Creating and dropping
 
 
-def test_it_is_there_in_the_with_and_gone_after_it(postgres: Postgres) -> None:
+def test_it_is_there_in_the_with_and_gone_after_it(
+    postgres: Postgres, scratch_databases: ScratchDatabases
+) -> None:
     with made(postgres) as (database, remarks), connect(database) as conn:
-        assert [conn.info.dbname] == names(postgres)
+        assert [conn.info.dbname] == scratch_databases()
         conn.execute("create table t (id integer)")
-    assert names(postgres) == []
+    assert scratch_databases() == []
     assert remarks == []
 
 
 @pytest.mark.parametrize("reason", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_it_is_gone_after_an_error_with_sessions_on_it(
-    postgres: Postgres, reason: type[BaseException]
+    postgres: Postgres, scratch_databases: ScratchDatabases, reason: type[BaseException]
 ) -> None:
     def fail() -> None:
         with made(postgres) as (database, _):
@@ -83,7 +78,7 @@ def test_it_is_gone_after_an_error_with_sessions_on_it(
     left: list[psycopg.Connection[tuple[object, ...]]] = []
     with pytest.raises(reason):
         fail()
-    assert names(postgres) == []
+    assert scratch_databases() == []
     with pytest.raises(psycopg.OperationalError):
         left[0].execute("select 1")
     left[0].close()
@@ -100,21 +95,26 @@ with scratch.database(config.Database(sys.argv[1]), None, print):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_is_gone_after_a_signal(postgres: Postgres, number: signal.Signals) -> None:
+def test_it_is_gone_after_a_signal(
+    postgres: Postgres, scratch_databases: ScratchDatabases, number: signal.Signals
+) -> None:
     command = [sys.executable, "-c", WAITING, postgres.url()]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=process_environment()
     ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"made\n"
-        assert len(names(postgres)) == 1
-        process.send_signal(number)
-        assert process.wait(30) != 0
-    assert names(postgres) == []
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"made\n"
+            assert len(scratch_databases()) == 1
+            process.send_signal(number)
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
+    assert scratch_databases() == []
 
 
 def test_what_a_killed_run_left_is_dropped_an_hour_later_if_nobody_uses_it(
-    postgres: Postgres,
+    postgres: Postgres, scratch_databases: ScratchDatabases
 ) -> None:
     now = datetime.now(UTC)
     old, used, young = (
@@ -126,13 +126,9 @@ def test_what_a_killed_run_left_is_dropped_an_hour_later_if_nobody_uses_it(
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         for name in everything:
             conn.execute(f"create database {name}".encode())
-        try:
-            with psycopg.connect(postgres.url(used)), made(postgres) as (_, remarks):
-                assert remarks == [f'dropped the scratch database "{old}" of a killed run']
-            assert names(postgres) == sorted([used, young, foreign])
-        finally:
-            for name in everything:
-                conn.execute(f"drop database if exists {name}".encode())
+    with psycopg.connect(postgres.url(used)), made(postgres) as (_, remarks):
+        assert remarks == [f'dropped the scratch database "{old}" of a killed run']
+    assert scratch_databases() == sorted([used, young, foreign])
 
 
 @pytest.mark.parametrize(
@@ -277,7 +273,7 @@ def test_extensions_that_the_scratch_server_lacks_are_named(
 
 
 def test_owner_privileges_and_settings_of_the_database_come_along(
-    postgres: Postgres, target: Database
+    postgres: Postgres, target: Database, scratch_databases: ScratchDatabases
 ) -> None:
     name = target.name
     target.execute(
@@ -301,7 +297,7 @@ def test_owner_privileges_and_settings_of_the_database_come_along(
                 where datname = current_database()
             """
             assert conn.execute(rights).fetchone() == (True, "snapshot_owner")
-    assert names(postgres) == []
+    assert scratch_databases() == []
 
 
 def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(

@@ -10,7 +10,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import PROJECT, Database, Migrate, Postgres, Result, Write, call
+from tests.conftest import (
+    PROJECT,
+    Database,
+    Migrate,
+    Postgres,
+    Result,
+    ScratchDatabases,
+    Write,
+    call,
+    new_scratch_databases,
+)
 from tests.sessions import Runs, holding, wait_for
 from tests.test_corpora import CORPORA, HISTORIES, History, prepared, scripts, set_up
 
@@ -43,10 +53,6 @@ def state(database: Database) -> list[Any]:
     return rows
 
 
-def scratch_databases(database: Database) -> list[Any]:
-    return database.rows("select datname from pg_database where datname ^@ 'migrator_scratch_'")
-
-
 def start(migrate: Migrate, write: Write, pending: dict[str, str], setup: str = LARGE) -> None:
     """Apply a table with 1,000 rows, and write what is to be rehearsed."""
     write(TABLE)
@@ -58,10 +64,11 @@ def start(migrate: Migrate, write: Write, pending: dict[str, str], setup: str = 
 def rehearse(migrate: Migrate, *options: str | Path) -> Result:
     """Rehearse with no table too small, and hold that nothing has been touched."""
     before = state(migrate.database)
-    result = migrate("rehearse", "--small", "0", *options)
-    assert "internal error" not in result.stderr
-    assert state(migrate.database) == before
-    assert scratch_databases(migrate.database) == []
+    with new_scratch_databases(migrate.database.postgres) as scratch_databases:
+        result = migrate("rehearse", "--small", "0", *options)
+        assert "internal error" not in result.stderr
+        assert state(migrate.database) == before
+        assert scratch_databases() == []
     return result
 
 
@@ -217,21 +224,29 @@ def test_nothing_is_touched_when_an_up_fails(migrate: Migrate, write: Write) -> 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_nothing_is_touched_and_the_scratch_database_is_gone_after_a_signal(
-    database: Database, runs: Runs, migrate: Migrate, write: Write, number: int, code: int
+    scratch_databases: ScratchDatabases,
+    database: Database,
+    runs: Runs,
+    migrate: Migrate,
+    write: Write,
+    number: int,
+    code: int,
 ) -> None:
     start(migrate, write, {"02_b.up.sql": "create table b ();\nselect pg_sleep(600);\n"})
     before = state(database)
     run = runs("rehearse")
-    sleeping = "select from pg_stat_activity where query ^@ 'select pg_sleep'"
+    (name,) = wait_for(scratch_databases)
+    sleeping = (
+        f"select from pg_stat_activity where datname = '{name}' and query ^@ 'select pg_sleep'"
+    )
     wait_for(lambda: database.rows(f"{sleeping} and state = 'active'"))
-    assert len(scratch_databases(database)) == 1
     run.signal(number)
     result = run.result()
     assert (result.exit_code, result.stdout) == (code, "")
     assert "interrupted; the target was not touched" in result.stderr
     assert "Traceback" not in result.stderr
     assert "migrator up" not in result.stderr
-    assert scratch_databases(database) == []
+    assert scratch_databases() == []
     assert state(database) == before
     assert not database.rows(sleeping)
 
@@ -478,7 +493,9 @@ def test_an_irreversible_one_does_not_keep_the_next_ones_from_being_rehearsed(
 # Drift
 
 
-def test_drift_is_told_with_the_rehearsal_and_alone(migrate: Migrate, write: Write) -> None:
+def test_drift_is_told_with_the_rehearsal_and_alone(
+    migrate: Migrate, write: Write, scratch_databases: ScratchDatabases
+) -> None:
     pending = {"02_b.up.sql": "alter table t add b int;", "02_b.down.sql": "alter table t drop b;"}
     start(migrate, write, pending)
     clean = migrate("drift")
@@ -493,7 +510,7 @@ def test_drift_is_told_with_the_rehearsal_and_alone(migrate: Migrate, write: Wri
     before = state(migrate.database)
     found = migrate("drift")
     assert state(migrate.database) == before
-    assert scratch_databases(migrate.database) == []
+    assert scratch_databases() == []
     assert found.exit_code == 4
     assert "index public.by_hand: added\n" in found.stdout
     assert "column public.t.id: changed\n  - integer not null\n  + bigint not null" in found.stdout
