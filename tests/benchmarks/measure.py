@@ -1,8 +1,11 @@
-"""Run a program as a child, and tell how long it took and how much memory it had."""
+"""Run a program as a child, and measure its time and its peak memory."""
 
 from __future__ import annotations
 
 import os
+import re
+import resource
+import select
 import subprocess
 import tempfile
 import time
@@ -12,6 +15,8 @@ from pathlib import Path
 from statistics import median
 
 _KIBIBYTE = 1024
+_INTERVAL = 0.005  # seconds between two readings of a program's memory, at most
+_MARGIN = 1 << 20  # bytes: Linux counts the pages of a process only approximately
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Sample:
 
     Attributes:
         seconds: From the start of the process to its end; of several runs, the median.
-        peak: The most memory that the process had at once, in bytes.
+        peak: The most memory that the process held at once, in bytes.
     """
 
     seconds: float
@@ -29,11 +34,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command, as it is started.
+    """A command to run.
 
     Attributes:
-        environ: What it has of an environment beside PATH, HOME and the locale.
-        measures: Read from what it wrote, instead of the time that it took; in seconds.
+        environ: Its environment variables, in addition to PATH, HOME and LANG.
+        measures: Reads the seconds from the program's output; None to time the whole run.
     """
 
     command: Sequence[str | Path]
@@ -42,14 +47,11 @@ class Program:
 
 
 class ProgramFailedError(Exception):
-    """A program that is measured ended with an error; its words are the message."""
+    """A measured program failed; the message holds its output."""
 
 
 def run(program: Program) -> Sample:
-    """Run a program to its end.
-
-    The memory is Linux's `ru_maxrss` of the child alone.  A child starts with its parent's
-    memory, so this process has to stay small, and what is big is made in children.
+    """Run a program to its end and measure it.
 
     Raises:
         ProgramFailedError: Its exit code is not 0.
@@ -65,8 +67,9 @@ def run(program: Program) -> Sample:
             stdout=output,
             stderr=output,
         )
-        _, status, usage = os.wait4(child.pid, 0)
+        peak = _watch(child.pid)
         seconds = time.perf_counter() - started
+        _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         said = output.read().decode(errors="replace")
@@ -75,11 +78,49 @@ def run(program: Program) -> Sample:
         raise ProgramFailedError(f"{shown}: exit code {child.returncode}\n{said[-2000:]}")
     if program.measures:
         seconds = program.measures(said)
-    return Sample(seconds, usage.ru_maxrss * _KIBIBYTE)
+    return Sample(seconds, _corrected(peak, usage))
+
+
+def _watch(pid: int) -> int:
+    """Wait for the end of a child; return the peak memory seen until then, in bytes.
+
+    The first readings are close together, so that a program of a few milliseconds is seen, too.
+    """
+    peak, started = _peak(pid), time.monotonic()
+    descriptor = os.pidfd_open(pid)
+    try:
+        while not _is_ready(descriptor, min((time.monotonic() - started) / 10, _INTERVAL)):
+            peak = max(peak, _peak(pid))
+    finally:
+        os.close(descriptor)
+    return peak
+
+
+def _is_ready(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def _peak(pid: int) -> int:
+    """Read the peak memory of a process, in bytes; 0 if it has already ended."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * _KIBIBYTE if found else 0
+
+
+def _corrected(peak: int, usage: resource.struct_rusage) -> int:
+    """Return the exact peak where the kernel has it.
+
+    `ru_maxrss` covers the child to its very end, but it starts at the memory of the parent:
+    Linux carries that over through fork, vfork and posix_spawn.  Only a value that exceeds the
+    parent's own is the child's.
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBIBYTE
+    exact = usage.ru_maxrss * _KIBIBYTE
+    return max(peak, exact) if exact > own + _MARGIN else peak
 
 
 def typical(samples: Iterable[Sample]) -> Sample:
-    """Give the medians of the times and of the peaks."""
+    """Return the medians of the times and of the peaks."""
     samples = tuple(samples)
     return Sample(
         median(sample.seconds for sample in samples),
