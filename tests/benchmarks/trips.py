@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..proxy import counting
 from . import candidates
 from .measure import Program, ProgramFailedError, run
-from .proxy import counting
 from .workloads import FLOOR, PSQL, Bench
 
 _SIZE = 100

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from .. import proxy
 from ..conftest import Database, Postgres
-from . import candidates, corpus, proxy, splitting
+from . import candidates, corpus, splitting
 from .candidates import Peer, Psql
 from .contest import Contest, Entrant, Measure, Target
 from .measure import Program, run

@@ -17,8 +17,7 @@ import psycopg
 
 from migrator.embedded.server import Shutdown, start, stop
 from tests.conftest import Database
-
-from .proxy import Proxy
+from tests.proxy import StrikingProxy
 
 
 class Fault(enum.StrEnum):
@@ -82,7 +81,7 @@ class Scene:
     """
 
     database: Database
-    proxy: Proxy
+    proxy: StrikingProxy
     process: subprocess.Popen[str]
     random: Random
     tables: tuple[str, ...]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from tests.proxy import StrikingProxy
+
 from .histories import History
-from .proxy import Proxy
 
 
 class Point(enum.StrEnum):
@@ -30,7 +31,7 @@ class Guide:
     blocks: frozenset[str]
     transactional: frozenset[str]
 
-    def locate(self, proxy: Proxy, *, ended: bool) -> Point:
+    def locate(self, proxy: StrikingProxy, *, ended: bool) -> Point:
         """Tell where the client of a proxy is."""
         if ended or (proxy.worker and not proxy.worker.is_open):
             return Point.AFTER

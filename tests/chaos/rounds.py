@@ -15,12 +15,12 @@ from pathlib import Path
 from random import Random
 
 from tests.conftest import PROJECT, Database, Postgres
+from tests.proxy import striking
 
 from . import checks, faults, generator, points, runs, snapshots, triggers
 from .faults import Fault
 from .histories import History
 from .points import Point
-from .proxy import Proxy
 from .runs import Run
 from .snapshots import Expected, State
 from .triggers import Trigger
@@ -82,12 +82,11 @@ class Ring:
         with runs.database(self.postgres) as database, database.connect() as conn:
             expected = snapshots.expect(conn, history)
         with self._stage(history) as (database, directory):
-            proxy = Proxy(runs.address(self.postgres))
-            with runs.running(
-                self.package, directory, runs.proxied_url(proxy, database)
-            ) as process:
+            with (
+                striking(database.url) as proxy,
+                runs.running(self.package, directory, proxy.url) as process,
+            ):
                 run = runs.wait(process, _LONGEST, _now())
-            proxy.close()
             with database.connect() as conn:
                 found = list(checks.explained(history, expected, snapshots.take(conn)))
         assert run.code == 0, f"history {seed} fails without a fault:\n{run.stderr}"
@@ -151,9 +150,11 @@ class _Round:
 
     def _struck(self, trigger: Trigger) -> list[Run]:
         """Run the program, or two of them, and strike it; the first run is the struck one."""
-        proxy = Proxy(runs.address(self.ring.postgres))
-        url, ended, started = runs.proxied_url(proxy, self.database), threading.Event(), _now()
-        with self._running(url, *runs.options(self.random)) as process:
+        ended, started = threading.Event(), _now()
+        with (
+            striking(self.database.url) as proxy,
+            self._running(proxy.url, *runs.options(self.random)) as process,
+        ):
             others: list[Run] = []
             second = partial(self._other, others)
             scene = faults.Scene(self.database, proxy, process, self.random, _TABLES, second)
@@ -170,7 +171,6 @@ class _Round:
                 self.is_over = True
             scene.join()
             self.lingering = scene.lingering
-        proxy.close()
         if stopping > faults.GRACE:
             self._violated(f"it took {stopping:.1f} s to stop")
         return [struck, *others]

@@ -19,8 +19,6 @@ import psycopg
 
 from tests.conftest import Database, Postgres
 
-from .proxy import Proxy
-
 _SAID = re.compile(r'^applied\s+(\S+) \(|"event": "step-finished", "version": "([^"]+)"', re.M)
 
 
@@ -60,16 +58,6 @@ def options(random: Random) -> list[str]:
     attempts = random.choice(["2", "10"])
     as_json = random.choice([[], [], [], ["--json"]])
     return [*as_json, "--lock-timeout", "200ms", "--lock-attempts", attempts]
-
-
-def address(postgres: Postgres) -> str:
-    server = postgres.server
-    return str(server.home / f".s.PGSQL.{server.port}")
-
-
-def proxied_url(proxy: Proxy, database: Database) -> str:
-    plain = "sslmode=disable&gssencmode=disable"
-    return f"postgresql://postgres@127.0.0.1:{proxy.port}/{database.name}?{plain}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from random import Random
 
 import psycopg
 
-from .proxy import Moment, Proxy
+from tests.proxy import Moment, StrikingProxy
 
 # Where a run is worth being struck; each is true for as long as it is there.
 _STATES = {
@@ -92,7 +92,11 @@ def _landmarks(statements: Sequence[str]) -> Sequence[int]:
 
 
 def arm(
-    trigger: Trigger, proxy: Proxy, url: str, ended: threading.Event, act: Callable[[], None]
+    trigger: Trigger,
+    proxy: StrikingProxy,
+    url: str,
+    ended: threading.Event,
+    act: Callable[[], None],
 ) -> threading.Thread | None:
     """Have `act` called at the trigger's moment, once, unless the run has ended before."""
     if trigger.moment:

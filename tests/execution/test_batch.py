@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from ..benchmarks.proxy import counting
 from ..conftest import Database, Migrate, Write
+from ..proxy import counting
 
 HEAP = 600
 """How many statements are surely sent together."""

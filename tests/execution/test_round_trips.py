@@ -1,7 +1,7 @@
 """How often the program waits for the server: counted, not timed.
 
 A round trip is counted when a client has to wait for an answer before it sends on
-(`benchmarks.proxy.counting`).  The connections are unencrypted and ask for no password, so
+(`proxy.counting`).  The connections are unencrypted and ask for no password, so
 that each costs one: a network's own (TCP), encryption (1 and those of TLS) and a password by
 SCRAM (2) come on top, for every program alike.
 """
@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from ..benchmarks.corpus import write_pairs
-from ..benchmarks.proxy import Proxy, counting
 from ..conftest import Database, Migrate
+from ..proxy import Proxy, counting
 
 CONNECTION = 1
 
