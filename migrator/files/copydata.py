@@ -1,6 +1,6 @@
-"""Read a long file: its text without the lines of its COPY data, which stay on the disk until then.
+"""Read a long file: its COPY data stay on the disk until they are sent.
 
-A dump has gigabytes of them, and nothing but the server reads them.
+A dump has gigabytes of them, and only the server reads them.
 """
 
 from __future__ import annotations
@@ -20,28 +20,32 @@ from ..sql import splitter
 from ..sql.script import Abridged, Block, Statement
 from . import source
 
-_PIECE = 1 << 16  # bytes: the server is at work on one while the next is read
-_WINDOW = 1 << 16  # bytes of SQL in which a COPY is looked for, at first
-_MARK = b"\\."  # it ends COPY data, unless the file does: then it is read whole
+_PIECE = 1 << 16  # bytes: the server works on one piece while the next is read
+_WINDOW = 1 << 16  # bytes of SQL that are searched for a COPY at first
+_MARK = b"\\."  # it ends COPY data; a file that has none is read completely
 _CLOSING = re.compile(rb"\n\\\.\r?\n")
 
 
-def read(path: Path, file: BinaryIO) -> SourceFile:
+def read(path: Path, file: BinaryIO, *, piece: int = _PIECE, window: int = _WINDOW) -> SourceFile:
     """Read a file as `source.read` does; its text is `Abridged` if it has COPY data.
+
+    Args:
+        piece: How much of the data is read at once, in bytes.
+        window: How much SQL is searched for a COPY at first, in bytes.
 
     Raises:
         MigrationFileError: The bytes are not UTF-8, or hold a NUL.
     """
-    if _has_mark(file):
-        abridging = _Abridging(path, file)
+    if _has_mark(file, piece):
+        abridging = _Abridging(path, file, piece, window)
         return SourceFile(path, abridging.text(), abridging.checksum())
     file.seek(0)
     return source.read(path, b"".join(iter(partial(file.read, -1), b"")))
 
 
-def _has_mark(file: BinaryIO) -> bool:
+def _has_mark(file: BinaryIO, size: int) -> bool:
     before = b""
-    for piece in iter(partial(file.read, _PIECE), b""):
+    for piece in iter(partial(file.read, size), b""):
         if _MARK in piece or (before + piece).startswith(_MARK):
             return True
         before = piece[-1:]
@@ -51,8 +55,9 @@ def _has_mark(file: BinaryIO) -> bool:
 class _Abridging:
     """A reading of a file that takes every byte once, in order, and holds no COPY data."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, piece: int, window: int) -> None:
         self._path, self._file = path, file
+        self._piece, self._window = piece, window
         self._sum = source.Sum(path)
         self._at = 0  # bytes that were taken
 
@@ -78,10 +83,10 @@ class _Abridging:
 
     def _sql(self) -> tuple[str, bool]:
         """Read SQL to where COPY data begin, and tell whether they do, or to the end."""
-        size = _WINDOW
+        size = self._window
         while True:
             self._file.seek(self._at)
-            raw = b"".join(_pieces(self._file, size))
+            raw = b"".join(_pieces(self._file, size, self._piece))
             try:
                 text = codecs.getincrementaldecoder("utf-8")().decode(raw)
             except UnicodeDecodeError:
@@ -101,7 +106,7 @@ class _Abridging:
     def _block(self) -> Block:
         """Sum up the lines of data that begin here, and count their ends."""
         start, digest, lines, last = self._at, hashlib.sha256(), 0, b""
-        for piece in _until_closed(self._file, start):
+        for piece in _until_closed(self._file, start, self._piece):
             digest.update(piece)
             lines += piece.count(b"\n")
             if b"\r" in piece or last == b"\r":  # each ends a line, and both together one
@@ -122,11 +127,11 @@ def _data_begin(text: str) -> int | None:
     return None
 
 
-def _until_closed(file: BinaryIO, first: int) -> Iterator[bytes]:
+def _until_closed(file: BinaryIO, first: int, size: int) -> Iterator[bytes]:
     r"""Read the lines of data that begin at a byte, in pieces: to a line `\.`, or to the end."""
     file.seek(first - 1)
     window, begin = file.read(1), 1  # the line end before them is not of them
-    while piece := file.read(_PIECE):
+    while piece := file.read(size):
         window += piece
         if closing := _CLOSING.search(window):
             yield window[begin : closing.start() + 1]
@@ -138,34 +143,37 @@ def _until_closed(file: BinaryIO, first: int) -> Iterator[bytes]:
     yield window[begin : last if window[last:] in (b"\\.", b"\\.\r") else len(window)]
 
 
-def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Read so many bytes in pieces, which may be shorter than asked for; fewer at the end."""
-    while size > 0 and (piece := file.read(min(size, _PIECE))):
-        size -= len(piece)
+def _pieces(file: BinaryIO, total: int, size: int) -> Iterator[bytes]:
+    """Read `total` bytes in pieces of up to `size`; fewer if the file ends before."""
+    while total > 0 and (piece := file.read(min(total, size))):
+        total -= len(piece)
         yield piece
 
 
-def data(statement: Statement) -> Iterator[bytes]:
-    """Give the lines of a statement's COPY data, in pieces.
+def data(statement: Statement, *, piece: int = _PIECE) -> Iterator[bytes]:
+    """Yield the lines of a statement's COPY data, in pieces.
+
+    Args:
+        piece: The longest of them, in bytes (in characters if the data are in memory).
 
     Raises:
-        MigrationFileError: They stayed in the file, and are others by now; what to do about it
-            depends on who sends them.
+        MigrationFileError: The data stayed in the file, which was changed or removed since.
+            It has no hint: that depends on the caller.
     """
     assert statement.data is not None, "it is a COPY with data"
     block = statement.block
     if block is None:
         first, end = statement.data
-        for start in range(first, end, _PIECE):
-            yield statement.source[start : min(start + _PIECE, end)].encode()
+        for start in range(first, end, piece):
+            yield statement.source[start : min(start + piece, end)].encode()
         return
     digest = hashlib.sha256()
     try:
         with block.path.open("rb", buffering=0) as file:
             file.seek(block.start)
-            for piece in _pieces(file, block.end - block.start):
-                digest.update(piece)
-                yield piece
+            for raw in _pieces(file, block.end - block.start, piece):
+                digest.update(raw)
+                yield raw
     except OSError as error:
         message = f"{block.path} cannot be read any more: {error.strerror}"
         raise MigrationFileError(message) from error
@@ -177,7 +185,7 @@ def lines(block: Block, first: int, last: int) -> list[str]:
     """Read some lines of the data, without their ends; they are numbered from 1.
 
     Returns:
-        None of them if the file cannot be read any more, or is shorter by now.
+        No lines if the file cannot be read, or is shorter than it was.
     """
     try:
         with block.path.open("rb") as file:

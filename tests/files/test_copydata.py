@@ -6,23 +6,23 @@ import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migrator.errors import MigrationFileError
-from migrator.files import copydata, directory
+from migrator.files import copydata
 from migrator.files.source import BOM
 from migrator.files.source import read as read_source
 from migrator.model import SourceFile
 from migrator.sql import parser
 from migrator.sql.location import line_number
-from migrator.sql.script import Abridged, Block, Statement
+from migrator.sql.script import Abridged, Statement
 from migrator.sql.splitter import split
 
 from ..conftest import Database, Migrate, Write
+from ..sessions import Runs, holding, wait_for, waiting_for_a_lock
 
 PATH = Path("1_a.up.sql")
 FRAGMENTS = [
@@ -34,13 +34,8 @@ FRAGMENTS = [
 RAW = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_pieces() -> Iterator[None]:
-    """Let every border of a piece or window fall somewhere in a short text."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copydata, "_PIECE", 7)
-        patch.setattr(copydata, "_WINDOW", 5)
-        yield
+# So small that every border of a piece or window falls somewhere in a short text.
+PIECE, WINDOW = 7, 5
 
 
 class Grudging(io.FileIO):
@@ -52,12 +47,12 @@ class Grudging(io.FileIO):
 
 def read_long(path: Path) -> SourceFile:
     with Grudging(path) as file:
-        return copydata.read(path, file)
+        return copydata.read(path, file, piece=PIECE, window=WINDOW)
 
 
 def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None]:
     """What a statement is, wherever its data are."""
-    data = b"".join(copydata.data(statement)) if statement.data else None
+    data = b"".join(copydata.data(statement, piece=PIECE)) if statement.data else None
     line = line_number(statement.source, statement.offset)
     return statement.text, line, statement.words, data
 
@@ -133,23 +128,26 @@ def test_a_text_without_its_data_is_no_other_text(tmp_path: Path) -> None:
     assert parser.same_statements(texts[2], plain)
 
 
-def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Changing(Grudging):
+    """A file that another program rewrites after its first SQL has been read."""
+
+    def __init__(self, path: Path, after: bytes) -> None:
+        super().__init__(path)
+        self._path, self._after = path, after
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        if offset:
+            self._path.write_bytes(self._after)
+        return super().seek(offset, whence)
+
+
+def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(tmp_path: Path) -> None:
     path = tmp_path / PATH
     before = b"copy t from stdin;\n" + b"1\n" * 100 + b"\\.\nselect 1;\n"
-    find = copydata._data_begin
     for after in (before[:50], before.replace(b"1\n", b"2\n"), before + b"select 2;"):
         path.write_bytes(before)
-
-        def change_behind_it(text: str, after: bytes = after) -> int | None:
-            found = find(text)
-            if found:
-                path.write_bytes(after)
-            return found
-
-        monkeypatch.setattr(copydata, "_data_begin", change_behind_it)
-        source = read_long(path)
+        with Changing(path, after) as file:
+            source = copydata.read(path, file, piece=PIECE, window=WINDOW)
         assert source.checksum == read_source(path, after).checksum
 
 
@@ -159,7 +157,7 @@ def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: P
     (statement,) = split(read_long(path).text)
     path.write_bytes(b"copy t from stdin;\n1\n3\n\\.\n")
     with pytest.raises(MigrationFileError, match="was changed while it was being run"):
-        list(copydata.data(statement))
+        list(copydata.data(statement, piece=PIECE))
     path.unlink()
     with pytest.raises(MigrationFileError, match="cannot be read any more: No such file"):
         list(copydata.data(statement))
@@ -168,13 +166,11 @@ def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: P
 # With a server, and files as long as they have to be
 
 
-@pytest.fixture
-def long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every file for a long one."""
-    monkeypatch.setattr(directory, "_LONG", 0)
+LONG = 1 << 20
+"""A file of more bytes is a long one."""
 
-
-SCRIPT = """\
+# Leading zeros make the file long; PostgreSQL reads the number 7.
+SCRIPT = f"""\
 create table a (i int, t text);
 
 copy a (i, t) from stdin;
@@ -184,12 +180,20 @@ copy a (i, t) from stdin;
 \\.
 create table b (i int);
 copy b from stdin;
-7
+{"7".zfill(LONG)}
 \\.
 """
 
 
-@pytest.mark.usefixtures("long_ones")
+@pytest.fixture
+def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
+    """Runs beside a test that locks the table `gate`."""
+    database.execute("create table gate ()")
+    runs = Runs(database, directory, tmp_path)
+    yield runs
+    runs.end()
+
+
 def test_it_is_applied_and_not_stored(migrate: Migrate, write: Write, database: Database) -> None:
     write({"01_a.up.sql": SCRIPT, "01_a.down.sql": "drop table b, a;"})
     assert migrate("up").exit_code == 0
@@ -202,7 +206,6 @@ def test_it_is_applied_and_not_stored(migrate: Migrate, write: Write, database: 
     assert migrate("down", "--yes").exit_code == 0
 
 
-@pytest.mark.usefixtures("long_ones")
 def test_an_error_in_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
     result = migrate("up")
@@ -211,28 +214,22 @@ def test_an_error_in_its_data_is_shown_at_its_line(migrate: Migrate, write: Writ
     assert "4 | 1   one\n  5 | 2   two\n  6 | three   three\n    | ^" in result.stderr
 
 
-@pytest.mark.usefixtures("long_ones")
-def test_an_error_behind_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
+def test_an_error_after_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": SCRIPT + "select nothing;\n"})
     result = migrate("up")
     assert '01_a.up.sql:12:8: column "nothing" does not exist' in result.stderr
 
 
-@pytest.mark.usefixtures("long_ones")
 def test_a_file_that_changes_while_it_runs_leaves_nothing(
-    migrate: Migrate, write: Write, database: Database, monkeypatch: pytest.MonkeyPatch
+    migrate: Migrate, write: Write, database: Database, runs: Runs
 ) -> None:
-    folder = write({"01_z.up.sql": "create table z ();", "02_a.up.sql": SCRIPT})
-    read = copydata.read
-
-    def change_behind_it(path: Path, file: BinaryIO) -> SourceFile:
-        source = read(path, file)
-        if path.name == "02_a.up.sql":
-            path.write_bytes(SCRIPT.replace("two", "2nd").encode())
-        return source
-
-    monkeypatch.setattr(copydata, "read", change_behind_it)
-    result = migrate("up")
+    first = "lock table gate; create table z ();"
+    folder = write({"01_z.up.sql": first, "02_a.up.sql": SCRIPT})
+    with holding(database, "lock table gate"):
+        run = runs("up", "--lock-timeout", "1min")
+        wait_for(lambda: waiting_for_a_lock(database))
+        write({"02_a.up.sql": SCRIPT.replace("two", "2nd")})
+    result = run.result()
     assert result.exit_code == 4
     assert f"{folder / '02_a.up.sql'} was changed while it was being run" in result.stderr
     assert (
@@ -244,50 +241,47 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
     assert database.rows("select version, outcome from migration_log where message <> ''") == [
         ("02_a", "failed")
     ]
-    monkeypatch.undo()
     assert migrate("up").exit_code == 0
     assert database.rows("select t from a where i = 2") == [("2nd",)]
 
 
-@pytest.mark.usefixtures("long_ones")
 def test_an_error_in_data_that_are_gone_is_the_servers(
-    migrate: Migrate, write: Write, monkeypatch: pytest.MonkeyPatch
+    write: Write, database: Database, runs: Runs
 ) -> None:
-    folder = write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
-    lines = copydata.lines
-
-    def too_late(block: Block, first: int, last: int) -> list[str]:
+    # The server has got all of the data when it waits in the trigger of the first row.
+    database.execute("""
+        create table a (i int);
+        create function wait() returns trigger language plpgsql as
+            'begin lock table gate; return new; end';
+        create trigger wait before insert on a for each row execute function wait();
+    """)
+    data = f"{'1'.zfill(LONG)}\nthree\n"
+    folder = write({"01_a.up.sql": f"copy a from stdin;\n{data}\\.\n"})
+    with holding(database, "lock table gate"):
+        run = runs("up", "--lock-timeout", "1min")
+        wait_for(lambda: waiting_for_a_lock(database))
         (folder / "01_a.up.sql").unlink()
-        return lines(block, first, last)
-
-    monkeypatch.setattr(copydata, "lines", too_late)
-    result = migrate("up")
+    result = run.result()
     assert result.exit_code == 1
-    assert '01_a.up.sql:6:1: invalid input syntax for type integer: "three"' in result.stderr
-    assert "3 | copy a (i, t) from stdin;" in result.stderr
+    assert '01_a.up.sql:3:1: invalid input syntax for type integer: "three"' in result.stderr
+    assert "1 | copy a from stdin;" in result.stderr
 
 
-@pytest.mark.parametrize("is_long", [True, False])
+@pytest.mark.parametrize("number", ["3", "3".zfill(LONG)], ids=["short", "long"])
 def test_data_are_sent_with_a_step_that_runs_alone(
-    migrate: Migrate,
-    write: Write,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    is_long: bool,
+    migrate: Migrate, write: Write, database: Database, number: str
 ) -> None:
-    """A step that was begun alone is run again alone, whatever stands in its place by now."""
-    monkeypatch.setattr(directory, "_LONG", 0 if is_long else 1 << 20)
+    """A step that was begun alone is run again alone, whatever replaced it in the file."""
     database.execute("create table a (i int); insert into a values (1), (1)")
     head = "-- migrator: no-transaction\nselect 1;\n"
     write({"01_a.up.sql": f"{head}create unique index concurrently i on a (i);"})
     assert migrate("up").exit_code == 1
-    write({"01_a.up.sql": f"{head}copy a from stdin;\n2\n3\n\\.\n"})
+    write({"01_a.up.sql": f"{head}copy a from stdin;\n2\n{number}\n\\.\n"})
     result = migrate("up")
     assert result.exit_code == 0, result.stderr
     assert database.rows("select count(*) from a") == [(4,)]
 
 
-@pytest.mark.usefixtures("long_ones")
 def test_a_plan_counts_the_lines_of_its_data(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": SCRIPT})
     assert "-- and 3 lines of data" in migrate("up", "--dry-run").stdout
