@@ -133,3 +133,12 @@ def test_a_folder_imports_nothing_by_itself(folder: Path) -> None:
 def test_no_module_is_longer_than_400_lines() -> None:
     lengths = {m: len(path_of(m).read_text(encoding="utf-8").splitlines()) for m in modules()}
     assert {module: length for module, length in lengths.items() if length > 400} == {}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.stem)
+def test_the_first_line_of_a_module_is_one_sentence(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    first, *more = docstring.splitlines()[:2] or [""]
+    assert re.fullmatch(r"[A-Z].*\.", first), docstring
+    assert not re.search(r"[.?!] [A-Z]", first), docstring
+    assert not any(more), "a blank line follows"

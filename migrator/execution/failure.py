@@ -63,7 +63,7 @@ _AT_THE_END = "deferred constraints are checked at the end of the file"
 _LOG_LIMIT = "set local lock_timeout = '2s'"
 
 
-class NeedsNoTransactionError(MigratorError):
+class NeedsNoTransactionError(StatementError):
     """PostgreSQL does not run the statement in a transaction; it has done nothing."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from migrator.errors import UsageError
 from migrator.files import source
-from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status
+from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, Status
 from migrator.planning import planner
 from migrator.planning.problems import disagreements
 from migrator.planning.problems import problems as all_problems
@@ -505,8 +505,3 @@ def test_a_file_that_took_the_number_of_an_applied_one_is_told_how_to_give_it_ba
     (error,) = disagreements(entry)
     assert error.message == "01_old is applied, and in the files its number belongs to 01_new"
     assert (error.hint or "").startswith("name the file 01_old.up.sql again")
-
-
-def test_a_source_knows_its_own_checksum() -> None:
-    assert isinstance(file(1).up, SourceFile)
-    assert file(1, "select 1;\r\n").up.checksum == file(1, "\ufeffselect 1;\n\n").up.checksum

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from migrator.tracing import diff, probe
 from migrator.tracing.trace import LockMode, ObjectChange, Touch, Trace
 
 from ..conftest import Database, Postgres
+from ..sessions import holding
 
 FOLDER = Path(__file__).parent / "statements"
 NOTHING, PERHAPS = "nothing", "perhaps "
@@ -185,8 +187,37 @@ def test_a_statement_does_what_the_table_says(session: Session, row: Row) -> Non
     assert told == row.at(version, told)
 
 
-def test_the_table_is_large() -> None:
-    assert len(ROWS) >= 200
+# Lock modes
+
+
+def is_granted(conn: psycopg.Connection, mode: LockMode) -> bool:
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(f"lock table t in {mode.sql} mode nowait".encode())
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
+def conflicts(database: Database) -> dict[LockMode, set[LockMode]]:
+    """Ask the server which modes each mode conflicts with."""
+    database.execute("create table t ()")
+    found = {}
+    with database.connect() as conn:
+        for mode in LockMode:
+            with holding(database, f"lock table t in {mode.sql} mode"):
+                found[mode] = {other for other in LockMode if not is_granted(conn, other)}
+    return found
+
+
+def test_a_lock_mode_conflicts_as_on_the_server(database: Database) -> None:
+    found = conflicts(database)
+    for mode in LockMode:
+        assert mode.blocks_reads == (LockMode.ACCESS_SHARE in found[mode])
+        assert mode.blocks_writes == (LockMode.ROW_EXCLUSIVE in found[mode])
+    for weaker, stronger in combinations(sorted(LockMode), 2):
+        # SHARE does not conflict with itself, unlike the weaker SHARE UPDATE EXCLUSIVE.
+        assert found[weaker] - {LockMode.SHARE} <= found[stronger], (weaker, stronger)
 
 
 # What is left out

@@ -43,11 +43,6 @@ def test_a_lock_mode(mode: str, spelled: str, stops_reads: bool, stops_writes: b
     assert (parsed.blocks_reads, parsed.blocks_writes) == (stops_reads, stops_writes)
 
 
-def test_a_later_lock_mode_is_a_stronger_one() -> None:
-    assert max(LockMode.SHARE, LockMode.ROW_EXCLUSIVE) is LockMode.SHARE
-    assert [mode.value for mode in LockMode] == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
 # JSON
 
 FULL = Trace(
