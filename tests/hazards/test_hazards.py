@@ -8,13 +8,14 @@ for the PostgreSQL that it needs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-import psycopg
 import pytest
 
+from migrator import config
+from migrator.files import source
 from migrator.hazards.assess import find, sizes_after, told
 from migrator.hazards.catalogue import (
     HAZARDS,
@@ -24,13 +25,16 @@ from migrator.hazards.catalogue import (
     Severity,
     Size,
     data_lost,
-    enum_value_used,
     problems,
 )
-from migrator.rehearsal import facts
+from migrator.history import table
+from migrator.interrupts import Interrupts
+from migrator.model import Direction, Migration, Step
+from migrator.postgres import connection
+from migrator.rehearsal import facts, steps
+from migrator.rehearsal.steps import Stage
 from migrator.sql import parser
-from migrator.sql.script import Script, Statement, Unit
-from migrator.tracing import diff, probe
+from migrator.sql.script import Script
 from migrator.tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch, Trace
 
 from ..conftest import Database
@@ -58,54 +62,31 @@ def header(text: str, name: str) -> list[str]:
 
 
 def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
-    """Run a script as `up` would, every table being large, and give what is found."""
+    """Rehearse a script as `migrator rehearse` does, every table being large."""
     database.execute(setup)
-    script = parser.parse(FILE, text)
-    assert not script.problems
-    with database.connect() as conn:
-        before = facts.before(conn, dict.fromkeys(facts.sizes(conn), LARGE))
-        old = facts.objects(conn, SCHEMA)
-        traced = []
-        for unit in script.units:
-            try:
-                traced += list(run(database, conn, unit))
-            except psycopg.errors.UnsafeNewEnumValueUsage as error:
-                return (enum_value_used(unit.statements[-1], error.diag.message_primary or ""),)
-        new = facts.objects(conn, SCHEMA)
-        known = replace(
-            before,
-            indexes=facts.indexes(conn),
-            partitions={**before.partitions, **facts.partitions(conn)},
-            objects=facts.named(new),
-            object_changes=diff.difference(old, new, old).objects,
+    target = config.Database(database.url)
+    migration = Migration("1_a", source.read(FILE, text.encode()), None)
+    step = Step(migration.version, Direction.UP, script(text), migration)
+    with (
+        Interrupts() as interrupts,
+        closing(connection.connect(target)) as conn,
+        closing(connection.connect(target)) as watcher,
+    ):
+        sizes = dict.fromkeys(facts.sizes(conn), LARGE)
+        table.ensure(conn, SCHEMA)
+        stage = Stage(
+            conn=conn,
+            watcher=watcher,
+            schema=SCHEMA,
+            settings=config.Settings(),
+            small=SMALL,
+            interrupts=interrupts,
+            notify=lambda _event: None,
+            pid=connection.backend_pid(conn),
         )
-    return find(script, traced, facts=known, small=SMALL)
-
-
-def run(
-    database: Database, conn: psycopg.Connection, unit: Unit
-) -> Iterator[tuple[Statement, Trace]]:
-    start = ask(conn, probe.start(SCHEMA))
-    if not unit.transactional:
-        (statement,) = unit.statements
-        with database.connect() as watcher:
-            with probe.sampling(watcher, conn.info.backend_pid, SCHEMA) as sampled:
-                conn.execute(statement.text.encode())
-            yield statement, diff.difference(start, sampled.result(), start)
-        return
-    with conn.transaction():
-        before = start = ask(conn, probe.start(SCHEMA))
-        for statement in unit.statements:
-            conn.execute(statement.text.encode())
-            after = ask(conn, probe.after_statement(SCHEMA, conn.info.server_version))
-            yield statement, diff.difference(before, after, start)
-            before = after
-
-
-def ask(conn: psycopg.Connection, question: bytes) -> diff.Snapshot:
-    row = conn.execute(question).fetchone()
-    assert row
-    return diff.read(row[0])
+        (rehearsed,) = steps.rehearse(stage, [step], (), sizes)
+    assert rehearsed.error is None or rehearsed.findings, rehearsed.error
+    return rehearsed.findings
 
 
 def rehearse_example(database: Database, example: str) -> tuple[Finding, ...]:
