@@ -1,7 +1,7 @@
 # What a developer does in a checkout.  `make help` lists it; a deployment calls `migrator` itself.
 
 .PHONY: help migrate-up migrate-down migrate-redo migrate-status migrate-create migrate-verify \
-	test check fmt golden bench chaos clean
+	test test-fast check fmt golden bench chaos clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -83,6 +83,10 @@ migrate-create: ## make the next pair of files: name=add_phone
 test: ## run the tests; args="-k word" picks some
 	@.ci/venv embedded dev
 	@$(python) -m pytest -n auto $(call given,args)
+
+test-fast: ## run the tests that take less than a minute together
+	@.ci/venv embedded dev
+	@$(python) -m pytest -n auto -m 'not slow' $(call given,args)
 
 check: ## run everything that CI runs: format, lint, types, tests
 	@.ci/venv embedded dev

@@ -31,6 +31,7 @@ CORPORA = PROJECT.parent / "shared" / "corpora"
 
 pytestmark = [
     pytest.mark.corpora,
+    pytest.mark.slow,
     pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no migration histories in {CORPORA}"),
 ]
 

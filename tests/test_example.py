@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import PROJECT, Database, Migrate, dump_schema, run_psql
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = PROJECT / "migrations"
 UPS = sorted(EXAMPLE.glob("*.up.sql"))
 DOWNS = sorted(EXAMPLE.glob("*.down.sql"), reverse=True)

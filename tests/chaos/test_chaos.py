@@ -6,6 +6,8 @@ import pytest
 
 from . import play, report
 
+pytestmark = pytest.mark.slow
+
 _ROUNDS = 12
 
 

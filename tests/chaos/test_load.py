@@ -13,6 +13,8 @@ from tests.sessions import Runs, applied, wait_for, waiting_for_a_lock
 
 from . import load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:

@@ -15,6 +15,8 @@ import pytest
 from .. import goldens
 from ..conftest import Database, Migrate, Postgres, Write, call, free_port, run_psql
 
+pytestmark = pytest.mark.slow
+
 LONG = "".join(f"-- line {line} é\n" for line in range(1, 40))
 BAD_FUNCTION = (
     "create function f() returns int language plpgsql as $$\nbegin\n  return 1 / 0;\nend\n$$;\n"

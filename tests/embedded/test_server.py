@@ -35,6 +35,8 @@ from migrator.errors import EmbeddedServerError
 
 from ..conftest import free_port, process_environment
 
+pytestmark = pytest.mark.slow
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 
 # A user of the project's server, in a process of its own, until its standard input ends.

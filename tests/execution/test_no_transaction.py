@@ -22,6 +22,8 @@ from tests.sessions import (
     working,
 )
 
+pytestmark = pytest.mark.slow
+
 OPTION = "-- migrator: no-transaction\n"
 INDEX = "create index concurrently a_id on a (id);\n"
 INDEX_IF_ABSENT = "create index concurrently if not exists a_id on a (id);"

@@ -22,6 +22,8 @@ from tests.sessions import (
     working,
 )
 
+pytestmark = pytest.mark.slow
+
 ADD = {"01_add.up.sql": "alter table a add b int;"}
 
 

@@ -17,6 +17,8 @@ from ..benchmarks.corpus import write_pairs
 from ..conftest import Database, Migrate
 from ..proxy import Proxy, counting
 
+pytestmark = pytest.mark.slow
+
 CONNECTION = 1
 
 

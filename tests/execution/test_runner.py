@@ -20,6 +20,8 @@ from tests.sessions import (
     working,
 )
 
+pytestmark = pytest.mark.slow
+
 COUNTED = {
     "01_a.up.sql": "create table a (id int);",
     "02_b.up.sql": "insert into a values (2); select pg_sleep(0.2);",

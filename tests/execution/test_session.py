@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Database, Migrate, Write
 from tests.sessions import Runs, applied, holding, wait_for, waiting_for_a_lock, working
 
+pytestmark = pytest.mark.slow
+
 OPTION = "-- migrator: no-transaction\n"
 
 # All that a migration can see of what an earlier one has left in its session.

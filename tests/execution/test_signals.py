@@ -23,6 +23,8 @@ from tests.sessions import (
     working,
 )
 
+pytestmark = pytest.mark.slow
+
 OPTION = "-- migrator: no-transaction\n"
 GRACE = 10.0  # seconds that a container leaves
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]

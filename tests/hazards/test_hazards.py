@@ -98,6 +98,7 @@ def rehearse_example(database: Database, example: str) -> tuple[Finding, ...]:
     return rehearse(database, path.with_name("setup.sql").read_text(), text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", examples("bad"))
 def test_a_bad_example_has_its_hazard_and_no_other(database: Database, example: str) -> None:
     findings = rehearse_example(database, example)
@@ -111,6 +112,7 @@ def test_a_bad_example_has_its_hazard_and_no_other(database: Database, example: 
     assert all("{" not in finding.message for finding in findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", examples("good"))
 def test_a_good_example_has_not_that_hazard(database: Database, example: str) -> None:
     hazard = example.partition("/")[0]
@@ -124,6 +126,7 @@ def test_every_hazard_has_a_bad_and_a_good_example() -> None:
         assert {each.partition("/")[0] for each in examples_of} == set(HAZARDS) - compared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -145,6 +148,7 @@ def test_a_partitioned_table_is_told_without_its_partitions(database: Database, 
     assert [finding.relation for finding in rehearse(database, setup, text)] == ["public.events"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -11,6 +11,8 @@ import pytest
 from tests import goldens
 from tests.conftest import Migrate, Result, Write
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
 create table orders (id int primary key, note text);
 create table people (id int primary key, name text, email text);

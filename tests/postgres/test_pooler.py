@@ -29,6 +29,8 @@ from tests.sessions import (
     working,
 )
 
+pytestmark = pytest.mark.slow
+
 SAW = "connected through a connection pooler"
 OPTION = "-- migrator: no-transaction\n"
 MODES = ["transaction", "session"]

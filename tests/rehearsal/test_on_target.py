@@ -12,6 +12,8 @@ import pytest
 from ..conftest import Database, Migrate, Result, Write
 from ..sessions import Runs, holding, strangers, wait_for, waiting_for_a_lock, working
 
+pytestmark = pytest.mark.slow
+
 GROUND = {
     "01_t.up.sql": "create table t (id int, name text);\ncreate sequence s;\n",
     "01_t.down.sql": "drop table t; drop sequence s;\n",

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import Database, Migrate, Result, Write
 from tests.sessions import Runs, applied, holding, wait_for, waiting_for_a_lock
 
+pytestmark = pytest.mark.slow
+
 TABLES = {"01_t.up.sql": "create table a (id int); create table b (id int);"}
 PENDING = {
     "02_b.up.sql": "alter table a add x int;\nalter table b add x int;\n",

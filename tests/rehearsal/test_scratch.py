@@ -24,6 +24,8 @@ from migrator.rehearsal.schema import compare, lines
 from ..conftest import Database, Postgres, ScratchDatabases, process_environment
 from . import test_snapshots as described
 
+pytestmark = pytest.mark.slow
+
 LOCK_TIMEOUT = 2000
 
 

@@ -15,6 +15,8 @@ from migrator.rehearsal.schema import Snapshot, compare, lines, recreated
 
 from ..conftest import Database, Migrate, Postgres, Write, dump_schema
 
+pytestmark = pytest.mark.slow
+
 # One of each kind; nothing in it needs an extension.
 BASE = """
 create schema app;

@@ -24,6 +24,8 @@ from tests.conftest import (
 from tests.sessions import Runs, holding, wait_for
 from tests.test_corpora import CORPORA, HISTORIES, History, prepared, scripts, set_up
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = """
 select c.oid::int, n.nspname, c.relname, c.relfilenode::int, c.reltuples
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
