@@ -183,7 +183,7 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step and its record are committed; `seconds` is the time since it started."""
+    """A step and its record are committed; `seconds` is the duration that is recorded."""
 
     step: Step
     seconds: float

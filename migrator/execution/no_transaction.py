@@ -210,7 +210,7 @@ class _End(SessionPiece):
     def messages(self, attempt: Attempt) -> Iterator[Message]:
         """Give the transaction of the record."""
         yield ours(self.step, "begin read write")
-        yield from record_end(self.context, self.step)
+        yield from record_end(self.context, self.step, attempt)
         yield commit(self.step, attempt.finished)
 
 

@@ -92,6 +92,7 @@ class Attempt:
         self._look: Future[Observed] | None = None
         self._watched: Subject | None = None  # what was under way when the look began
         self._pid = context.pid
+        self._recorded: float | None = None  # the duration of the step, in seconds
 
     # What an answer means: each of these is the `on_answer` of some message.
 
@@ -128,6 +129,10 @@ class Attempt:
         self._context.notify(Traced(subject.step, subject.statement, trace))
         self._before = seen
 
+    def recorded(self, answer: Answer) -> None:
+        """Take the duration that the history has recorded, in milliseconds."""
+        self._recorded = None if answer.value is None else int(answer.value) / 1000
+
     def left_open(self, _answer: Answer) -> None:
         """Take it that a piece is done, and that its transaction stays open."""
         self.committed += 1
@@ -158,7 +163,8 @@ class Attempt:
         self._context.finished.append(answer.subject.step)
 
     def _report_finished(self, answer: Answer) -> None:
-        seconds = time.monotonic() - self._started
+        waited = time.monotonic() - self._started
+        seconds = waited if self._recorded is None else self._recorded
         self._context.notify(StepFinished(answer.subject.step, seconds))
 
     # What the pipeline reports besides

@@ -93,7 +93,7 @@ class Transaction(Piece):
         yield check_deferred(step)
         yield from guard(context, step)
         yield from self._reset_session()
-        yield from record_end(context, step)
+        yield from record_end(context, step, attempt)
         on_answer = attempt.finished if self.waits else attempt.finished_unflushed
         yield commit(step, on_answer)
 
@@ -309,16 +309,17 @@ def guard(context: Context, step: Step) -> Iterator[Message]:
         yield ours(step, (_FAIL_IF_SHARED, ()), failure.of_shared)
 
 
-def record_end(context: Context, step: Step) -> Iterator[Message]:
-    """Record the end of a step."""
+def record_end(context: Context, step: Step, attempt: Attempt) -> Iterator[Message]:
+    """Record the end of a step; the answer is its duration."""
     record, is_transactional = context.recorder, step.script.transactional
     if step.direction is Direction.UP:
         done = 0 if is_transactional else len(step.script.units)
-        yield ours(step, record.finish(step.version, done))
-        return
-    if not is_transactional:
-        yield ours(step, record.release(step.version))
-    yield ours(step, record.log(step.version, Direction.DOWN, "done", timed=is_transactional))
+        end = record.finish(step.version, done)
+    else:
+        if not is_transactional:
+            yield ours(step, record.release(step.version))
+        end = record.log(step.version, Direction.DOWN, "done", timed=is_transactional)
+    yield ours(step, end, on_answer=attempt.recorded)
 
 
 def commit(step: Step, on_answer: Callable[[Answer], None]) -> Message:

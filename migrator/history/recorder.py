@@ -83,6 +83,7 @@ with finished as (
 insert into {log} (version, action, outcome, os_user, host, tool_version, duration_ms)
 values ((select version from finished), 'up', 'done', $3, $4, $5,
         (select duration_ms from finished))
+returning duration_ms
 """
 # What a person decided: applied without being run, or applied as the file is by now.
 _SETTLE = """
@@ -111,6 +112,7 @@ insert into {log}
     (version, action, outcome, os_user, host, tool_version, sqlstate, message, reason, duration_ms)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
         case when $10 then extract(epoch from clock_timestamp() - now()) * 1000 end)
+returning duration_ms
 """
 
 
