@@ -10,6 +10,7 @@ from ..events import Remarked, Subject
 from ..model import Direction, Step
 from ..postgres import catalog, connection
 from ..postgres.inflight import Message
+from ..sql import classify
 from ..sql.script import Statement
 from ..tracing import probe
 from . import failure, recovery
@@ -33,9 +34,9 @@ class SessionPiece(Piece):
 
 def look(context: Context, index: int, statement: Statement) -> Begun:
     """Look at what there is that the statement could leave half-made."""
-    if not recovery.leaves_traces(statement):
+    if not classify.is_recoverable(statement):
         return Begun(index)
-    names = recovery.names(statement)
+    names = classify.relation_names(statement)
     found = None if names is None else catalog.relations(context.conn, names)
     if found and statement.words[:1] == ("reindex",):
         found = catalog.rebuilt(context.conn, found)
@@ -54,13 +55,8 @@ def own_indexes(context: Context, statement: Statement) -> frozenset[int] | None
     """Return the indexes that a statement can have made, by their names; None for any."""
     if statement.words[:1] == ("reindex",):
         return catalog.indexes_named(context.conn, "_cc(new|old)[0-9]*$")
-    name = recovery.index_name(statement) if creates(statement) else None
+    name = classify.index_name(statement)
     return catalog.indexes_named(context.conn, f"^{re.escape(name)}$") if name else None
-
-
-def creates(statement: Statement) -> bool:
-    """Whether a statement is a CREATE of any kind."""
-    return statement.words[:1] == ("create",)
 
 
 def clear_up(context: Context, step: Step, index: int, begun: Begun) -> Recovery:

@@ -27,7 +27,7 @@ from ..events import Backend, Subject
 from ..model import Direction, Step
 from ..postgres import connection
 from ..postgres.inflight import Field, RefusedError
-from . import recovery
+from ..sql import classify
 from .context import Context
 from .place import place
 
@@ -177,7 +177,7 @@ def of_invalid_index(refusal: Refusal) -> StatementError:
     """Build the error of a CREATE INDEX IF NOT EXISTS that skipped an invalid index."""
     statement = refusal.subject.statement
     assert statement is not None, "only a statement of the script creates an index"
-    name, table = recovery.created_if_absent(statement) or ("", "")
+    name, table = classify.index_if_not_exists(statement) or ("", "")
     schema, dot, _ = table.rpartition(".")
     index = schema + dot + (name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else f'"{name}"')
     message = f"index {index} exists but is invalid, and PostgreSQL skipped the statement"

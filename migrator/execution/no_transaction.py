@@ -21,10 +21,10 @@ from ..planning.problems import edited_step
 from ..postgres import catalog, connection
 from ..postgres.inflight import Message
 from ..postgres.lock import retake
-from ..sql import parser
+from ..sql import classify, parser
 from ..sql.script import Statement, Unit
 from ..tracing import diff, probe
-from . import cleanup, failure, recovery
+from . import cleanup, failure
 from .cleanup import SessionPiece
 from .context import Context
 from .recovery import Begun
@@ -192,7 +192,7 @@ class _Single(SessionPiece):
         """Say what to do about an index that exists already, if it is invalid."""
         found = (
             cleanup.own_indexes(self.context, self.statement)
-            if cleanup.creates(self.statement)
+            if classify.index_name(self.statement)
             else None
         )
         invalid = found and found & catalog.objects(self.context.conn, None).invalid_indexes
@@ -269,7 +269,7 @@ def _run_recorded(context: Context, step: Step, index: int) -> None:
 
 def _check_index(context: Context, step: Step, statement: Statement) -> None:
     """Raise if a CREATE INDEX IF NOT EXISTS skipped an invalid index."""
-    if made := recovery.created_if_absent(statement):
+    if made := classify.index_if_not_exists(statement):
         query = invalid_index(*made)
         if context.conn.execute(*query).fetchone() is not None:
             skipped = failure.Refusal(context, Subject(step, statement), {})
@@ -297,7 +297,7 @@ def _restore_session(context: Context, step: Step) -> None:
     """Repeat what finished statements have set: their session has ended."""
     for unit in step.script.units[: step.start_at]:
         for statement in unit.statements:
-            if parser.sets_session(statement) and not _ends_with_block(statement):
+            if classify.sets_session(statement) and not _ends_with_block(statement):
                 run(context, [_Single(context, step, statement, None)])
 
 
@@ -308,7 +308,7 @@ def _ends_with_block(statement: Statement) -> bool:
 @contextmanager
 def _long_lock_timeout(context: Context, step: Step, statement: Statement) -> Iterator[None]:
     """Let a statement that blocks no other session wait for its locks without a limit."""
-    if not parser.is_concurrent(statement) or step.script.options.lock_timeout is not None:
+    if not classify.is_concurrent(statement) or step.script.options.lock_timeout is not None:
         yield
         return
     default = f"{context.settings.lock_timeout}ms"

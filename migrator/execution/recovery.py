@@ -8,7 +8,6 @@ told by comparing the catalog from before it began with the catalog of now.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,14 +15,6 @@ from typing import Any
 from ..events import Objects
 from ..sql import splitter
 from ..sql.script import Statement
-
-_ASCII_CAPITALS = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-_WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_NAME = re.compile(rf"{_WORD}(?:\.{_WORD})?")
-
-
-_BEFORE_NAME = ("concurrently", "if", "not", "exists")
-_LONGEST_NAME = 63  # bytes: NAMEDATALEN - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,71 +30,6 @@ class Recovery:
     drop: frozenset[int] = frozenset()
     finalize: frozenset[int] = frozenset()
     is_done: bool = False
-
-
-def leaves_traces(statement: Statement) -> bool:
-    """Whether the catalog tells how far such a statement came."""
-    words = statement.words
-    is_index = words[:1] in (("create",), ("drop",)) and "index" in words[1:3]
-    return is_index or words[:1] == ("reindex",) or "detach" in words
-
-
-def names(statement: Statement) -> tuple[str, ...] | None:
-    """Return every word of such a statement that may name a relation; None for all there are.
-
-    Only the server knows which of them do.  What a CREATE INDEX says in parentheses and
-    behind them are columns and conditions.
-    """
-    tokens = list(splitter.tokens(statement.text))
-    if statement.words[:1] == ("create",):
-        tokens = tokens[: tokens.index("(")] if "(" in tokens else tokens
-    elif statement.words[:1] == ("reindex",) and {"schema", "system", "database"} & set(
-        statement.words[1:2]
-    ):
-        return None
-    text = re.sub(r" ?\. ?", ".", " ".join(tokens))
-    return tuple(dict.fromkeys(_NAME.findall(text)))
-
-
-def index_name(statement: Statement) -> str | None:
-    """Return the name that a CREATE INDEX gives, as the catalog has it; None if it gives none.
-
-    >>> index_name(next(splitter.split('create index concurrently if not exists "A b" on t (x);')))
-    'A b'
-    """
-    tokens = _behind_index(statement)
-    if not tokens or tokens[0].lower() == "on":
-        return None
-    name = tokens[0]
-    # PostgreSQL folds letters beyond ASCII in encodings of one byte only.
-    name = (
-        name[1:-1].replace('""', '"') if name.startswith('"') else name.translate(_ASCII_CAPITALS)
-    )
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-
-
-def created_if_absent(statement: Statement) -> tuple[str, str] | None:
-    """Return index and table, as SQL takes it, of a CREATE INDEX IF NOT EXISTS; None of others.
-
-    >>> created_if_absent(next(splitter.split("create index if not exists i on only s.t (x);")))
-    ('i', 's.t')
-    """
-    words = statement.words
-    name = index_name(statement) if words[:1] == ("create",) and "exists" in words else None
-    if not name or "index" not in words[1:3]:
-        return None
-    tokens = [token for token in _behind_index(statement)[2:] if token.lower() != "only"]
-    table = tokens[:3] if tokens[1:2] == ["."] else tokens[:1]
-    return name, "".join(table)
-
-
-def _behind_index(statement: Statement) -> list[str]:
-    """Return the tokens of a CREATE INDEX from its name on, a few of them."""
-    tokens = [token for token, _ in zip(splitter.tokens(statement.text), range(16), strict=False)]
-    words = [token.lower() for token in tokens]
-    start = words.index("index") + 1 if "index" in words else len(words)
-    rest = [i for i in range(start, len(words)) if words[i] not in _BEFORE_NAME]
-    return tokens[rest[0] :] if rest else []
 
 
 def recover(

@@ -13,9 +13,10 @@ from ..history.recorder import Command
 from ..model import Direction, Step
 from ..postgres import connection
 from ..postgres.inflight import Answer, Message
+from ..sql import classify
 from ..sql.script import Statement, Unit
 from ..tracing import probe
-from . import batch, failure, recovery
+from . import batch, failure
 from .context import Context
 from .retry import Attempt, Piece, Recovered, lock_timeout, run
 
@@ -259,7 +260,7 @@ def run_statements(
             yield _batch(step, group, attempt)
             continue
         yield of_statement(step, statement, attempt.ran, asks=asks)
-        if made := recovery.created_if_absent(statement):
+        if made := classify.index_if_not_exists(statement):
             names = tuple(name.encode() for name in made)
             subject = Subject(step, statement)
             yield Message(subject, _FAIL_IF_INVALID, failure.of_invalid_index, parameters=names)

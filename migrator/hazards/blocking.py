@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from ..sql import parser
+from ..sql import classify
 from ..sql.location import locate
 from ..sql.script import Statement
 from ..tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch
@@ -108,7 +108,7 @@ def _index_drops(scene: Scene) -> Iterator[Verdict]:
 
 def _is_concurrent(scene: Scene) -> bool:
     # Only what runs outside a transaction can be; its last locks are too short to be sampled.
-    return scene.trace.sampled and parser.is_concurrent(scene.statement)
+    return scene.trace.sampled and classify.is_concurrent(scene.statement)
 
 
 def _goes_with(index: Relation, table: Touch | None, scene: Scene) -> bool:
@@ -261,7 +261,7 @@ def _prolongs(later: Traced, relation: Relation, scene: Scene) -> bool:
         for c in touch.constraints
         if c.change is Change.VALIDATED
     }
-    return not parser.sets_session(statement) and not added & validated
+    return not classify.sets_session(statement) and not added & validated
 
 
 _MOST_SAID = 5  # of the statements that a lock is held over

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
-from ..sql import parser
+from ..sql import classify
 from ..tracing.trace import Change, ConstraintChange, ObjectChange, Relation, Touch
 from .statement import CONSTRAINTS, OTHERS, TABLES, WITH_INDEX, Scene, Traced, Verdict, listed
 
@@ -255,7 +255,7 @@ def indexed(columns: Sequence[str], indexes: Iterable[Sequence[str]]) -> int:
 
 def _outside(scene: Scene) -> Iterator[Verdict]:
     if not scene.unit.transactional:
-        is_concurrent = parser.is_concurrent(scene.statement)
+        is_concurrent = classify.is_concurrent(scene.statement)
         what = "reads the table twice and waits for older transactions; " * is_concurrent
         message = f"runs outside a transaction: {what}what it did stays if it fails"
         yield Verdict("outside-transaction", None, message, is_mild=True)

@@ -9,6 +9,14 @@ from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError
 from . import splitter
+from .classify import (
+    NON_TRANSACTIONAL,
+    TRANSACTION_CONTROL,
+    begins_transaction,
+    commits_transaction,
+    controls_transaction,
+    non_transactional,
+)
 from .location import locate
 from .options import read as read_options
 from .script import Script, Statement, Unit
@@ -17,36 +25,12 @@ from .script import Script, Statement, Unit
 _SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
 
 _COMMAND = re.compile(r"\\(?:\w+|.)?")
-_CONTROL = frozenset(
-    ["abort", "begin", "commit", "end", "release", "rollback", "savepoint", "start"]
-)
-
-# PostgreSQL's own list, by the callers of PreventInTransactionBlock(): 13 to 18.
-_OUTSIDE = (
-    ("create", "database"),
-    ("drop", "database"),
-    ("create", "tablespace"),
-    ("drop", "tablespace"),
-    ("alter", "system"),
-    ("vacuum",),
-    ("create", "index", "concurrently"),
-    ("create", "unique", "index", "concurrently"),
-    ("drop", "index", "concurrently"),
-    ("reindex", "schema"),
-    ("reindex", "system"),
-    ("reindex", "database"),
-    ("commit", "prepared"),
-    ("rollback", "prepared"),
-    ("discard", "all"),
-)
 # Without one of these words, or a backslash, nothing in a script is an option or refused.
 _TELLING = (
-    _CONTROL
-    | {command[-1] for command in _OUTSIDE}
+    TRANSACTION_CONTROL
+    | {command[-1] for command in NON_TRANSACTIONAL}
     | {"prepare", "cluster", "set", "copy", "migrator"}
 )
-# What most statements of a long file are: no need to look any further.
-_HARMLESS = frozenset([("insert",), ("update",), ("delete",), ("select",)])
 
 
 def parse(path: PurePath, source: str) -> Script:
@@ -56,7 +40,7 @@ def parse(path: PurePath, source: str) -> Script:
     body, begin = (
         (statements[1:-1], statements[0]) if _is_wrapped(statements) else (statements, None)
     )
-    if transactional and len(body) == 1 and _outside(body[0]) and not begin:
+    if transactional and len(body) == 1 and non_transactional(body[0]) and not begin:
         transactional = False
     if transactional:
         units: tuple[Unit, ...] = (Unit(body, begin=begin),)
@@ -83,18 +67,6 @@ def is_plain(source: str) -> bool:
 def same_statements(one: str, other: str) -> bool:
     """Whether two texts of a script differ in comments, white space and its BEGIN … COMMIT only."""
     return one == other or _tokens(one) == _tokens(other)
-
-
-def is_concurrent(statement: Statement) -> bool:
-    """Whether a statement takes its time so as to block nobody: `… CONCURRENTLY`."""
-    return "concurrently" in _head(statement) or _last(statement) == "concurrently"
-
-
-def sets_session(statement: Statement) -> bool:
-    """Whether a statement is there to change settings, and may be repeated at will."""
-    words = statement.words
-    is_call = "set_config" in words and set(words) <= {"select", "pg_catalog", "set_config"}
-    return words[:1] in (("set",), ("reset",)) or is_call
 
 
 def _tokens(source: str) -> list[list[str]]:
@@ -124,59 +96,13 @@ def _problem(path: PurePath, statement: Statement, message: str, hint: str) -> M
     return MigrationFileError(message, location=location, hint=hint)
 
 
-def _outside(statement: Statement) -> str | None:
-    """Return the command's name if PostgreSQL never runs it in a transaction, else None."""
-    words = statement.words
-    if words[:1] in _HARMLESS:
-        return None
-    for command in _OUTSIDE:
-        if words[: len(command)] == command:
-            return " ".join(command).upper()
-    match words:
-        case ("alter", "database", *rest) if "tablespace" in rest:
-            return "ALTER DATABASE SET TABLESPACE"
-        case ("cluster",) | ("cluster", "verbose"):
-            return "CLUSTER of all tables"
-        case ("reindex", *_) if "concurrently" in list(_head(statement)):
-            return "REINDEX CONCURRENTLY"
-        case ("alter", "table", *rest) if "detach" in rest and _last(statement) == "concurrently":
-            return "DETACH PARTITION CONCURRENTLY"
-    return None
-
-
-def _head(statement: Statement) -> Iterator[str]:
-    tokens = splitter.tokens(statement.text)
-    return (token.lower() for token, _ in zip(tokens, range(16), strict=False))
-
-
-def _last(statement: Statement) -> str:
-    *_, last = "", *splitter.tokens(statement.text.removesuffix(";"))
-    return last.lower()
-
-
-def _is_control(statement: Statement) -> bool:
-    words = statement.words
-    if words[:1] == ("prepare",):
-        return words[1:2] == ("transaction",)
-    return not _CONTROL.isdisjoint(words[:1]) and words[1:2] != ("prepared",)
-
-
-def _is_begin(statement: Statement) -> bool:
-    return statement.words[:1] in (("begin",), ("start",))
-
-
-def _is_commit(statement: Statement) -> bool:
-    words = statement.words
-    return words[:1] in (("commit",), ("end",)) and not {"prepared", "chain"} & set(words)
-
-
 def _is_wrapped(statements: Sequence[Statement]) -> bool:
     """Whether one BEGIN … COMMIT stands around everything."""
     return (
         len(statements) >= 2
-        and _is_begin(statements[0])
-        and _is_commit(statements[-1])
-        and not any(_is_begin(s) or _is_commit(s) for s in statements[1:-1])
+        and begins_transaction(statements[0])
+        and commits_transaction(statements[-1])
+        and not any(begins_transaction(s) or commits_transaction(s) for s in statements[1:-1])
     )
 
 
@@ -184,14 +110,14 @@ def _refused_in_transaction(
     path: PurePath, statements: Iterable[Statement]
 ) -> Iterator[MigrationFileError]:
     for statement in statements:
-        if _is_control(statement):
+        if controls_transaction(statement):
             yield _problem(
                 path,
                 statement,
                 f"{statement.words[0].upper()} would break up the migration's own transaction",
                 "remove it, or split the file, or begin the file with: -- migrator: no-transaction",
             )
-        elif command := _outside(statement):
+        elif command := non_transactional(statement):
             yield _problem(
                 path,
                 statement,
@@ -246,19 +172,19 @@ def _blocks(
     begin: Statement | None = None
     block: list[Statement] = []
     for statement in statements:
-        if begin and _is_commit(statement):
+        if begin and commits_transaction(statement):
             problems += _refused_in_transaction(path, block)
             units.append(Unit(tuple(block), begin=begin))
             begin, block = None, []
         elif begin:
             block.append(statement)
-        elif _is_begin(statement):
+        elif begins_transaction(statement):
             begin = statement
-        elif _is_control(statement):
+        elif controls_transaction(statement):
             message = f"{statement.words[0].upper()} without a BEGIN before it"
             problems.append(_problem(path, statement, message, "remove it, or add the BEGIN"))
         else:
-            units.append(Unit((statement,), transactional=not _outside(statement)))
+            units.append(Unit((statement,), transactional=not non_transactional(statement)))
     if begin:
         hint = "add the COMMIT behind the last statement of the block"
         problems.append(_problem(path, begin, "this BEGIN has no COMMIT", hint))

@@ -91,67 +91,7 @@ def test_what_to_do_before_a_statement_is_sent_again(
     assert recovery.recover(statement(text), before, now, unsure=unsure) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (CREATE, True),
-        ("create unique index concurrently i on t (a)", True),
-        (DROP, True),
-        (REINDEX, True),
-        ("reindex (verbose, concurrently) index i", True),
-        (DETACH, True),
-        ("vacuum t", False),
-        ("call p()", False),
-        ("alter system set work_mem = '4MB'", False),
-        ("create database d", False),
-    ],
-)
-def test_the_catalog_tells_how_far_these_came(text: str, *, expected: bool) -> None:
-    assert recovery.leaves_traces(statement(text)) is expected
-
-
-@pytest.mark.parametrize(
-    ("text", "some", "none"),
-    [
-        (CREATE, ["i", "t"], ["a"]),
-        ("create index concurrently on only s.t using gin (a) where b > 1", ["s.t"], ["a", "b"]),
-        ('create index concurrently i on "My S" . "T ""1""" (a)', ['"My S"."T ""1"""'], ["a"]),
-        ("create index concurrently i on t /* on u */ (a) -- v", ["t"], ["u", "v", "a"]),
-        ("drop index concurrently if exists s.i", ["s.i"], []),
-        ("reindex (verbose) table concurrently größe", ["größe"], []),
-        (DETACH, ["t", "p"], []),
-    ],
-)
-def test_the_words_that_may_name_a_relation(text: str, some: list[str], none: list[str]) -> None:
-    names = recovery.names(statement(text))
-    assert names is not None
-    assert set(some) <= set(names)
-    assert not set(none) & set(names)
-
-
-@pytest.mark.parametrize("what", ["schema concurrently s", "database concurrently d", "schema s"])
-def test_a_reindex_of_everything_may_leave_something_anywhere(what: str) -> None:
-    assert recovery.names(statement(f"reindex {what}")) is None
-
-
 def test_what_is_dumped_is_loaded_again() -> None:
     everything = objects("1 2", "3", "3", "4 5", "5")
     for begun in (Begun(1, "vacuum a", frozenset([7]), everything), Begun(0, relations=None)):
         assert Begun.load(json.loads(begun.dump())) == begun
-
-
-@pytest.mark.parametrize(
-    ("text", "made"),
-    [
-        ("create index concurrently if not exists i on t (x)", ("i", "t")),
-        ('create unique index if not exists "A b" on only "S".t using gin (x)', ("A b", '"S".t')),
-        # only letters of ASCII are folded
-        ("create index if not exists IDX_Ä on T (x)", ("idx_Ä", "T")),
-        ("create index i on t (x)", None),
-        ("create table if not exists index_of (x int)", None),
-        ("drop index if exists i", None),
-    ],
-)
-def test_what_an_index_that_may_exist_is_called(text: str, made: tuple[str, str] | None) -> None:
-    (unit,) = parser.parse(PurePath("x.sql"), f"{text};").units
-    assert recovery.created_if_absent(unit.statements[0]) == made
