@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..sql.script import Script
 from ..tracing.trace import Relation, Trace
 from .blocking import stalls
-from .catalogue import HAZARDS, Facts, Finding, Severity, Size, allowed
+from .catalogue import HAZARDS, Facts, Finding, Severity, Size
 from .destructive import indexed, losses
 from .statement import Scene, Traced, Verdict
 
@@ -26,14 +26,18 @@ def find(
         traced: Its statements, in order; fewer if one failed.
         small: In bytes.
     """
-    reasons = allowed(script)
+    reasons = {
+        (allowance.statement.offset, allowance.hazard): allowance.reason
+        for allowance in script.options.allowances
+        if allowance.statement and allowance.reason
+    }
     names = _first_names(traced)
     findings: list[Finding] = []
     for scene in _scenes(script, traced, facts, small):
-        accepted = reasons.get(scene.statement.offset, {})
         for verdict in _folded([*stalls(scene), *losses(scene)], facts):
             finding = _weighed(verdict, scene, names)
-            findings.append(replace(finding, accepted=accepted.get(verdict.hazard)))
+            accepted = reasons.get((scene.statement.offset, verdict.hazard))
+            findings.append(replace(finding, accepted=accepted))
     return tuple(findings)
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import enum
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import MigrationFileError
-from ..sql import splitter
 from ..sql.location import locate
 from ..sql.script import Script, Statement
 from ..tracing.trace import ObjectChange
-
-_ALLOW = re.compile(r"--\s*migrator:\s*allow(?:\s+(?P<id>\S+))?(?:\s+(?P<reason>.*?))?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,31 +316,23 @@ _CATALOGUE = (
 HAZARDS: Mapping[str, Hazard] = {hazard.id: hazard for hazard in _CATALOGUE}
 
 
-def allowed(script: Script) -> Mapping[int, Mapping[str, str]]:
-    """Return what comments accept: by the offset of the statement, reasons by hazard."""
-    accepted: dict[int, dict[str, str]] = {}
-    for _, statement, hazard, reason in _allowances(script):
-        if statement and hazard in HAZARDS and reason:
-            accepted.setdefault(statement.offset, {})[hazard] = reason
-    return accepted
-
-
 def problems(script: Script) -> tuple[MigrationFileError, ...]:
     """Return what is wrong with the `-- migrator: allow` of a script, by place."""
     found = []
-    for offset, statement, hazard, reason in _allowances(script):
-        location = locate(script.source, offset, script.path)
+    for allowance in script.options.allowances:
+        hazard = allowance.hazard
         if hazard not in HAZARDS:
             message = f'there is no hazard "{hazard}"' if hazard else "allow names no hazard"
             hint = f"the hazards are {', '.join(HAZARDS)}"
-        elif not reason:
+        elif not allowance.reason:
             message = f"allow {hazard} gives no reason"
             hint = f"write: -- migrator: allow {hazard} REASON"
-        elif not statement:
+        elif not allowance.statement:
             message = f"allow {hazard} stands above no statement"
             hint = "move it directly above the statement that it is about"
         else:
             continue
+        location = locate(script.source, allowance.offset, script.path)
         found.append(MigrationFileError(message, location=location, hint=hint))
     return tuple(found)
 
@@ -362,19 +350,3 @@ def data_lost(what: str) -> Finding:
     """
     message = f"the down restores the shape of {what}, and its data are lost"
     return Finding(HAZARDS["down-loses-data"], None, None, message, Severity.INFORMATION)
-
-
-def _allowances(script: Script) -> Iterator[tuple[int, Statement | None, str, str]]:
-    """Yield offset, the statement below (None if none of the script's), hazard and reason."""
-    if "migrator:" not in script.source:
-        return
-    runs = {statement.offset for unit in script.units for statement in unit.statements}
-    start = 0
-    for statement in (*splitter.split(script.source), None):
-        end = statement.offset if statement else len(script.source)
-        below = statement if statement and statement.offset in runs else None
-        for offset, comment, _ in splitter.comments(script.source, start, end):
-            if match := _ALLOW.fullmatch(comment):
-                yield offset, below, match["id"] or "", match["reason"] or ""
-        if statement:
-            start = statement.data[1] if statement.data else statement.end

@@ -171,7 +171,7 @@ def problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
 
 def refusals(script: Script) -> tuple[MigratorError, ...]:
     """Return everything that is refused inside a file, its options for a rehearsal included."""
-    if "allow" not in script.source:
+    if not script.options.allowances:
         return script.problems
     from ..hazards import catalogue  # noqa: PLC0415  (who allows nothing pays for no table of them)
 

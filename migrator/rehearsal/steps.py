@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -26,7 +25,6 @@ from . import facts, snapshots
 from .report import DownProof, Rehearsed, TracedStatement
 from .schema import Snapshot, compare, recreated
 
-_IRREVERSIBLE = re.compile(r"(?m)^\s*--\s*migrator:\s*irreversible\s+(?P<reason>\S.*?)\s*$")
 _ENUM_VALUE_USED_EARLY = "55P04"
 
 Execute = Callable[[Context, Step], None]
@@ -167,10 +165,9 @@ def _prove_down(stage: Stage, step: Step, before: Snapshot, after: Snapshot) -> 
     migration = step.migration
     if not migration or not migration.down:
         return None
-    reason = _IRREVERSIBLE.search(migration.down.text)
-    proof = DownProof(irreversible=reason["reason"] if reason else None)
     down = _down(step.version, migration.down)
-    if reason and not _does_something(down):
+    proof = DownProof(irreversible=down.script.options.irreversible)
+    if proof.irreversible and not _does_something(down):
         return proof
     traced, error = _run(stage, down)
     if error:

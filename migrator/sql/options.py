@@ -1,85 +1,107 @@
-"""Read the options that stand in a script's own comments."""
+"""Read the `-- migrator:` comments of a script."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 
 from ..errors import MigrationFileError
 from . import splitter
+from .classify import controls_transaction
 from .location import locate
-from .script import Options, Statement, milliseconds
+from .script import Allowance, Options, Statement, milliseconds
 
+_FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role")
+_REVIEW_OPTIONS = ("allow", "irreversible")  # they change nothing that runs
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
-# What somebody took for one: it would be ignored without a word.
-_MISTAKEN = re.compile(
+# Almost an option: without an error it would be ignored silently.
+_MALFORMED = re.compile(
     r"(?:-{2,}|/\*+)\s*migrator\s*:\s*"
-    r"(?P<name>no-transaction|lock-timeout|statement-timeout|role|allow|irreversible)\b",
+    rf"(?P<name>{'|'.join(_FILE_OPTIONS + _REVIEW_OPTIONS)})\b",
     re.IGNORECASE,
 )
-_NAMES = ("migrator", "Migrator", "MIGRATOR")  # spares files without options the search
-_REVIEW_OPTIONS = ("allow", "irreversible")  # said to who reviews; they change nothing that runs
+_MARKS = ("migrator", "Migrator", "MIGRATOR")  # a file without any of them has no options
 
 
-def read(
+@dataclass(frozen=True, slots=True)
+class _Comment:
+    """A comment between statements.
+
+    Attributes:
+        is_alone: Whether it is a `--` comment on a line of its own.
+        is_at_top: Whether it comes before the first statement.
+        below: The next statement; None at the end of the script.
+    """
+
+    offset: int
+    text: str
+    is_alone: bool
+    is_at_top: bool
+    below: Statement | None
+
+
+def read_options(
     path: PurePath, source: str, statements: Sequence[Statement]
-) -> tuple[Options, bool, list[MigrationFileError]]:
-    """Return the options, whether the script is transactional, and what is wrong with them."""
+) -> tuple[Options, list[MigrationFileError]]:
+    """Return what the comments between a script's statements ask for, and their errors."""
     values: dict[str, str] = {}
+    allowances: list[Allowance] = []
     problems: list[MigrationFileError] = []
-    for offset, comment, is_alone, is_at_top in _comments(source, statements):
-        option = _OPTION.fullmatch(comment) if is_alone else None
-        if option:
-            name, value = option["name"], option["value"]
-            complaint = _complaint(name, value, values, is_at_top=is_at_top)
-            values |= {} if complaint else {name: value}
-        else:
-            complaint = _mistake(comment)
-        if complaint:
+    for comment in _comments(source, statements):
+        option = _OPTION.fullmatch(comment.text) if comment.is_alone else None
+        if option and option["name"] == "allow":
+            allowances.append(_allowance(comment, option["value"]))
+        elif option and option["name"] == "irreversible":
+            values["irreversible"] = values.get("irreversible") or option["value"]
+        elif complaint := _complaint(comment, option, values):
             message, hint = complaint
-            location = locate(source, offset, path)
+            location = locate(source, comment.offset, path)
             problems.append(MigrationFileError(message, location=location, hint=hint))
+        elif option:
+            values[option["name"]] = option["value"]
     options = Options(
+        no_transaction="no-transaction" in values,
         lock_timeout=milliseconds(values.get("lock-timeout", "")),
         statement_timeout=milliseconds(values.get("statement-timeout", "")),
         role=values.get("role"),
+        irreversible=values.get("irreversible") or None,
+        allowances=tuple(allowances),
     )
-    return options, "no-transaction" not in values, problems
+    return options, problems
 
 
-def _comments(
-    source: str, statements: Sequence[Statement]
-) -> Iterator[tuple[int, str, bool, bool]]:
-    """Yield what `splitter.comments` tells of each, and whether it stands before all SQL."""
-    if not any(word in source for word in _NAMES):
+def _comments(source: str, statements: Sequence[Statement]) -> Iterator[_Comment]:
+    if not any(mark in source for mark in _MARKS):
         return
-    starts = [0, *(s.data[1] if s.data else s.end for s in statements)]
-    ends = [*(s.offset for s in statements), len(source)]
-    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for offset, comment, is_alone in splitter.comments(source, start, end):
-            yield offset, comment, is_alone, index == 0
+    start = 0
+    for statement in chain(statements, [None]):
+        end = statement.offset if statement else len(source)
+        for offset, text, is_alone in splitter.comments(source, start, end):
+            yield _Comment(offset, text, is_alone, start == 0, statement)
+        if statement:
+            start = statement.data[1] if statement.data else statement.end
 
 
-def _mistake(comment: str) -> tuple[str, str] | None:
-    """Return what is wrong with a comment that was meant for an option; None if it was not."""
-    if mistaken := _MISTAKEN.match(comment):
-        name = mistaken["name"].lower()
-        hint = f"write it so, on a line of its own: -- migrator: {name} …"
-        return f'option "{name}" is not read where and as it is written', hint
-    return None
+def _allowance(comment: _Comment, value: str) -> Allowance:
+    hazard, reason, *_ = *value.split(maxsplit=1), "", ""
+    below = comment.below
+    is_run = below is not None and not controls_transaction(below)
+    return Allowance(comment.offset, hazard, reason, below if is_run else None)
 
 
 def _complaint(
-    name: str, value: str, seen: dict[str, str], *, is_at_top: bool
+    comment: _Comment, option: re.Match[str] | None, seen: dict[str, str]
 ) -> tuple[str, str] | None:
-    """Return what is wrong with an option, and what to do; None if nothing is."""
-    if name in _REVIEW_OPTIONS:
-        return None
-    if name not in ("no-transaction", "lock-timeout", "statement-timeout", "role"):
-        known = "no-transaction, lock-timeout, statement-timeout, role"
-        return f'unknown option "{name}"', f"the options of a file are {known}"
-    if not is_at_top:
+    """Return what is wrong with a comment, and what to do; None if nothing is."""
+    if not option:
+        return _malformed(comment.text)
+    name, value = option["name"], option["value"]
+    if name not in _FILE_OPTIONS:
+        return f'unknown option "{name}"', f"the options of a file are {', '.join(_FILE_OPTIONS)}"
+    if not comment.is_at_top:
         return f'option "{name}" stands behind a statement', "move it to the top of the file"
     if name in seen:
         return f'option "{name}" is given twice', "remove one of the two lines"
@@ -91,3 +113,12 @@ def _complaint(
     if name == "role" and not value:
         return 'option "role" names no role', "write, for example: -- migrator: role app_owner"
     return None
+
+
+def _malformed(comment: str) -> tuple[str, str] | None:
+    match = _MALFORMED.match(comment)
+    if not match:
+        return None
+    name = match["name"].lower()
+    hint = f"write it so, on a line of its own: -- migrator: {name} …"
+    return f'option "{name}" is not read where and as it is written', hint

@@ -18,7 +18,7 @@ from .classify import (
     non_transactional,
 )
 from .location import locate
-from .options import read as read_options
+from .options import read_options
 from .script import Script, Statement, Unit
 
 # psql reads these two as a guard that pg_dump puts around a dump; they are no SQL.
@@ -36,12 +36,12 @@ _TELLING = (
 def parse(path: PurePath, source: str) -> Script:
     """Read a script.  What forbids to run it is in its `problems`, by place, not raised."""
     statements = tuple(s for s in splitter.split(source) if _SKIPPED.isdisjoint(s.words[:1]))
-    options, transactional, problems = read_options(path, source, statements)
+    options, problems = read_options(path, source, statements)
     body, begin = (
         (statements[1:-1], statements[0]) if _is_wrapped(statements) else (statements, None)
     )
-    if transactional and len(body) == 1 and non_transactional(body[0]) and not begin:
-        transactional = False
+    is_single = len(body) == 1 and not begin and non_transactional(body[0])
+    transactional = not (options.no_transaction or is_single)
     if transactional:
         units: tuple[Unit, ...] = (Unit(body, begin=begin),)
         problems += _refused_in_transaction(path, body)

@@ -107,18 +107,40 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a script's own comments ask for; None where they ask for nothing.
+class Allowance:
+    """A comment that accepts a hazard: `-- migrator: allow HAZARD REASON`.
 
     Attributes:
-        lock_timeout: How long one statement may wait for one lock, in milliseconds; 0: for ever.
-        statement_timeout: How long one statement may take, in milliseconds; 0: for ever.
-        role: The role that the statements run as, spelled as in `pg_roles`.
+        offset: Of the comment, in characters from the start of the source.
+        hazard: The id of the hazard, which need not exist; empty if none is given.
+        reason: Empty if none is given.
+        statement: The one directly below; None if there is none, or if it is BEGIN or COMMIT.
     """
 
+    offset: int
+    hazard: str
+    reason: str
+    statement: Statement | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the `-- migrator:` comments of a script ask for; None where they ask for nothing.
+
+    Attributes:
+        lock_timeout: How long a statement may wait for a lock, in milliseconds; 0 is no limit.
+        statement_timeout: How long a statement may run, in milliseconds; 0 is no limit.
+        role: The role that the statements run as, spelled as in `pg_roles`.
+        irreversible: The reason why a down script does not restore everything.
+        allowances: In the order of the script.
+    """
+
+    no_transaction: bool = False
     lock_timeout: int | None = None
     statement_timeout: int | None = None
     role: str | None = None
+    irreversible: str | None = None
+    allowances: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ from pathlib import PurePath
 
 import pytest
 
-from migrator.errors import MigrationFileError
-from migrator.files import source
 from migrator.sql import parser
-from migrator.sql.script import Options, Script
+from migrator.sql.script import Script
 
 PATH = PurePath("01_a.up.sql")
 ALONE = "-- migrator: no-transaction\n"
@@ -111,75 +109,6 @@ def test_a_script_is_one_transaction_unless_it_says_otherwise_or_cannot_be(
     text: str, transactional: bool
 ) -> None:
     assert parse(text).transactional == transactional
-
-
-# Options
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("select 1;", Options()),
-        ("-- migrator: lock-timeout 2s\nselect 1;", Options(lock_timeout=2000)),
-        ("--migrator:lock-timeout 0\nselect 1;", Options(lock_timeout=0)),
-        ("--  migrator:   statement-timeout   15 min  \n", Options(statement_timeout=900_000)),
-        ("-- migrator: role app_owner\nselect 1;", Options(role="app_owner")),
-        ("-- migrator: role App Owner\nselect 1;", Options(role="App Owner")),
-        (
-            "-- Why: it is late.\n\n-- migrator: lock-timeout 1h\n  -- migrator: role r\nselect 1;",
-            Options(lock_timeout=3_600_000, role="r"),
-        ),
-        ("-- migrator: role r\r\nselect 1;\r\n", Options(role="r")),
-        ("/* -- migrator: role r */ select 1;", Options()),
-        ("select '\n-- migrator: role r\n';", Options()),
-        ("-- see migrator: the manual\nselect 1;", Options()),
-    ],
-)
-def test_options_are_comments_of_their_own_above_the_first_statement(
-    text: str, expected: Options
-) -> None:
-    assert parse(text).options == expected
-    assert problems(text) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("-- migrator: no-transactoin\n", [("1:1", 'unknown option "no-transactoin"')]),
-        ("-- é\n-- migrator: wait 2s\n", [("2:1", 'unknown option "wait"')]),
-        ("-- migrator:\nselect 1;", [("1:1", 'unknown option ""')]),
-        (
-            "select 1;\n  -- migrator: role r\nselect 2;",
-            [("2:3", 'option "role" stands behind a statement')],
-        ),
-        (
-            "copy t from stdin;\n1\n\\.\n-- migrator: no-transaction\nselect 1;",
-            [("4:1", 'option "no-transaction" stands behind a statement')],
-        ),
-        ("-- migrator: role a\n-- migrator: role b\n", [("2:1", 'option "role" is given twice')]),
-        ("-- migrator: role\n", [("1:1", 'option "role" names no role')]),
-        (
-            "-- migrator: no-transaction please\n",
-            [("1:1", 'option "no-transaction" takes no value')],
-        ),
-        ("-- migrator: lock-timeout\n", [("1:1", '"" is no duration')]),
-        ("-- migrator: lock-timeout soon\n", [("1:1", '"soon" is no duration')]),
-        ("-- migrator: statement-timeout -1s\n", [("1:1", '"-1s" is no duration')]),
-        ("-- migrator: statement-timeout 1 fortnight\n", [("1:1", '"1 fortnight" is no duration')]),
-        (
-            "-- migrator: a\r\n-- migrator: b\r\nselect 1;\r\n-- migrator: c\r\n",
-            [
-                ("1:1", 'unknown option "a"'),
-                ("2:1", 'unknown option "b"'),
-                ("4:1", 'unknown option "c"'),
-            ],
-        ),
-    ],
-)
-def test_an_option_that_cannot_be_right_is_an_error_with_its_line(
-    text: str, expected: list[tuple[str, str]]
-) -> None:
-    assert problems(text) == expected
 
 
 # What is refused
@@ -349,57 +278,6 @@ def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
     for end in ("\n", "\r\n"):
         text = end.join(["-- é ü 漢字 🐘", "select 'é🐘'; commit;", ""])
         assert problems(text) == [("2:14", f"COMMIT {BREAKS}")]
-
-
-# Bytes
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (b"select 1;\n", b"select 1;\r\n", True),
-        (b"select 1;\n", b"\xef\xbb\xbfselect 1;\n", True),
-        (b"select 1;\n", b"select 1;", True),
-        (b"select 1;\n", b"select 1; \t\r\n\r\n\n", True),
-        (b"select\n1;", b"select\r\n1;", True),
-        (b"select 1;", b" select 1;", False),
-        (b"select 1;", b"select  1;", False),
-        (b"select 1;", b"SELECT 1;", False),
-    ],
-)
-def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
-    one: bytes, other: bytes, same: bool
-) -> None:
-    checksums = {source.read(PATH, raw).checksum for raw in (one, other)}
-    assert (len(checksums) == 1) == same
-
-
-def test_the_text_is_the_files_own_without_its_bom() -> None:
-    assert source.read(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
-
-
-@pytest.mark.parametrize(
-    ("raw", "message", "hint"),
-    [
-        (b"select 'a\0b';", "holds a NUL: byte 9 is 0x00 (counted from 0)", "remove it"),
-        (
-            "select 'é';".encode("latin1"),
-            "is not UTF-8: byte 8 is 0xE9 (counted from 0)",
-            "iconv -f LATIN1 -t UTF-8 01_a.up.sql",
-        ),
-        (
-            "select 1;".encode("utf-16"),
-            "is UTF-16, not UTF-8: byte 0 is 0xFF (counted from 0)",
-            "iconv -f UTF-16 -t UTF-8 01_a.up.sql",
-        ),
-        (b"-- \xed\xa0\x80", "is not UTF-8: byte 3 is 0xED (counted from 0)", "iconv"),
-    ],
-)
-def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
-    with pytest.raises(MigrationFileError) as caught:
-        source.read(PATH, raw)
-    assert caught.value.message == f"01_a.up.sql {message}"
-    assert hint in (caught.value.hint or "")
 
 
 # The same statements
