@@ -75,7 +75,7 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: No connection was made.
         HistoryError: The history cannot be used.
     """
-    read = partial(directory.read, settings.directory)
+    read = partial(directory.read_migrations, settings.directory)
     is_embedded = settings.database is None or settings.database.embedded is not None
     # No server is set up beside a directory that turns out to be a wrong one.
     early = read() if is_embedded else None

@@ -67,17 +67,16 @@ def verify(app: App, *, offline: bool) -> None:
     from ..files import directory
     from ..output.text import verified
     from ..planning import planner
-    from ..planning.problems import problems as all_problems
-    from ..planning.problems import remarks
+    from ..planning.problems import find_notes, find_problems
 
     if offline:
-        entries = planner.reconcile(directory.read(app.settings.directory), ())
+        entries = planner.reconcile(directory.read_migrations(app.settings.directory), ())
     else:
         with app.opened() as work:
             entries = work.entries()
-    if problems := tuple(all_problems(entries)):
+    if problems := tuple(find_problems(entries)):
         raise errors.BlockedError("not in order", errors=problems)
-    notes = remarks(entries)
+    notes = find_notes(entries)
     total = verified(entries, offline=offline)
     app.show(
         lambda: "\n".join([*(f"note: {note}" for note in notes), total]),

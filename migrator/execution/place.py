@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import Location
 from ..files import copydata
 from ..postgres.inflight import Field
-from ..sql.location import excerpt, excerpt_of, line_number, locate
+from ..sql.location import excerpt_at, excerpt_of, line_number, locate
 
 if TYPE_CHECKING:
     from ..sql.script import Block, Script, Statement
@@ -35,7 +35,7 @@ def place(
     source = script.source
     offset = _offset(fields, statement) if statement else len(source.rstrip())
     location = locate(source, offset, script.path)
-    return location, excerpt(source, location)
+    return location, excerpt_at(source, location)
 
 
 def _place_in_block(
@@ -47,7 +47,7 @@ def _place_in_block(
     lines = copydata.lines(block, max(1, line - 2), line)
     if lines:
         return location, excerpt_of(lines, location)
-    return location, excerpt(source, locate(source, statement.offset, script.path))
+    return location, excerpt_at(source, locate(source, statement.offset, script.path))
 
 
 def _offset(fields: Mapping[Field, str], statement: Statement) -> int:

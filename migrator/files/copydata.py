@@ -27,7 +27,7 @@ _CLOSING = re.compile(rb"\n\\\.\r?\n")
 
 
 def read(path: Path, file: BinaryIO, *, piece: int = _PIECE, window: int = _WINDOW) -> SourceFile:
-    """Read a file as `source.read` does; its text is `Abridged` if it has COPY data.
+    """Read a file as `read_source` does; its text is `Abridged` if it has COPY data.
 
     Args:
         piece: How much of the data is read at once, in bytes.
@@ -40,7 +40,7 @@ def read(path: Path, file: BinaryIO, *, piece: int = _PIECE, window: int = _WIND
         abridging = _Abridging(path, file, piece, window)
         return SourceFile(path, abridging.text(), abridging.checksum())
     file.seek(0)
-    return source.read(path, b"".join(iter(partial(file.read, -1), b"")))
+    return source.read_source(path, b"".join(iter(partial(file.read, -1), b"")))
 
 
 def _has_mark(file: BinaryIO, size: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import BlockedError, DirectoryError, MigrationFileError, MigratorError, UsageError
 from ..model import Migration, SourceFile
-from .source import read as read_source
+from .source import read_source
 
 _NAME = re.compile(r"(?P<version>[0-9]+_[A-Za-z0-9_.-]+)\.(?P<direction>up|down)\.sql", re.ASCII)
 _LONG = 1 << 20  # bytes
@@ -35,7 +35,7 @@ _DOWN_TEMPLATE = """\
 """
 
 
-def read(directory: Path) -> tuple[Migration, ...]:
+def read_migrations(directory: Path) -> tuple[Migration, ...]:
     """Read every migration of a directory, by ascending number.
 
     Names that begin with a dot, and names that do not end in `.sql`, are ignored.
@@ -96,7 +96,11 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
     """
     stem = _slug(name)
     directory_is_new = not directory.exists()
-    numbers = [] if directory_is_new else [m.version.partition("_")[0] for m in read(directory)]
+    numbers = (
+        []
+        if directory_is_new
+        else [m.version.partition("_")[0] for m in read_migrations(directory)]
+    )
     version = f"{_next_number(numbers, now)}_{stem}"
     paths = (directory / f"{version}.up.sql", directory / f"{version}.down.sql")
     written: list[Path] = []

@@ -17,7 +17,7 @@ BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8."""
 
 
-def read(path: PurePath, raw: bytes) -> SourceFile:
+def read_source(path: PurePath, raw: bytes) -> SourceFile:
     """Decode a file and sum it up.
 
     The checksum leaves out a BOM, the CR of CRLF and white space at the end of the file,
@@ -47,7 +47,7 @@ def _decode(path: PurePath, raw: bytes) -> str:
 
 
 class Sum:
-    """A file that is read in pieces: what `read` tells of it, without holding it."""
+    """A file that is read in pieces: what `read_source` tells of it, without holding it."""
 
     def __init__(self, path: PurePath) -> None:
         self._path = path

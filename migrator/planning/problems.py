@@ -155,8 +155,8 @@ def irreversible(entry: Entry) -> MigratorError:
     )
 
 
-def problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
-    """Yield all that is wrong with files and history, by version; see `notes` for the rest."""
+def find_problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
+    """Yield all that is wrong with files and history, by version; see `find_notes` for the rest."""
     entries = tuple(entries)
     newest = newest_file(entries)
     for entry in entries:
@@ -195,7 +195,7 @@ def unsettled(entries: Iterable[Entry]) -> frozenset[Status]:
     return frozenset(e.status for e in entries if e.number not in ahead) - {Status.APPLIED}
 
 
-def remarks(entries: Iterable[Entry]) -> tuple[str, ...]:
+def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Return what is worth knowing and no problem, as sentences."""
     entries = tuple(entries)
     newest = newest_file(entries)

@@ -61,7 +61,7 @@ def _known_lines(_source: str) -> _Lines:
     return _Lines()
 
 
-def excerpt(source: str, location: Location, *, width: int = 100) -> str:
+def excerpt_at(source: str, location: Location, *, width: int = 100) -> str:
     """Show a place: its line and up to two before it, numbered, and a caret under the column.
 
     No line shows more than `width` characters of the text: around the caret, or else from the
@@ -75,7 +75,7 @@ def excerpt(source: str, location: Location, *, width: int = 100) -> str:
 
 
 def excerpt_of(lines: Sequence[str], location: Location, *, width: int = 100) -> str:
-    """Show a place as `excerpt` does, of lines that are given; the last is that of the place."""
+    """Show a place as `excerpt_at` does, of lines that are given; the last is that of the place."""
     text = "\n".join(lines)
     starts = _line_starts(text, len(text))
     first = location.line - len(lines) + 1

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from migrator.errors import MigrationFileError
 from migrator.files import copydata
-from migrator.files.source import BOM
-from migrator.files.source import read as read_source
+from migrator.files.source import BOM, read_source
 from migrator.model import SourceFile
 from migrator.sql import parser
 from migrator.sql.location import line_number

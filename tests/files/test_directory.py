@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import BlockedError, DirectoryError, UsageError
-from migrator.files.directory import create
-from migrator.files.directory import read as read_directory
+from migrator.files.directory import create, read_migrations
 from migrator.sql import parser
 
 from ..conftest import Write
@@ -21,13 +20,13 @@ not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and wr
 
 
 def versions(directory: Path) -> list[str]:
-    return [migration.version for migration in read_directory(directory)]
+    return [migration.version for migration in read_migrations(directory)]
 
 
 def complaints(directory: Path) -> list[str]:
     """Every problem of a directory, with the directory's own name left out."""
     with pytest.raises(BlockedError) as caught:
-        read_directory(directory)
+        read_migrations(directory)
     assert all(error.hint for error in caught.value.errors), "every problem has a next step"
     return [str(error).replace(f"{directory}/", "") for error in caught.value.errors]
 
@@ -57,7 +56,7 @@ def test_a_directory_inside_is_ignored_whatever_its_name(directory: Path) -> Non
 
 
 def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
-    (migration,) = read_directory(write({"01_a.up.sql": "select 1;"}))
+    (migration,) = read_migrations(write({"01_a.up.sql": "select 1;"}))
     assert migration.down is None
 
 
@@ -127,16 +126,16 @@ def test_an_unreadable_file_or_directory_says_so(write: Write) -> None:
     assert complaints(directory) == ["01_a.up.sql cannot be read: Permission denied"]
     directory.chmod(0)
     with pytest.raises(DirectoryError, match="cannot be read: Permission denied"):
-        read_directory(directory)
+        read_migrations(directory)
     directory.chmod(0o700)
 
 
 def test_a_directory_that_is_not_there_or_is_a_file_says_so(directory: Path) -> None:
     with pytest.raises(DirectoryError, match=r'migrations directory ".*/none" is not there'):
-        read_directory(directory / "none")
+        read_migrations(directory / "none")
     (directory / "file").touch()
     with pytest.raises(DirectoryError, match="cannot be read: Not a directory"):
-        read_directory(directory / "file")
+        read_migrations(directory / "file")
 
 
 # create

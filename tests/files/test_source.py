@@ -7,7 +7,7 @@ from pathlib import PurePath
 import pytest
 
 from migrator.errors import MigrationFileError
-from migrator.files import source
+from migrator.files.source import read_source
 
 PATH = PurePath("01_a.up.sql")
 
@@ -28,12 +28,12 @@ PATH = PurePath("01_a.up.sql")
 def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
     one: bytes, other: bytes, same: bool
 ) -> None:
-    checksums = {source.read(PATH, raw).checksum for raw in (one, other)}
+    checksums = {read_source(PATH, raw).checksum for raw in (one, other)}
     assert (len(checksums) == 1) == same
 
 
 def test_the_text_is_the_files_own_without_its_bom() -> None:
-    assert source.read(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
+    assert read_source(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_the_text_is_the_files_own_without_its_bom() -> None:
 )
 def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(MigrationFileError) as caught:
-        source.read(PATH, raw)
+        read_source(PATH, raw)
     assert caught.value.message == f"01_a.up.sql {message}"
     assert hint in (caught.value.hint or "")

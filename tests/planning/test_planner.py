@@ -9,12 +9,10 @@ from pathlib import PurePath
 import pytest
 
 from migrator.errors import UsageError
-from migrator.files import source
+from migrator.files.source import read_source
 from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, Status
 from migrator.planning import planner
-from migrator.planning.problems import disagreements
-from migrator.planning.problems import problems as all_problems
-from migrator.planning.problems import remarks as all_remarks
+from migrator.planning.problems import disagreements, find_notes, find_problems
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = Direction.UP, Direction.DOWN
@@ -32,8 +30,8 @@ def file(
     text = up if up is not None else f"create table t{number} ();\n"
     return Migration(
         version,
-        source.read(PurePath(f"{version}.up.sql"), text.encode()),
-        None if down is None else source.read(PurePath(f"{version}.down.sql"), down.encode()),
+        read_source(PurePath(f"{version}.up.sql"), text.encode()),
+        None if down is None else read_source(PurePath(f"{version}.down.sql"), down.encode()),
     )
 
 
@@ -496,8 +494,8 @@ def test_what_is_no_problem_is_remarked_on(
     files: Files, history: History, remarks: list[str]
 ) -> None:
     entries = planner.reconcile(files, history)
-    assert list(all_remarks(entries)) == remarks
-    assert list(all_problems(entries)) == []
+    assert list(find_notes(entries)) == remarks
+    assert list(find_problems(entries)) == []
 
 
 def test_a_file_that_took_the_number_of_an_applied_one_is_told_how_to_give_it_back() -> None:

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from migrator.errors import Location
-from migrator.sql.location import _known_lines, excerpt, line_number, locate
+from migrator.sql.location import _known_lines, excerpt_at, line_number, locate
 from migrator.sql.splitter import comments, is_meta_command, split, tokens
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -252,7 +252,7 @@ def test_every_kind_of_line_end_gives_the_same_places(text: str, line_end: str) 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_an_excerpt_has_a_caret_under_the_column(line_end: str) -> None:
     source = line_end.join(["one", "", "\tthree", "a\tb x", "five"])
-    assert excerpt(source, Location(FILE, 4, 5)).split("\n") == [
+    assert excerpt_at(source, Location(FILE, 4, 5)).split("\n") == [
         "2 |",
         "3 |     three",
         "4 | a   b x",
@@ -261,18 +261,18 @@ def test_an_excerpt_has_a_caret_under_the_column(line_end: str) -> None:
 
 
 def test_an_excerpt_at_the_end_of_the_text_has_its_caret_behind_it() -> None:
-    assert excerpt("select", Location(FILE, 1, 7)) == "1 | select\n  |       ^"
+    assert excerpt_at("select", Location(FILE, 1, 7)) == "1 | select\n  |       ^"
 
 
 def test_an_excerpt_of_a_very_long_line_is_cut_around_the_caret() -> None:
     source = "x" * 5_000_000 + "!" + "y" * 5_000_000
     short = "short\n" + source
-    lines = excerpt(short, locate(short, short.index("!"), FILE), width=20).split("\n")
+    lines = excerpt_at(short, locate(short, short.index("!"), FILE), width=20).split("\n")
     assert lines == ["1 | short", "2 | …" + "x" * 10 + "!" + "y" * 9 + "…", "  | " + " " * 11 + "^"]
 
 
 def test_an_excerpt_sends_no_control_characters_to_a_terminal() -> None:
-    assert excerpt("a\x1b[31m", Location(FILE, 1, 1)) == "1 | a [31m\n  | ^"
+    assert excerpt_at("a\x1b[31m", Location(FILE, 1, 1)) == "1 | a [31m\n  | ^"
 
 
 FRAGMENTS = [
