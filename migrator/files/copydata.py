@@ -1,6 +1,6 @@
-"""Read a long file: its COPY data stay on the disk until they are sent.
+"""Read a long file without its COPY data, and read the data again when they are sent.
 
-A dump has gigabytes of them, and only the server reads them.
+A dump may contain gigabytes of COPY data, which only the server interprets.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from ..errors import MigrationFileError
 from ..model import SourceFile
 from ..sql import splitter
 from ..sql.script import Abridged, Block, Statement
-from . import source
+from .source import BOM, SourceDigest, read_source
 
-_PIECE = 1 << 16  # bytes: the server works on one piece while the next is read
-_WINDOW = 1 << 16  # bytes of SQL that are searched for a COPY at first
-_MARK = b"\\."  # it ends COPY data; a file that has none is read completely
-_CLOSING = re.compile(rb"\n\\\.\r?\n")
+PIECE = 1 << 16
+"""How many bytes are read at a time: the server works on one piece while the next is read."""
+
+_MARK = b"\\."  # the end of COPY data; a file without it is kept with its data
+_END = re.compile(rb"\n\\\.\r?\n")
 
 
-def read(path: Path, file: BinaryIO, *, piece: int = _PIECE, window: int = _WINDOW) -> SourceFile:
+def read_long(path: Path, file: BinaryIO, *, size: int = PIECE) -> SourceFile:
     """Read a file as `read_source` does; its text is `Abridged` if it has COPY data.
 
     Args:
-        piece: How much of the data is read at once, in bytes.
-        window: How much SQL is searched for a COPY at first, in bytes.
+        size: How many bytes to read at a time.
 
     Raises:
-        MigrationFileError: The bytes are not UTF-8, or hold a NUL.
+        MigrationFileError: The bytes are not UTF-8, or contain a NUL.
     """
-    if _has_mark(file, piece):
-        abridging = _Abridging(path, file, piece, window)
-        return SourceFile(path, abridging.text(), abridging.checksum())
+    if _has_mark(file, size):
+        reader = _Reader(path, file, size)
+        return SourceFile(path, reader.text(), reader.checksum())
     file.seek(0)
-    return source.read_source(path, b"".join(iter(partial(file.read, -1), b"")))
+    return read_source(path, b"".join(iter(partial(file.read, -1), b"")))
 
 
 def _has_mark(file: BinaryIO, size: int) -> bool:
@@ -52,23 +52,22 @@ def _has_mark(file: BinaryIO, size: int) -> bool:
     return False
 
 
-class _Abridging:
-    """A reading of a file that takes every byte once, in order, and holds no COPY data."""
+class _Reader:
+    """Takes every byte of a file once, in order, and keeps none of the COPY data."""
 
-    def __init__(self, path: Path, file: BinaryIO, piece: int, window: int) -> None:
-        self._path, self._file = path, file
-        self._piece, self._window = piece, window
-        self._sum = source.Sum(path)
-        self._at = 0  # bytes that were taken
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path, self._file, self._size = path, file, size
+        self._digest = SourceDigest(path)
+        self._at = 0  # bytes taken so far
 
     def text(self) -> str:
-        """Give the text without the lines of its COPY data."""
+        """Return the text without the lines of COPY data."""
         parts: list[str] = []
         blocks: dict[int, Block] = {}
         length = 0
         self._file.seek(0)
-        if self._file.read(len(source.BOM)) == source.BOM:
-            self._take(source.BOM)
+        if self._file.read(len(BOM)) == BOM:
+            self._take(BOM)
         while True:
             sql, has_data = self._sql()
             parts.append(sql)
@@ -78,19 +77,19 @@ class _Abridging:
             blocks[length] = self._block()
 
     def checksum(self) -> str:
-        """Return that of all bytes that were taken."""
-        return self._sum.end()
+        """Return the checksum of all bytes taken."""
+        return self._digest.checksum()
 
     def _sql(self) -> tuple[str, bool]:
-        """Read SQL to where COPY data begin, and tell whether they do, or to the end."""
-        size = self._window
+        """Return the SQL up to the next COPY data, or to the end; and whether data follow."""
+        size = self._size
         while True:
             self._file.seek(self._at)
-            raw = b"".join(_pieces(self._file, size, self._piece))
+            raw = b"".join(_pieces(self._file, size, self._size))
             try:
                 text = codecs.getincrementaldecoder("utf-8")().decode(raw)
             except UnicodeDecodeError:
-                self._take(raw)  # it says the same in our words
+                self._take(raw)  # raises the error with the byte's place in the file
                 raise
             first = _data_begin(text)
             if first is None and len(raw) == size:
@@ -100,16 +99,16 @@ class _Abridging:
             return text[:first], first is not None
 
     def _take(self, raw: bytes) -> None:
-        self._sum.take(raw)
+        self._digest.update(raw)
         self._at += len(raw)
 
     def _block(self) -> Block:
-        """Sum up the lines of data that begin here, and count their ends."""
+        """Take the lines of COPY data that begin here."""
         start, digest, lines, last = self._at, hashlib.sha256(), 0, b""
-        for piece in _until_closed(self._file, start, self._piece):
+        for piece in _until_end(self._file, start, self._size):
             digest.update(piece)
             lines += piece.count(b"\n")
-            if b"\r" in piece or last == b"\r":  # each ends a line, and both together one
+            if b"\r" in piece or last == b"\r":  # LF, CR and CRLF each end one line
                 lines += piece.count(b"\r") - (last + piece).count(b"\r\n")
             last = piece[-1:] or last
             self._take(piece)
@@ -117,26 +116,26 @@ class _Abridging:
 
 
 def _data_begin(text: str) -> int | None:
-    """Return where the first COPY data begin in a text that may be cut off; None if not here."""
+    """Return the offset of the first COPY data in the beginning of a text; None if unknown."""
     for statement in splitter.split(text):
         if statement.data:
             first = statement.data[0]
-            # A second COPY on the line of the first one has its data behind those of that.
+            # The data of a second COPY on the same line follow those of the first.
             is_single = "stdin" not in text[statement.end : first].lower()
             return first if first < len(text) and is_single else None
     return None
 
 
-def _until_closed(file: BinaryIO, first: int, size: int) -> Iterator[bytes]:
-    r"""Read the lines of data that begin at a byte, in pieces: to a line `\.`, or to the end."""
+def _until_end(file: BinaryIO, first: int, size: int) -> Iterator[bytes]:
+    r"""Read COPY data from a byte on, in pieces, up to a line `\.` or to the end of the file."""
     file.seek(first - 1)
-    window, begin = file.read(1), 1  # the line end before them is not of them
+    window, begin = file.read(1), 1  # the line end before the data, which `_END` needs
     while piece := file.read(size):
         window += piece
-        if closing := _CLOSING.search(window):
-            yield window[begin : closing.start() + 1]
+        if end := _END.search(window):
+            yield window[begin : end.start() + 1]
             return
-        if (settled := len(window) - 4) > 0:  # what is left may be the beginning of the closing
+        if (settled := len(window) - 4) > 0:  # the last 4 bytes may be the beginning of `_END`
             yield window[begin:settled]
             window, begin = window[settled:], 0
     last = window.rfind(b"\n") + 1
@@ -144,54 +143,54 @@ def _until_closed(file: BinaryIO, first: int, size: int) -> Iterator[bytes]:
 
 
 def _pieces(file: BinaryIO, total: int, size: int) -> Iterator[bytes]:
-    """Read `total` bytes in pieces of up to `size`; fewer if the file ends before."""
+    """Read up to `total` bytes, in pieces of at most `size`; fewer at the end of the file."""
     while total > 0 and (piece := file.read(min(total, size))):
         total -= len(piece)
         yield piece
 
 
-def data(statement: Statement, *, piece: int = _PIECE) -> Iterator[bytes]:
+def data(statement: Statement, *, size: int = PIECE) -> Iterator[bytes]:
     """Yield the lines of a statement's COPY data, in pieces.
 
     Args:
-        piece: The longest of them, in bytes (in characters if the data are in memory).
+        size: The length of a piece, in bytes or characters.
 
     Raises:
-        MigrationFileError: The data stayed in the file, which was changed or removed since.
-            It has no hint: that depends on the caller.
+        MigrationFileError: The data are in their file, which cannot be read or has changed.
+            Everything yielded before must be rolled back.
     """
     assert statement.data is not None, "it is a COPY with data"
     block = statement.block
     if block is None:
         first, end = statement.data
-        for start in range(first, end, piece):
-            yield statement.source[start : min(start + piece, end)].encode()
+        for start in range(first, end, size):
+            yield statement.source[start : min(start + size, end)].encode()
         return
     digest = hashlib.sha256()
     try:
         with block.path.open("rb", buffering=0) as file:
             file.seek(block.start)
-            for raw in _pieces(file, block.end - block.start, piece):
-                digest.update(raw)
-                yield raw
+            for piece in _pieces(file, block.end - block.start, size):
+                digest.update(piece)
+                yield piece
     except OSError as error:
-        message = f"{block.path} cannot be read any more: {error.strerror}"
+        message = f"{block.path} can no longer be read: {error.strerror}"
         raise MigrationFileError(message) from error
     if digest.hexdigest() != block.checksum:
-        raise MigrationFileError(f"{block.path} was changed while it was being run")
+        raise MigrationFileError(f"{block.path} changed while it was being run")
 
 
 def lines(block: Block, first: int, last: int) -> list[str]:
-    """Read some lines of the data, without their ends; they are numbered from 1.
+    """Return some lines of COPY data without their line ends; the first line is 1.
 
     Returns:
-        No lines if the file cannot be read, or is shorter than it was.
+        An empty list if the file cannot be read or has become shorter.
     """
     try:
         with block.path.open("rb") as file:
             file.seek(block.start)
             found = tuple(islice(file, first - 1, last))
-            is_whole = file.tell() <= block.end and len(found) == last - first + 1
+            is_complete = file.tell() <= block.end and len(found) == last - first + 1
     except OSError:
         return []
-    return [line.decode(errors="replace").rstrip("\r\n") for line in found] if is_whole else []
+    return [line.decode(errors="replace").rstrip("\r\n") for line in found] if is_complete else []

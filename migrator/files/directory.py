@@ -144,7 +144,7 @@ def _read(path: Path, name: str) -> SourceFile:
             return read_source(path, file.readall())
         from . import copydata  # noqa: PLC0415  (most files are short)
 
-        return copydata.read(path, file)
+        return copydata.read_long(path, file)
 
 
 def _misnamed(path: Path) -> MigrationFileError:

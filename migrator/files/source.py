@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 BOM = b"\xef\xbb\xbf"
-"""What some editors write before UTF-8."""
+"""The byte order mark that some editors write before UTF-8."""
 
 
 def read_source(path: PurePath, raw: bytes) -> SourceFile:
-    """Decode a file and sum it up.
+    """Decode the bytes of a file and compute their checksum.
 
-    The checksum leaves out a BOM, the CR of CRLF and white space at the end of the file,
-    so that a checkout on another system has the same one.
+    The checksum ignores a BOM, the CR of CRLF and white space at the end of the file, so that
+    it is the same in a checkout on another system.
 
     Raises:
-        MigrationFileError: The bytes are not UTF-8, or hold a NUL.
+        MigrationFileError: The bytes are not UTF-8, or contain a NUL.
     """
     raw = raw.removeprefix(BOM)
     return SourceFile(path, _decode(path, raw), _checksum(raw))
@@ -35,75 +35,74 @@ def _checksum(raw: bytes) -> str:
     end = len(normal)
     while normal[end - 1 : end].isspace():
         end -= 1
-    return hashlib.sha256(memoryview(normal)[:end]).hexdigest()  # a seed is not copied for this
+    return hashlib.sha256(memoryview(normal)[:end]).hexdigest()  # no copy of a large file
 
 
 def _decode(path: PurePath, raw: bytes) -> str:
-    _refuse(path, raw, 0)
+    _refuse_nul_and_utf16(path, raw, 0)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise _no_utf8(path, error, 0) from error
+        raise _not_utf8(path, error, 0) from error
 
 
-class Sum:
-    """A file that is read in pieces: what `read_source` tells of it, without holding it."""
+class SourceDigest:
+    """Checks a file and computes its checksum as `read_source` does, from pieces of its bytes."""
 
     def __init__(self, path: PurePath) -> None:
         self._path = path
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._is_first = True
-        self._at = 0  # bytes behind a BOM
-        self._spaces = b""  # they count if something follows
+        self._at = 0  # bytes after a BOM
+        self._spaces = b""  # part of the checksum only if something follows
 
-    def take(self, piece: bytes) -> str:
-        """Take the next bytes, and return the text that is complete with them.
+    def update(self, piece: bytes) -> None:
+        """Take the next bytes.
 
         Raises:
-            MigrationFileError: They are not UTF-8, or hold a NUL.
+            MigrationFileError: They are not UTF-8, or contain a NUL.
         """
         if self._is_first:
             self._is_first, piece = False, piece.removeprefix(BOM)
-        _refuse(self._path, piece, self._at)
-        text = self._decode(piece)
+        _refuse_nul_and_utf16(self._path, piece, self._at)
+        self._decode(piece)
         self._at += len(piece)
-        whole = self._spaces + piece
-        solid = whole.rstrip()
-        self._spaces = whole[len(solid) :]
+        padded = self._spaces + piece
+        solid = padded.rstrip()
+        self._spaces = padded[len(solid) :]
         self._digest.update(_with_lf(solid))
-        return text
 
-    def end(self) -> str:
-        """Return the checksum.
+    def checksum(self) -> str:
+        """Return the checksum of the file that ends here.
 
         Raises:
-            MigrationFileError: The last character is cut off.
+            MigrationFileError: The last character is incomplete.
         """
         self._decode(b"", is_last=True)
         return self._digest.hexdigest()
 
-    def _decode(self, piece: bytes, *, is_last: bool = False) -> str:
-        begun = len(self._decoder.getstate()[0])  # bytes of a character that the piece ends
+    def _decode(self, piece: bytes, *, is_last: bool = False) -> None:
+        pending = len(self._decoder.getstate()[0])  # bytes of a character begun before
         try:
-            return self._decoder.decode(piece, is_last)
+            self._decoder.decode(piece, is_last)
         except UnicodeDecodeError as error:
-            raise _no_utf8(self._path, error, self._at - begun) from error
+            raise _not_utf8(self._path, error, self._at - pending) from error
 
 
 def _with_lf(raw: bytes) -> bytes:
     return raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
 
 
-def _refuse(path: PurePath, raw: bytes, at: int) -> None:
+def _refuse_nul_and_utf16(path: PurePath, raw: bytes, at: int) -> None:
     if not at and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise _undecodable(path, f"is UTF-16, not UTF-8: byte 0 is 0x{raw[0]:02X}", "UTF-16")
     if (nul := raw.find(b"\0")) >= 0:
-        message = f"{path} holds a NUL: byte {at + nul} is 0x00 (counted from 0)"
-        raise MigrationFileError(message, hint="remove it: PostgreSQL takes no NUL in any text")
+        message = f"{path} contains a NUL: byte {at + nul} is 0x00 (counted from 0)"
+        raise MigrationFileError(message, hint="remove it: PostgreSQL text cannot contain a NUL")
 
 
-def _no_utf8(path: PurePath, error: UnicodeDecodeError, at: int) -> MigrationFileError:
+def _not_utf8(path: PurePath, error: UnicodeDecodeError, at: int) -> MigrationFileError:
     byte = f"byte {at + error.start} is 0x{error.object[error.start]:02X}"
     return _undecodable(path, f"is not UTF-8: {byte}", "LATIN1")
 

@@ -304,7 +304,7 @@ class Unrunnable:
 
 GOOD = "create table good ();\n"
 UNRUNNABLE = {
-    "a NUL byte": Unrunnable(files(GOOD, b"select 1;\0"), ["02_b.up.sql holds a NUL: byte 9"]),
+    "a NUL byte": Unrunnable(files(GOOD, b"select 1;\0"), ["02_b.up.sql contains a NUL: byte 9"]),
     "Latin-1": Unrunnable(
         files(GOOD, "select 'é';".encode("latin1")), ["02_b.up.sql is not UTF-8: byte 8 is 0xE9"]
     ),

@@ -1,4 +1,4 @@
-"""A long file is read as a short one is, and its COPY data stay on the disk until they are sent."""
+"""A long file is read like a short one, and its COPY data stay on disk until they are sent."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ FRAGMENTS = [
 RAW = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(b"".join)
 
 
-# So small that every border of a piece or window falls somewhere in a short text.
-PIECE, WINDOW = 7, 5
+SIZE = 7
+"""So small that every border of a piece occurs in a short text."""
 
 
-class Grudging(io.FileIO):
-    """A file that gives less than it is asked for, as some systems do."""
+class SlowFile(io.FileIO):
+    """A file that returns fewer bytes than asked for, as some file systems do."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(size or -1, 3)) or b""
 
 
-def read_long(path: Path) -> SourceFile:
-    with Grudging(path) as file:
-        return copydata.read(path, file, piece=PIECE, window=WINDOW)
+def read(path: Path) -> SourceFile:
+    with SlowFile(path) as file:
+        return copydata.read_long(path, file, size=SIZE)
 
 
-def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None]:
-    """What a statement is, wherever its data are."""
-    data = b"".join(copydata.data(statement, piece=PIECE)) if statement.data else None
+def content(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None]:
+    """Return everything about a statement but where its data are."""
+    data = b"".join(copydata.data(statement, size=SIZE)) if statement.data else None
     line = line_number(statement.source, statement.offset)
     return statement.text, line, statement.words, data
 
@@ -63,20 +63,20 @@ def whole(statement: Statement) -> tuple[str, int, tuple[str, ...], bytes | None
 @example(b"copy t from stdin;\n1\r2\r\n\r\\.\n3\r\n\\.\r\nselect 1;")
 @example(b"copy t from stdin;\n1\n\\.\r")
 @example(BOM + b"copy t from stdin;\n1\n\\.\ncopy t from stdin;\n2\n\\.\n-- end")
-def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
+def test_a_long_file_is_read_like_a_short_one(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PATH
         path.write_bytes(raw)
         try:
             short = read_source(path, raw)
         except MigrationFileError:
-            # Which of several faults is named depends on how much is looked at in one go.
-            with pytest.raises(MigrationFileError, match=r"holds a NUL|is not UTF-8"):
-                read_long(path)
+            # Which of several errors comes first depends on the size of a piece.
+            with pytest.raises(MigrationFileError, match=r"contains a NUL|is not UTF-8"):
+                read(path)
             return
-        long = read_long(path)
+        long = read(path)
         assert long.checksum == short.checksum
-        assert [whole(s) for s in split(long.text)] == [whole(s) for s in split(short.text)]
+        assert [content(s) for s in split(long.text)] == [content(s) for s in split(short.text)]
         assert parser.same_statements(long.text, short.text)
         one, other = parser.parse(path, long.text), parser.parse(path, short.text)
         assert [str(p) for p in one.problems] == [str(p) for p in other.problems]
@@ -94,31 +94,31 @@ def test_a_long_file_says_the_same_as_if_it_were_short(raw: bytes) -> None:
         b"-- aaaaaaaaaa\xc3",
     ],
 )
-def test_a_wrong_byte_is_named_as_in_a_short_file(tmp_path: Path, raw: bytes) -> None:
+def test_an_invalid_byte_is_reported_as_in_a_short_file(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / PATH
     path.write_bytes(raw)
     with pytest.raises(MigrationFileError) as short:
         read_source(path, raw)
     with pytest.raises(MigrationFileError) as long:
-        read_long(path)
+        read(path)
     assert (long.value.message, long.value.hint) == (short.value.message, short.value.hint)
 
 
-def test_nothing_of_the_data_is_held_but_its_line_ends(tmp_path: Path) -> None:
+def test_the_text_keeps_only_the_number_of_lines_of_its_data(tmp_path: Path) -> None:
     path = tmp_path / PATH
     path.write_bytes(b"copy t from stdin;\n1\tone\n2\ttwo\n\\.\nselect 1;")
-    text = read_long(path).text
+    text = read(path).text
     assert str(text) == "copy t from stdin;\n\\.\nselect 1;"
     assert isinstance(text, Abridged)
     assert line_number(text, text.index("select")) == 5
 
 
-def test_a_text_without_its_data_is_no_other_text(tmp_path: Path) -> None:
+def test_texts_that_differ_only_in_their_data_are_not_equal(tmp_path: Path) -> None:
     texts = []
     for data in (b"1\n2\n", b"1\n3\n", b""):
         path = tmp_path / PATH
         path.write_bytes(b"copy t from stdin;\n" + data + b"\\.\n")
-        texts.append(read_long(path).text)
+        texts.append(read(path).text)
     plain = "copy t from stdin;\n\\.\n"
     assert [str(text) for text in texts] == [plain] * 3
     assert texts[0] != texts[1] != texts[2]
@@ -127,8 +127,8 @@ def test_a_text_without_its_data_is_no_other_text(tmp_path: Path) -> None:
     assert parser.same_statements(texts[2], plain)
 
 
-class Changing(Grudging):
-    """A file that another program rewrites after its first SQL has been read."""
+class ChangingFile(SlowFile):
+    """A file that another program overwrites after its first SQL was read."""
 
     def __init__(self, path: Path, after: bytes) -> None:
         super().__init__(path)
@@ -140,33 +140,44 @@ class Changing(Grudging):
         return super().seek(offset, whence)
 
 
-def test_what_is_summed_up_is_what_is_read_of_a_file_that_changes(tmp_path: Path) -> None:
+def test_the_checksum_is_that_of_the_bytes_that_were_read(tmp_path: Path) -> None:
     path = tmp_path / PATH
     before = b"copy t from stdin;\n" + b"1\n" * 100 + b"\\.\nselect 1;\n"
     for after in (before[:50], before.replace(b"1\n", b"2\n"), before + b"select 2;"):
         path.write_bytes(before)
-        with Changing(path, after) as file:
-            source = copydata.read(path, file, piece=PIECE, window=WINDOW)
+        with ChangingFile(path, after) as file:
+            source = copydata.read_long(path, file, size=SIZE)
         assert source.checksum == read_source(path, after).checksum
 
 
-def test_data_that_changed_meanwhile_are_not_the_ones_that_were_read(tmp_path: Path) -> None:
+def test_data_that_have_changed_since_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / PATH
     path.write_bytes(b"copy t from stdin;\n1\n2\n\\.\n")
-    (statement,) = split(read_long(path).text)
+    (statement,) = split(read(path).text)
     path.write_bytes(b"copy t from stdin;\n1\n3\n\\.\n")
-    with pytest.raises(MigrationFileError, match="was changed while it was being run"):
-        list(copydata.data(statement, piece=PIECE))
+    with pytest.raises(MigrationFileError, match="changed while it was being run"):
+        list(copydata.data(statement, size=SIZE))
     path.unlink()
-    with pytest.raises(MigrationFileError, match="cannot be read any more: No such file"):
+    with pytest.raises(MigrationFileError, match="can no longer be read: No such file"):
         list(copydata.data(statement))
 
 
-# With a server, and files as long as they have to be
+def test_lines_of_data_are_numbered_from_1(tmp_path: Path) -> None:
+    path = tmp_path / PATH
+    path.write_bytes(b"copy t from stdin;\n1\n2\r\n3\n\\.\nselect 1;")
+    statement, _ = split(read(path).text)
+    assert statement.block
+    assert copydata.lines(statement.block, 2, 3) == ["2", "3"]
+    assert copydata.lines(statement.block, 3, 5) == [], "the data have three lines"
+    path.unlink()
+    assert copydata.lines(statement.block, 2, 3) == []
+
+
+# With a server, and files above the size from which they are read so
 
 
 LONG = 1 << 20
-"""A file of more bytes is a long one."""
+"""A file of more bytes is read as a long one."""
 
 # Leading zeros make the file long; PostgreSQL reads the number 7.
 SCRIPT = f"""\
@@ -193,7 +204,9 @@ def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
     runs.end()
 
 
-def test_it_is_applied_and_not_stored(migrate: Migrate, write: Write, database: Database) -> None:
+def test_a_long_file_is_applied_and_not_stored(
+    migrate: Migrate, write: Write, database: Database
+) -> None:
     write({"01_a.up.sql": SCRIPT, "01_a.down.sql": "drop table b, a;"})
     assert migrate("up").exit_code == 0
     assert database.rows("select * from a order by i") == [(1, "one"), (2, "two"), (3, "three")]
@@ -205,7 +218,9 @@ def test_it_is_applied_and_not_stored(migrate: Migrate, write: Write, database: 
     assert migrate("down", "--yes").exit_code == 0
 
 
-def test_an_error_in_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
+def test_an_error_in_the_data_of_a_long_file_is_shown_at_its_line(
+    migrate: Migrate, write: Write
+) -> None:
     write({"01_a.up.sql": SCRIPT.replace("3\tthree", "three\tthree")})
     result = migrate("up")
     assert result.exit_code == 1
@@ -213,13 +228,15 @@ def test_an_error_in_its_data_is_shown_at_its_line(migrate: Migrate, write: Writ
     assert "4 | 1   one\n  5 | 2   two\n  6 | three   three\n    | ^" in result.stderr
 
 
-def test_an_error_after_its_data_is_shown_at_its_line(migrate: Migrate, write: Write) -> None:
+def test_an_error_after_the_data_of_a_long_file_is_shown_at_its_line(
+    migrate: Migrate, write: Write
+) -> None:
     write({"01_a.up.sql": SCRIPT + "select nothing;\n"})
     result = migrate("up")
     assert '01_a.up.sql:12:8: column "nothing" does not exist' in result.stderr
 
 
-def test_a_file_that_changes_while_it_runs_leaves_nothing(
+def test_a_long_file_that_changes_while_it_waits_is_rolled_back(
     migrate: Migrate, write: Write, database: Database, runs: Runs
 ) -> None:
     first = "lock table gate; create table z ();"
@@ -230,7 +247,7 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
         write({"02_a.up.sql": SCRIPT.replace("two", "2nd")})
     result = run.result()
     assert result.exit_code == 4
-    assert f"{folder / '02_a.up.sql'} was changed while it was being run" in result.stderr
+    assert f"{folder / '02_a.up.sql'} changed while it was being run" in result.stderr
     assert (
         "02_a was rolled back completely. Already applied in this run, and kept: 01_z."
         in result.stderr
@@ -244,10 +261,10 @@ def test_a_file_that_changes_while_it_runs_leaves_nothing(
     assert database.rows("select t from a where i = 2") == [("2nd",)]
 
 
-def test_an_error_in_data_that_are_gone_is_the_servers(
+def test_an_error_in_data_whose_file_is_gone_is_shown_at_the_statement(
     write: Write, database: Database, runs: Runs
 ) -> None:
-    # The server has got all of the data when it waits in the trigger of the first row.
+    # The server has received all of the data when the trigger of the first row waits.
     database.execute("""
         create table a (i int);
         create function wait() returns trigger language plpgsql as
@@ -267,10 +284,10 @@ def test_an_error_in_data_that_are_gone_is_the_servers(
 
 
 @pytest.mark.parametrize("number", ["3", "3".zfill(LONG)], ids=["short", "long"])
-def test_data_are_sent_with_a_step_that_runs_alone(
+def test_data_are_sent_with_a_statement_that_commits_by_itself(
     migrate: Migrate, write: Write, database: Database, number: str
 ) -> None:
-    """A step that was begun alone is run again alone, whatever replaced it in the file."""
+    """Its place was begun by a statement that commits by itself, and that the file has replaced."""
     database.execute("create table a (i int); insert into a values (1), (1)")
     head = "-- migrator: no-transaction\nselect 1;\n"
     write({"01_a.up.sql": f"{head}create unique index concurrently i on a (i);"})

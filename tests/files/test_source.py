@@ -39,7 +39,7 @@ def test_the_text_is_the_files_own_without_its_bom() -> None:
 @pytest.mark.parametrize(
     ("raw", "message", "hint"),
     [
-        (b"select 'a\0b';", "holds a NUL: byte 9 is 0x00 (counted from 0)", "remove it"),
+        (b"select 'a\0b';", "contains a NUL: byte 9 is 0x00 (counted from 0)", "remove it"),
         (
             "select 'é';".encode("latin1"),
             "is not UTF-8: byte 8 is 0xE9 (counted from 0)",
