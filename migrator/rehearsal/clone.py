@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..config import Database
-from ..errors import DatabaseConnectionError
+from ..embedded import binaries
+from ..errors import DatabaseConnectionError, DumpError, EmbeddedServerError
 from ..postgres import connection
 from ..sql import splitter
 from ..sql.script import Statement
-from .dump import schema_of
 
-# No subscription: its mere presence keeps a database from being dropped, and a slot alive.
-_OPTIONS = ("--no-subscriptions", "--no-tablespaces", "--no-security-labels")
+_OPTIONS = (
+    "--schema-only",
+    "--no-password",
+    "--encoding=UTF8",
+    # A database with a subscription cannot be dropped, and the subscription keeps a slot alive.
+    "--no-subscriptions",
+    "--no-tablespaces",
+    "--no-security-labels",
+)
 _BATCH = 400  # statements in one transaction; each may hold several of the server's locks
 _LABEL = 100  # characters
 
@@ -134,7 +147,7 @@ def load_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Lo
     """
     with closing(connection.connect(target)) as conn:
         major = conn.info.server_version // 10000
-        dump = schema_of(target, major, _OPTIONS, lock_timeout=lock_timeout)
+        dump = dump_schema(target, major, lock_timeout=lock_timeout)
         wanted = _surroundings(conn)
     with closing(connection.connect(scratch)) as conn:
         roles = wanted.roles - _names(conn, _KNOWN_ROLES)
@@ -243,3 +256,90 @@ def _raise_if_lost(conn: psycopg.Connection[Any], error: psycopg.Error) -> None:
     if conn.closed:
         reason = " ".join(str(error).split())
         raise DatabaseConnectionError(f"the connection was lost: {reason}") from error
+
+
+def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
+    """Give the schema of a database, as `pg_dump` writes it in a session that can write nothing.
+
+    Args:
+        database: One that a connection was made to; a passphrase for the key of a client
+            certificate (`sslpassword`) cannot be handed on.
+        major: The server's version.
+        lock_timeout: How long it waits for a table, in milliseconds.
+
+    Raises:
+        DumpError: There is no `pg_dump` for the server's version, or it failed.
+    """
+    program = find_pg_dump(major, os.environ)
+    # What the connection itself says it uses, an older pg_dump need not understand.
+    parameters: dict[str, Any] = {
+        **database.defaults,
+        **conninfo_to_dict(database.url),
+        **database.parameters,
+    }
+    # A command line can be read by everybody.
+    password = parameters.pop("password", None)
+    parameters.pop("sslpassword", None)
+    given = parameters.get("options") or os.environ.get("PGOPTIONS", "")
+    parameters["options"] = f"{given} -c default_transaction_read_only=on".strip()
+    where = f"--dbname={make_conninfo('', **parameters)}"
+    secret = {"PGPASSWORD": str(password)} if password else {}
+    done = subprocess.run(  # noqa: S603 -- our own command
+        (program, *_OPTIONS, f"--lock-wait-timeout={lock_timeout}", where),
+        env={**os.environ, **secret, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DumpError(
+            "pg_dump could not read the schema of the database",
+            detail=done.stderr.decode(errors="replace").strip() or None,
+            hint="let the role read every table (pg_read_all_data, from PostgreSQL 14 on), and "
+            "connect to the server itself, past any connection pooler",
+        )
+    return done.stdout.decode()
+
+
+def find_pg_dump(major: int, environ: Mapping[str, str]) -> Path:
+    """Find a `pg_dump` that can read a server: of its major version, else the next newer one.
+
+    Looked for in `MIGRATOR_PG_BINDIR`, the embedded PostgreSQL, `PATH` and Debian's places.
+
+    Raises:
+        DumpError: There is none.
+    """
+    found: dict[Path, int] = {}
+    for folder in _folders(environ):
+        if program := shutil.which("pg_dump", path=str(folder)):
+            with suppress(OSError, subprocess.CalledProcessError, ValueError):
+                found.setdefault(Path(program), _major_version(Path(program)))
+    fitting = [program for program, version in found.items() if version >= major]
+    if not fitting:
+        known = (f"{program} is of PostgreSQL {version}" for program, version in found.items())
+        raise DumpError(
+            f"there is no pg_dump that can read PostgreSQL {major}",
+            detail="\n".join(known) or None,
+            hint="install the client programs of that version, or: "
+            "pip install 'plain-sql-migrator[embedded]'",
+        )
+    return min(fitting, key=found.__getitem__)
+
+
+def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
+    if configured := environ.get("MIGRATOR_PG_BINDIR"):
+        yield Path(configured)
+    with suppress(EmbeddedServerError):
+        yield binaries.find_binaries({})
+    yield from (Path(each) for each in environ.get("PATH", "").split(os.pathsep) if each)
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def _major_version(program: Path) -> int:
+    done = subprocess.run(  # noqa: S603 -- our own command
+        (program, "--version"), capture_output=True, text=True, check=True
+    )
+    found = re.search(r"\) (\d+)", done.stdout)
+    if not found:
+        raise ValueError(done.stdout)
+    return int(found[1])

@@ -18,7 +18,7 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, facts, scratch, snapshots, steps
+from . import clone, facts, schema, scratch, steps
 from .report import Report
 from .schema import ROLE_KINDS, Change, Difference, compare
 from .steps import Stage
@@ -135,10 +135,10 @@ def lacking(
 
 
 def _drift(work: Session, stage: Stage) -> tuple[Difference, ...]:
-    made = snapshots.take(stage.conn, work.history.schema)
+    made = schema.read(stage.conn, work.history.schema)
     with connection.reported(), work.conn.transaction():
         _only_look(work)
-        there = snapshots.take(work.conn, work.history.schema)
+        there = schema.read(work.conn, work.history.schema)
     # Another server has other roles.
     elsewhere = () if stage.is_guarded else ROLE_KINDS
     return compare(made, there, leave_out=elsewhere)

@@ -1,4 +1,4 @@
-"""Compare two schema snapshots."""
+"""Read the schema of a database from its catalogs, and compare two of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import psycopg
+
+# What decides how PostgreSQL spells names and values, and what slows it down: to compile the
+# statement would take longer than to run it.
+_SETTINGS = """
+select set_config(name, value, true)
+from (
+    values ('search_path', 'pg_catalog, pg_temp'),
+           ('quote_all_identifiers', 'off'),
+           ('datestyle', 'ISO, YMD'),
+           ('intervalstyle', 'postgres'),
+           ('timezone', 'UTC'),
+           ('extra_float_digits', '1'),
+           ('bytea_output', 'hex'),
+           ('jit', 'off'),
+           ('work_mem', '64MB')
+) as s (name, value)
+"""
 
 ROLE_KINDS = frozenset({"owner", "privileges", "default privileges"})
 """The kinds that name roles, which two servers need not have in common."""
@@ -41,7 +63,7 @@ class SchemaObject:
         return f"{self.kind} {self.name}"
 
 
-Snapshot = tuple[SchemaObject, ...]
+Schema = tuple[SchemaObject, ...]
 """All objects of a database at one moment, in no particular order."""
 
 
@@ -80,6 +102,33 @@ class Difference:
         if self.before is None:
             return Change.ADDED
         return Change.REMOVED if self.after is None else Change.CHANGED
+
+
+@cache
+def _statement() -> str:
+    return resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
+
+
+def read(conn: psycopg.Connection[Any], history: str | None) -> Schema:
+    """Read the schema of a database, inside the transaction if there is one; write nothing.
+
+    System schemas, temporary tables and the members of extensions are no part of it.
+    The session's settings and locks are afterwards what they were before.
+
+    Args:
+        history: The schema whose `migration_versions` and `migration_log` are left out; None
+            for no schema.
+
+    Raises:
+        psycopg.Error: As PostgreSQL has it, such as a lock on a view that it could not have.
+    """
+    with conn.transaction(force_rollback=True):
+        conn.execute(_SETTINGS)
+        rows = conn.execute(_statement().encode(), {"history": history}).fetchall()
+    return tuple(
+        SchemaObject(kind, name, definition, identity, tuple(parents), position)
+        for kind, name, definition, identity, parents, position in rows
+    )
 
 
 def compare(

@@ -21,9 +21,9 @@ from ..postgres.activity import Look, nobody
 from ..postgres.connection import Connection
 from ..sql import parser
 from ..tracing import diff
-from . import facts, snapshots
+from . import facts, schema
 from .report import DownProof, Rehearsed, TracedStatement
-from .schema import Snapshot, compare, recreated
+from .schema import Schema, compare, recreated
 
 _ENUM_VALUE_USED_EARLY = "55P04"
 
@@ -112,11 +112,11 @@ def try_on_target(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed
 
 
 def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
-    before = snapshots.take(stage.conn, stage.schema)
+    before = schema.read(stage.conn, stage.schema)
     rehearsed = _up(stage, step, sizes, _execute)
     if rehearsed.error:
         return rehearsed
-    after = snapshots.take(stage.conn, stage.schema)
+    after = schema.read(stage.conn, stage.schema)
     down = _prove_down(stage, step, before, after)
     is_said = down is None or down.irreversible
     lost = () if is_said or not down else tuple(map(catalogue.data_lost, down.lost))
@@ -160,7 +160,7 @@ def _changes_objects(traced: Iterable[TracedStatement]) -> bool:
     )
 
 
-def _prove_down(stage: Stage, step: Step, before: Snapshot, after: Snapshot) -> DownProof | None:
+def _prove_down(stage: Stage, step: Step, before: Schema, after: Schema) -> DownProof | None:
     """Take a step back and apply it again; None if it has no down."""
     migration = step.migration
     if not migration or not migration.down:
@@ -174,9 +174,9 @@ def _prove_down(stage: Stage, step: Step, before: Snapshot, after: Snapshot) -> 
         # A transaction that failed has left everything as the up had made it.
         is_stuck = not (down.script.transactional or down.script.problems)
         return replace(proof, traced=traced, error=error, is_stuck=is_stuck)
-    restored = snapshots.take(stage.conn, stage.schema)
+    restored = schema.read(stage.conn, stage.schema)
     _, error = _run(stage, step)
-    again = () if error else compare(after, snapshots.take(stage.conn, stage.schema))
+    again = () if error else compare(after, schema.read(stage.conn, stage.schema))
     return replace(
         proof,
         traced=traced,

@@ -7,8 +7,8 @@ import pytest
 from migrator.rehearsal.schema import (
     ROLE_KINDS,
     Change,
+    Schema,
     SchemaObject,
-    Snapshot,
     compare,
     lines,
     recreated,
@@ -44,7 +44,7 @@ def owner(name: str) -> SchemaObject:
 
 USERS = (table(), column("id", "bigint"), column("email", at=2))
 
-COMPARED: list[tuple[Snapshot, Snapshot, list[str]]] = [
+COMPARED: list[tuple[Schema, Schema, list[str]]] = [
     ((), (), []),
     (USERS, USERS, []),
     (USERS, USERS[::-1], []),
@@ -116,7 +116,7 @@ COMPARED: list[tuple[Snapshot, Snapshot, list[str]]] = [
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), COMPARED)
-def test_differences_read_as_lines(before: Snapshot, after: Snapshot, expected: list[str]) -> None:
+def test_differences_read_as_lines(before: Schema, after: Schema, expected: list[str]) -> None:
     assert list(lines(compare(before, after))) == expected
 
 
@@ -136,7 +136,7 @@ def test_of_two_kinds_with_one_name_each_is_compared_with_its_own() -> None:
     assert compare([*USERS, constraint], [constraint, *USERS]) == ()
 
 
-RECREATED: list[tuple[Snapshot, Snapshot, list[str]]] = [
+RECREATED: list[tuple[Schema, Schema, list[str]]] = [
     (USERS, USERS, []),
     (USERS, (), []),
     ((), USERS, []),
@@ -157,6 +157,6 @@ RECREATED: list[tuple[Snapshot, Snapshot, list[str]]] = [
 
 @pytest.mark.parametrize(("before", "after", "expected"), RECREATED)
 def test_the_recreated_are_what_lost_its_data(
-    before: Snapshot, after: Snapshot, expected: list[str]
+    before: Schema, after: Schema, expected: list[str]
 ) -> None:
     assert [each.label for each in recreated(before, after)] == expected

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from migrator import config
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
 from migrator.events import Event, Remarked
-from migrator.rehearsal import clone, dump, scratch, snapshots
+from migrator.rehearsal import clone, schema, scratch
 from migrator.rehearsal.schema import compare, lines
 
 from ..conftest import Database, Postgres, ScratchDatabases, process_environment
@@ -224,7 +224,7 @@ def test_a_loaded_schema_is_the_same_to_a_snapshot(postgres: Postgres, target: D
     with made(postgres) as (copy, _):
         loaded = clone.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
         with target.connect() as before, connect(copy) as after:
-            found = compare(snapshots.take(before, None), snapshots.take(after, None))
+            found = compare(schema.read(before, None), schema.read(after, None))
             assert list(lines(found)) == ["user mapping snapshot_reader on server far: removed"]
             populated = "select relispopulated from pg_class where relname = 'totals'"
             assert after.execute(populated).fetchone() == (True,)
@@ -354,13 +354,13 @@ def test_the_target_is_dumped_in_a_read_only_session_with_the_options_of_the_use
     # The server logs what a session was started with when it refuses a part of it.
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=never")
     with pytest.raises(DumpError) as caught:
-        dump.schema_of(
-            config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
+        clone.dump_schema(
+            config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT
         )
     assert 'invalid value for parameter "lock_timeout": "never"' in (caught.value.detail or "")
     monkeypatch.setenv("PGOPTIONS", "-c log_statement=all -c log_min_duration_statement=0")
-    text = dump.schema_of(
-        config.Database(database.url), postgres.version, (), lock_timeout=LOCK_TIMEOUT
+    text = clone.dump_schema(
+        config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT
     )
     assert text.startswith("--")
     assert "READ ONLY" in log.read_text()
@@ -380,13 +380,13 @@ def program(folder: Path, major: int) -> Path:
 def test_the_oldest_pg_dump_that_can_read_the_server_is_taken(tmp_path: Path) -> None:
     programs = {major: program(tmp_path / str(major), major) for major in (90, 92, 95)}
     path = os.pathsep.join(str(programs[major].parent) for major in (95, 90, 92))
-    found = [dump.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
+    found = [clone.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
     assert found == [programs[90], programs[92], programs[95]]
     with pytest.raises(DumpError, match="no pg_dump that can read PostgreSQL 96"):
-        dump.find_pg_dump(96, {"PATH": path})
+        clone.find_pg_dump(96, {"PATH": path})
 
 
 def test_pg_dump_is_also_looked_for_beside_the_configured_server(tmp_path: Path) -> None:
     expected = program(tmp_path / "bin", 90)
     environ = {"MIGRATOR_PG_BINDIR": str(expected.parent)}
-    assert dump.find_pg_dump(90, environ) == expected
+    assert clone.find_pg_dump(90, environ) == expected

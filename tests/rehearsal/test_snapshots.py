@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from migrator.rehearsal import snapshots
-from migrator.rehearsal.schema import Snapshot, compare, lines, recreated
+from migrator.rehearsal import schema
+from migrator.rehearsal.schema import Schema, compare, lines, recreated
 
 from ..conftest import Database, Migrate, Postgres, Write, dump_schema
 
@@ -624,23 +624,23 @@ def session(base: Database) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="module")
-def before(session: psycopg.Connection[Any]) -> Snapshot:
+def before(session: psycopg.Connection[Any]) -> Schema:
     """Its snapshot."""
-    return snapshots.take(session, "public")
+    return schema.read(session, "public")
 
 
-def changed(session: psycopg.Connection[Any], before: Snapshot, command: str) -> list[str]:
+def changed(session: psycopg.Connection[Any], before: Schema, command: str) -> list[str]:
     """Make a change, say in lines what a snapshot finds, and take the change back."""
     with session.transaction(force_rollback=True):
         session.execute(command.encode())
-        after = snapshots.take(session, "public")
+        after = schema.read(session, "public")
     found = lines(compare(before, after))
     return [line for line in found if not line.startswith(" ")]
 
 
 @pytest.mark.parametrize(("command", "expected"), CHANGES)
 def test_a_change_is_found(
-    session: psycopg.Connection[Any], before: Snapshot, command: str, expected: list[str]
+    session: psycopg.Connection[Any], before: Schema, command: str, expected: list[str]
 ) -> None:
     assert changed(session, before, command) == expected
 
@@ -648,7 +648,7 @@ def test_a_change_is_found(
 @pytest.mark.parametrize(("major", "command", "expected"), NEWER)
 def test_a_change_of_a_newer_server_is_found(
     session: psycopg.Connection[Any],
-    before: Snapshot,
+    before: Schema,
     major: int,
     command: str,
     expected: list[str],
@@ -660,7 +660,7 @@ def test_a_change_of_a_newer_server_is_found(
 
 @pytest.mark.parametrize("command", [*NO_SCHEMA, *NOT_FOUND])
 def test_what_is_no_schema_is_not_found(
-    session: psycopg.Connection[Any], before: Snapshot, command: str
+    session: psycopg.Connection[Any], before: Schema, command: str
 ) -> None:
     assert changed(session, before, command) == []
 
@@ -694,7 +694,7 @@ def copied(base: Database) -> Iterator[Database]:
 
 
 def test_a_dropped_and_restored_thing_that_held_data_is_recreated(
-    session: psycopg.Connection[Any], before: Snapshot
+    session: psycopg.Connection[Any], before: Schema
 ) -> None:
     restoring = """
         alter table public.users drop column tags, add column tags text[];
@@ -711,7 +711,7 @@ def test_a_dropped_and_restored_thing_that_held_data_is_recreated(
     """
     with session.transaction(force_rollback=True):
         session.execute(restoring.encode())
-        after = snapshots.take(session, "public")
+        after = schema.read(session, "public")
     assert compare(before, after) == ()
     assert [each.label for each in recreated(before, after)] == [
         "table public.cache",
@@ -725,23 +725,23 @@ def test_the_history_and_members_of_extensions_are_left_out(
     contrib_database: Database, migrate: Migrate, write: Write
 ) -> None:
     with contrib_database.connect() as conn:
-        before = snapshots.take(conn, "public")
+        before = schema.read(conn, "public")
         conn.execute("create extension hstore")
         write({"1_a.up.sql": "select 1;"})
         assert migrate("up", database=contrib_database).exit_code == 0
-        found = compare(before, snapshots.take(conn, "public"))
+        found = compare(before, schema.read(conn, "public"))
         assert list(lines(found)) == ["extension hstore: added (with 1 × comment, 1 × owner)"]
         assert "table public.migration_log: added" in "\n".join(
-            lines(compare(before, snapshots.take(conn, None)))
+            lines(compare(before, schema.read(conn, None)))
         )
 
 
 def test_an_ordinary_role_takes_the_same_snapshot(
-    session: psycopg.Connection[Any], before: Snapshot
+    session: psycopg.Connection[Any], before: Schema
 ) -> None:
     with session.transaction(force_rollback=True):
         session.execute("set role snapshot_owner")
-        assert set(snapshots.take(session, "public")) == set(before)
+        assert set(schema.read(session, "public")) == set(before)
 
 
 def test_a_snapshot_leaves_settings_and_locks_as_they_were(
@@ -749,7 +749,7 @@ def test_a_snapshot_leaves_settings_and_locks_as_they_were(
 ) -> None:
     with session.transaction(force_rollback=True):
         session.execute("set search_path = app; set transaction read only")
-        snapshots.take(session, "public")
+        schema.read(session, "public")
         assert session.execute("show search_path").fetchone() == ("app",)
         locks = """
             select count(*) from pg_locks
