@@ -11,7 +11,7 @@ import pytest
 
 from migrator import errors
 from migrator.cli import app, main
-from migrator.hazards.catalogue import HAZARDS
+from migrator.hazards.catalogue import hazards
 from migrator.model import Status
 
 from .conftest import PROJECT
@@ -138,8 +138,8 @@ def test_links_within_the_readme_lead_somewhere() -> None:
 
 def hazard_table() -> str:
     rows = [
-        f"| `{h.id}` | {h.name} | {h.condition} | {h.effect} | {h.workaround} |".replace("\n", " ")
-        for h in HAZARDS.values()
+        f"| `{h.id}` | {h.title} | {h.condition} | {h.effect} | {h.workaround} |".replace("\n", " ")
+        for h in hazards().values()
     ]
     return "\n".join(["| id | name | when | effect | instead |", "|---|---|---|---|---|", *rows])
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..sql.script import Script
 from ..tracing.trace import Relation, Trace
 from .blocking import stalls
-from .catalogue import HAZARDS, Facts, Finding, Severity, Size
+from .catalogue import Facts, Finding, Severity, Size, hazards
 from .destructive import indexed, losses
 from .statement import Scene, Traced, Verdict
 
@@ -136,10 +136,10 @@ def _size(relation: Relation, facts: Facts, names: Mapping[int, str]) -> Size | 
 
 
 def _weighed(verdict: Verdict, scene: Scene, names: Mapping[int, str]) -> Finding:
-    hazard, relation = HAZARDS[verdict.hazard], verdict.relation
+    hazard, relation = hazards()[verdict.hazard], verdict.relation
     size = _size(relation, scene.facts, names) if relation else None
     is_small = size is not None and size.bytes < scene.small and not verdict.is_large
-    is_mild = verdict.is_mild or (hazard.is_weighed and is_small)
+    is_mild = verdict.is_mild or (hazard.costs_only_time and is_small)
     return Finding(
         hazard,
         scene.statement,

@@ -191,7 +191,7 @@ def _finding(finding: Finding) -> str:
     kind = "note" if finding.severity is Severity.INFORMATION else ""
     kind = "accepted" if finding.accepted else kind
     lines: Iterable[str] = (
-        f"<strong>{escape(finding.hazard.name)}</strong>: {escape(finding.message)}",
+        f"<strong>{escape(finding.hazard.title)}</strong>: {escape(finding.message)}",
         f"accepted: {escape(finding.accepted)}" if finding.accepted else "",
         f'<span class="soft">Instead: {escape(finding.hazard.workaround)}</span>',
     )

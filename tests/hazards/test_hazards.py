@@ -18,13 +18,13 @@ from migrator import config
 from migrator.files import source
 from migrator.hazards.assess import find, sizes_after, told
 from migrator.hazards.catalogue import (
-    HAZARDS,
     Facts,
     Finding,
     Hazard,
     Severity,
     Size,
     data_lost,
+    hazards,
     problems,
 )
 from migrator.history import table
@@ -123,7 +123,7 @@ def test_a_good_example_has_not_that_hazard(database: Database, example: str) ->
 def test_every_hazard_has_a_bad_and_a_good_example() -> None:
     compared = {"down-loses-data"}  # told by a comparison of schemas
     for examples_of in (examples("bad"), examples("good")):
-        assert {each.partition("/")[0] for each in examples_of} == set(HAZARDS) - compared
+        assert {each.partition("/")[0] for each in examples_of} == set(hazards()) - compared
 
 
 @pytest.mark.slow
@@ -382,13 +382,13 @@ def test_a_comment_that_accepts_nothing_is_a_problem(text: str, expected: list[s
 # The catalogue
 
 
-@pytest.mark.parametrize("hazard", HAZARDS.values(), ids=HAZARDS.keys())
+@pytest.mark.parametrize("hazard", hazards().values(), ids=hazards().keys())
 def test_a_hazard_says_when_what_and_what_to_do_instead(hazard: Hazard) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)+", hazard.id)
     for sentence in (hazard.condition, hazard.effect, hazard.workaround):
         assert sentence[0].isupper()
         assert sentence.endswith(".")
-    assert not hazard.name.endswith(".")
+    assert not hazard.title.endswith(".")
 
 
 def test_a_down_that_loses_data_is_told_with_what_it_restores() -> None:

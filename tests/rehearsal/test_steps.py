@@ -307,7 +307,7 @@ def test_a_finding_names_the_size_in_the_target_and_exits_with_4(
     assert result.exit_code == 4
     rewrite = f"rewrites public.t ({size} kB, 1000 rows) while ACCESS EXCLUSIVE is held"
     assert f"FINDING table-rewrite line 1: {rewrite}: blocks reads and writes" in result.stdout
-    assert "instead: Add a column of the form you want" in result.stdout
+    assert "instead: Add a new column of the type you want" in result.stdout
     assert result.stdout.endswith("1 migration, 1 finding\n")
 
 
