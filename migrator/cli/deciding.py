@@ -44,13 +44,13 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
     """
     from ..execution.baseline import baseline as record_baseline
     from ..execution.baseline import of_baseline
-    from ..rehearsal import rehearse
+    from ..rehearsal.rehearse import compare_with_files
 
-    wish = rehearse.Wish(app.other_database(scratch_url), from_target=False, small=0)
     with app.opened() as work:
         if not unchecked:
             migrations = of_baseline(work, version)
-            _refuse(rehearse.lacking(work, migrations, wish, app.notify), app)
+            server = app.other_database(scratch_url)
+            _refuse(compare_with_files(work, migrations, server, app.notify), app)
         versions = record_baseline(work, version, app.notify)
     lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
     kept = "the versions were recorded; see: migrator status" if versions else None
@@ -60,10 +60,9 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
 def _refuse(found: Sequence[Difference], app: App) -> None:
     """Raise if something is not there; say what is there in another form."""
     from .. import events
-    from ..rehearsal.schema import Change
-    from ..rehearsal.schema import lines as drift_lines
+    from ..rehearsal.schema import Sign, difference_lines
 
-    missing = [each for each in found if each.change is Change.REMOVED]
+    missing = [each for each in found if each.sign is Sign.REMOVED]
     if missing:
         raise errors.HistoryError(
             "the database lacks what these versions would have created",
@@ -71,7 +70,7 @@ def _refuse(found: Sequence[Difference], app: App) -> None:
             hint="record fewer versions and apply the others with: migrator up; or, if you know "
             "better: --unchecked",
         )
-    for line in drift_lines(found):
+    for line in difference_lines(found):
         app.notify(events.Remarked(f"different from the files: {line}"))
 
 

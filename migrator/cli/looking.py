@@ -168,20 +168,19 @@ def rehearse(
     from ..output.report import text as report_text
     from ..planning import planner
     from ..rehearsal import plan_file
-    from ..rehearsal.on_target import report as rehearse_on_target
-    from ..rehearsal.rehearse import Wish
-    from ..rehearsal.rehearse import report as rehearse_plan
+    from ..rehearsal.on_target import rehearse_on_target
+    from ..rehearsal.rehearse import RehearsalOptions, rehearse_plan
 
     if on_target and (scratch_url or from_target):
         raise errors.UsageError("--on-target needs no scratch database")
-    wish = Wish(app.other_database(scratch_url), from_target, small)
+    options = RehearsalOptions(app.other_database(scratch_url), from_target, small)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
         plan = work.plan(request)
         report = (
             rehearse_on_target(work, plan, small, app.notify)
             if on_target
-            else rehearse_plan(work, plan, wish, app.notify)
+            else rehearse_plan(work, plan, options, app.notify)
         )
         if save:
             app.write(save, plan_file.dump(report, work.entries()))
@@ -204,17 +203,12 @@ def drift(app: App, /, *, scratch_url: str | None) -> None:
 
     The history runs on a scratch database.  It exits with 4 if there is a difference.
     """
-    from ..rehearsal.rehearse import Wish
-    from ..rehearsal.rehearse import drift as find_drift
-    from ..rehearsal.schema import lines as drift_lines
+    from ..output.report import drift_text
+    from ..rehearsal.rehearse import find_drift
+    from ..rehearsal.schema import difference_lines
 
-    wish = Wish(app.other_database(scratch_url), from_target=False, small=0)
     with app.opened() as work:
-        found = find_drift(work, wish, app.notify)
-    lines = list(drift_lines(found))
-    app.show(
-        lambda: "\n".join(lines) or "no drift: the database is as its history makes it",
-        lambda: {"drift": lines},
-    )
+        found = find_drift(work, app.other_database(scratch_url), app.notify)
+    app.show(lambda: drift_text(found), lambda: {"drift": list(difference_lines(found))})
     if found:
         sys.exit(DISAGREEING)

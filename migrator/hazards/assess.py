@@ -1,4 +1,4 @@
-"""Weigh the hazards of an up script by the target's sizes, and by what its comments accept."""
+"""Find the hazards of an up script in what its statements did."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..sql.script import Script
-from ..tracing.trace import Relation, Trace
-from .blocking import stalls
+from ..tracing.trace import Relation, Trace, names_before
+from . import blocking, destructive
 from .catalogue import Facts, Finding, Severity, Size, hazards
-from .destructive import indexed, losses
-from .statement import Scene, Traced, Verdict
+from .statement import Candidate, StatementContext, StatementTrace
 
 
 def find(
-    script: Script, traced: Sequence[Traced], *, facts: Facts, small: int
+    script: Script, traced: Sequence[StatementTrace], *, facts: Facts, small: int
 ) -> tuple[Finding, ...]:
-    """Return the hazards of an up script, by statement.
+    """Return the hazards of an up script, in the order of its statements.
 
-    What the script created concerns nobody.  Where only time is at stake, a table below a size
-    makes the finding information.
+    Relations that the script created itself have none.
 
     Args:
-        script: Tells what runs in one transaction, and which findings comments accept.
-        traced: Its statements, in order; fewer if one failed.
-        small: In bytes.
+        traced: The statements of the script, in order; fewer if one failed.
+        small: If a hazard costs only time, it is a note for a table below this size in bytes.
     """
     reasons = {
         (allowance.statement.offset, allowance.hazard): allowance.reason
         for allowance in script.options.allowances
         if allowance.statement and allowance.reason
     }
-    names = _first_names(traced)
     findings: list[Finding] = []
-    for scene in _scenes(script, traced, facts, small):
-        for verdict in _folded([*stalls(scene), *losses(scene)], facts):
-            finding = _weighed(verdict, scene, names)
-            accepted = reasons.get((scene.statement.offset, verdict.hazard))
-            findings.append(replace(finding, accepted=accepted))
+    for context in _contexts(script, traced, facts, small):
+        found = [*blocking.find(context), *destructive.find(context)]
+        for candidate in _merge_partitions(found, facts):
+            accepted = reasons.get((context.statement.offset, candidate.hazard))
+            findings.append(replace(_finding(candidate, context), accepted=accepted))
     return tuple(findings)
 
 
-def sizes_after(sizes: Mapping[str, Size], traces: Iterable[Trace]) -> dict[str, Size]:
-    """Carry the target's sizes over a script that is rehearsed, for the next one.
+def is_indexed(finding: Finding, indexes: Mapping[str, Sequence[Sequence[str]]]) -> bool:
+    """Whether the index that a finding misses exists after all pending scripts."""
+    columns, found = finding.missing_index, indexes.get(finding.relation or "", ())
+    return bool(columns) and len(destructive.indexed(columns, found)) == len(columns)
 
-    What it creates is empty, what it renames keeps its size.
+
+def sizes_after(sizes: Mapping[str, Size], traces: Iterable[Trace]) -> dict[str, Size]:
+    """Return the sizes of the target's tables under the names that they have after a script.
+
+    New tables are empty.
     """
     known = dict(sizes)
     for trace in traces:
@@ -58,66 +60,64 @@ def sizes_after(sizes: Mapping[str, Size], traces: Iterable[Trace]) -> dict[str,
     return known
 
 
-def told(size: Size) -> str:
-    """Spell a size as a DBA would say it.
+def size_text(size: Size) -> str:
+    """Write a size as `pg_size_pretty` does, with the number of rows if it is known.
 
-    >>> told(Size(41 * 2**30, 210_000_000))
-    '41 GB, 210 M rows'
+    >>> size_text(Size(41 * 2**30, 2_000_000))
+    '41 GB, 2.0 M rows'
     """
     amount, unit = size.bytes, "bytes"
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if amount < 10_240 or unit == "TB":
             break
         amount = round(amount / 1024)
-    return f"{amount} {unit}" + (f", {_count(size.rows)} rows" if size.rows is not None else "")
+    return f"{amount} {unit}" + (f", {_rounded(size.rows)} rows" if size.rows is not None else "")
 
 
-def _count(number: int) -> str:
-    for unit in ("", " k", " M"):
-        if number < 10_000:
-            return f"{number}{unit}"
-        number = round(number / 1000)
-    return f"{number} G"
+def _rounded(number: int) -> str:
+    if number < 10_000:
+        return str(number)
+    amount, unit = number / 1000, "k"
+    for unit in ("k", "M", "G"):
+        if amount < 999.5 or unit == "G":
+            break
+        amount /= 1000
+    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
 
 
-def _scenes(script: Script, traced: Sequence[Traced], facts: Facts, small: int) -> Iterator[Scene]:
+def _contexts(
+    script: Script, traced: Sequence[StatementTrace], facts: Facts, small: int
+) -> Iterator[StatementContext]:
     units = {s.offset: unit for unit in script.units for s in unit.statements}
-    ours: set[int] = set()
+    names = names_before(trace for _, trace in traced)
+    created: set[int] = set()
     for index, (statement, trace) in enumerate(traced):
-        ours |= {relation.oid for relation in trace.created}
-        yield Scene(
+        created |= {relation.oid for relation in trace.created}
+        yield StatementContext(
             statement=statement,
             trace=trace,
             path=script.path,
             unit=units[statement.offset],
             before=traced[:index],
             later=traced[index + 1 :],
-            ours=frozenset(ours),
+            created=frozenset(created),
+            names=names,
             facts=facts,
             small=small,
         )
 
 
-def _first_names(traced: Sequence[Traced]) -> Mapping[int, str]:
-    """Return what relations are called before the script, by OID."""
-    names: dict[int, str] = {}
-    for _, trace in traced:
-        for touch in trace.touches:
-            names.setdefault(touch.relation.oid, touch.renamed_from or touch.relation.name)
-    return names
-
-
-def _folded(verdicts: Sequence[Verdict], facts: Facts) -> Iterator[Verdict]:
-    """Tell of partitions as of the table that they belong to, once, and weigh them together."""
-    told = {(verdict.hazard, _table(verdict)) for verdict in verdicts}
-    leaves: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        parent = facts.partitions.get(_table(verdict))
+def _merge_partitions(found: Sequence[Candidate], facts: Facts) -> Iterator[Candidate]:
+    """Report what several partitions of a table have in common once, for the table."""
+    reported = {(candidate.hazard, _table(candidate)) for candidate in found}
+    partitions: dict[tuple[str, str], list[Candidate]] = {}
+    for candidate in found:
+        parent = facts.partitions.get(_table(candidate))
         if parent is None:
-            yield verdict
-        elif (verdict.hazard, parent) not in told:
-            leaves.setdefault((verdict.hazard, parent), []).append(verdict)
-    for (_, parent), alike in leaves.items():
+            yield candidate
+        elif (candidate.hazard, parent) not in reported:
+            partitions.setdefault((candidate.hazard, parent), []).append(candidate)
+    for (_, parent), alike in partitions.items():
         first, count = alike[0], len({_table(each) for each in alike})
         if count == 1:
             yield from alike
@@ -126,32 +126,25 @@ def _folded(verdicts: Sequence[Verdict], facts: Facts) -> Iterator[Verdict]:
             yield replace(first, relation=Relation(0, parent, "p"), message=message)
 
 
-def _table(verdict: Verdict) -> str:
-    relation = verdict.relation
+def _table(candidate: Candidate) -> str:
+    relation = candidate.relation
     return (relation.table or relation.name) if relation else ""
 
 
-def _size(relation: Relation, facts: Facts, names: Mapping[int, str]) -> Size | None:
-    return facts.sizes.get(relation.table or names.get(relation.oid, relation.name))
-
-
-def _weighed(verdict: Verdict, scene: Scene, names: Mapping[int, str]) -> Finding:
-    hazard, relation = hazards()[verdict.hazard], verdict.relation
-    size = _size(relation, scene.facts, names) if relation else None
-    is_small = size is not None and size.bytes < scene.small and not verdict.is_large
-    is_mild = verdict.is_mild or (hazard.costs_only_time and is_small)
+def _finding(candidate: Candidate, context: StatementContext) -> Finding:
+    hazard, relation = hazards()[candidate.hazard], candidate.relation
+    size = _size(relation, context) if relation else None
+    is_small = size is not None and size.bytes < context.small and not candidate.is_finding
+    is_note = candidate.is_note or (hazard.costs_only_time and is_small)
     return Finding(
         hazard,
-        scene.statement,
-        (relation.table or relation.name) if relation else None,
-        verdict.message.replace("{size}", f" ({told(size)})" if size else ""),
-        Severity.INFORMATION if is_mild else Severity.FINDING,
-        wants_index=verdict.wants_index,
+        context.statement,
+        _table(candidate) or None,
+        candidate.message.replace("{size}", f" ({size_text(size)})" if size else ""),
+        Severity.INFORMATION if is_note else Severity.FINDING,
+        missing_index=candidate.missing_index,
     )
 
 
-def settled(finding: Finding, indexes: Mapping[str, Sequence[Sequence[str]]]) -> bool:
-    """Whether the index that a finding wants is there after the last of the pending scripts."""
-    wanted = finding.wants_index
-    found = indexes.get(finding.relation or "", ())
-    return bool(wanted) and indexed(wanted, found) == len(wanted)
+def _size(relation: Relation, context: StatementContext) -> Size | None:
+    return context.facts.sizes.get(relation.table or context.name_before(relation))

@@ -1,4 +1,4 @@
-"""Tell which statements make others wait: rewrites, scans and locks."""
+"""Find the statements that block other sessions: rewrites, scans and locks."""
 
 from __future__ import annotations
 
@@ -10,83 +10,86 @@ from ..sql.script import Statement
 from ..tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch
 from .statement import (
     CONSTRAINTS,
+    CONSTRAINTS_WITH_INDEX,
     INDEXES,
-    OTHERS,
+    OTHER_RELATIONS,
     TABLES,
-    WITH_INDEX,
-    Scene,
-    Traced,
-    Verdict,
+    Candidate,
+    StatementContext,
+    StatementTrace,
     blocked,
     listed,
 )
 
-_NAMED = TABLES | frozenset(OTHERS)  # by queries
+_QUERIED = TABLES | frozenset(OTHER_RELATIONS)
 _WRITES = frozenset(["insert", "update", "delete", "merge", "copy"])
-_EXCLUSIVE = "while ACCESS EXCLUSIVE is held: blocks reads and writes"
+_EXCLUSIVE = "under ACCESS EXCLUSIVE (blocks reads and writes)"
+_MOST_NAMED = 5  # of the statements that run while a lock is held
 
 
-def stalls(scene: Scene) -> Iterator[Verdict]:
-    """Yield what makes others wait; a scan under a blocking lock only once."""
-    found = [verdict for predicate in _SPECIFIC for verdict in predicate(scene)]
+def find(context: StatementContext) -> Iterator[Candidate]:
+    """Yield what blocks other sessions; a scan that a more specific hazard explains only once."""
+    found = [candidate for predicate in _SPECIFIC for candidate in predicate(context)]
     yield from found
-    explained = {v.relation.table or v.relation.name for v in found if v.relation}
-    yield from _blocking_scans(scene, explained)
-    yield from _held_locks(scene)
+    explained = {c.relation.table or c.relation.name for c in found if c.relation}
+    yield from _blocking_scans(context, explained)
+    yield from _held_locks(context)
 
 
-def _rewrites(scene: Scene) -> Iterator[Verdict]:
-    for touch in scene.existing("rm"):
-        if touch.rewritten and not touch.dropped and not scene.may_be_emptied(touch):
+def _rewrites(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing("rm"):
+        if touch.rewritten and not touch.dropped and not context.may_empty(touch):
             message = f"rewrites {touch.relation.name}{{size}} {_EXCLUSIVE}"
-            yield Verdict("table-rewrite", touch.relation, message)
+            yield Candidate("table-rewrite", touch.relation, message)
 
 
-def _index_builds(scene: Scene) -> Iterator[Verdict]:
-    for touch in scene.existing(TABLES | {"m"}):
-        table, built = touch.relation, scene.built(touch.relation)
-        # A type that changes gets its indexes anew: without a scan if their files are kept.
-        is_other = touch.rewritten or touch.types_changed
-        if not built or is_other or not blocked(table, touch.mode) or not _is_read(scene, touch):
+def _index_builds(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(TABLES | {"m"}):
+        table, built = touch.relation, context.built(touch.relation)
+        # After a change of type, indexes are new too; they are not built if they keep their files.
+        is_side_effect = touch.rewritten or touch.types_changed
+        if not built or is_side_effect or not blocked(table, touch.mode):
+            continue
+        if not _is_built_from_rows(context, touch):
             continue
         added = _added_with_index(touch)
         if added:
             yield _constraint_builds(touch, added)
         else:
-            what = f"builds {listed(built)} on {table.name}{{size}} {_while(touch)}"
-            yield Verdict("index-built-blocking", table, what)
+            message = f"builds {listed(built)} on {table.name}{{size}} {_under(touch)}"
+            yield Candidate("index-built-blocking", table, message)
 
 
 def _added_with_index(touch: Touch) -> dict[str, str]:
-    """Return the constraints that were added with their indexes: kinds by name."""
+    """Return the constraints that were added with their indexes, as kind by name."""
     return {
         c.name: CONSTRAINTS[c.kind]
         for c in touch.constraints
-        if c.kind in WITH_INDEX and c.change is Change.ADDED_VALID
+        if c.kind in CONSTRAINTS_WITH_INDEX and c.change is Change.ADDED_VALID
     }
 
 
-def _constraint_builds(touch: Touch, added: Mapping[str, str]) -> Verdict:
+def _constraint_builds(touch: Touch, added: Mapping[str, str]) -> Candidate:
     what = listed([f"{kind} {name}" for name, kind in added.items()])
-    message = f"builds the index of {what} on {touch.relation.name}{{size}} {_while(touch)}"
-    return Verdict("constraint-builds-index", touch.relation, message)
+    message = f"builds the index of {what} on {touch.relation.name}{{size}} {_under(touch)}"
+    return Candidate("constraint-builds-index", touch.relation, message)
 
 
-def _is_read(scene: Scene, touch: Touch) -> bool:
-    """Whether an index is built by reading; on a partitioned table, by reading a partition."""
+def _is_built_from_rows(context: StatementContext, touch: Touch) -> bool:
+    """Whether the build of an index scans the table, or a partition of it."""
     if touch.relation.kind != "p":
-        return bool(touch.scans) or scene.trace.sampled
-    return any(each.scans and scene.built(each.relation) for each in scene.existing("r"))
+        return bool(touch.scans) or context.trace.sampled
+    return any(each.scans and context.built(each.relation) for each in context.existing("r"))
 
 
-def _index_rebuilds(scene: Scene) -> Iterator[Verdict]:
+def _index_rebuilds(context: StatementContext) -> Iterator[Candidate]:
     rebuilt: dict[str | None, list[Relation]] = {}
-    for touch in scene.existing(INDEXES):
-        table = scene.table(touch.relation)
-        is_other = table and (table.rewritten or table.types_changed)
-        if not touch.rewritten or is_other or _is_concurrent(scene):
+    for touch in context.existing(INDEXES):
+        table = context.table(touch.relation)
+        is_side_effect = table and (table.rewritten or table.types_changed)
+        if not touch.rewritten or is_side_effect or _is_concurrent(context):
             continue
-        # A constraint that is dropped and added has another index of the same name.
+        # A constraint that is dropped and added again has a new index of the same name.
         added = _added_with_index(table) if table else {}
         if table and touch.relation.name.rpartition(".")[2] in added:
             yield _constraint_builds(table, added)
@@ -94,26 +97,27 @@ def _index_rebuilds(scene: Scene) -> Iterator[Verdict]:
             rebuilt.setdefault(touch.relation.table, []).append(touch.relation)
     for name, indexes in rebuilt.items():
         what = f"rebuilds {listed(index.name for index in indexes)} of {name}{{size}}"
-        message = f"{what}: blocks writes, and reads that could use it"
-        yield Verdict("index-built-blocking", indexes[0], message)
+        message = f"{what} (blocks writes, and reads that could use the index)"
+        yield Candidate("index-built-blocking", indexes[0], message)
 
 
-def _index_drops(scene: Scene) -> Iterator[Verdict]:
-    for touch in scene.existing(INDEXES):
-        index, table = touch.relation, scene.table(touch.relation)
-        if touch.dropped and not _goes_with(index, table, scene) and not _is_concurrent(scene):
+def _index_drops(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(INDEXES):
+        index, table = touch.relation, context.table(touch.relation)
+        is_alone = touch.dropped and not _is_dropped_with_more(index, table, context)
+        if is_alone and not _is_concurrent(context):
             message = f"drops {index.name} of {index.table}{{size}} {_EXCLUSIVE}"
-            yield Verdict("index-dropped-blocking", index, message)
+            yield Candidate("index-dropped-blocking", index, message)
 
 
-def _is_concurrent(scene: Scene) -> bool:
-    # Only what runs outside a transaction can be; its last locks are too short to be sampled.
-    return scene.trace.sampled and classify.is_concurrent(scene.statement)
+def _is_concurrent(context: StatementContext) -> bool:
+    # CONCURRENTLY runs outside a transaction, and its last locks are too brief to be sampled.
+    return context.trace.sampled and classify.is_concurrent(context.statement)
 
 
-def _goes_with(index: Relation, table: Touch | None, scene: Scene) -> bool:
-    """Whether an index is dropped with something else, or made anew."""
-    if index.name in {created.name for created in scene.trace.created}:
+def _is_dropped_with_more(index: Relation, table: Touch | None, context: StatementContext) -> bool:
+    """Whether an index is dropped as part of something else, or replaced."""
+    if index.name in {created.name for created in context.trace.created}:
         return True
     return table is not None and (
         table.dropped
@@ -126,69 +130,70 @@ def _goes_with(index: Relation, table: Touch | None, scene: Scene) -> bool:
     )
 
 
-def _additions(scene: Scene) -> Iterator[Verdict]:
-    """Tell of checks and foreign keys that are added valid."""
-    for touch in scene.existing(TABLES):
+def _added_constraints(context: StatementContext) -> Iterator[Candidate]:
+    """Yield the checks and foreign keys that are added without NOT VALID."""
+    for touch in context.existing(TABLES):
         table = touch.relation
-        # A column's type takes its constraints along: dropped and added by the same name.
+        # A change of type drops the constraints of the column and adds them again.
         again = {c.name for c in touch.constraints if c.change is Change.DROPPED}
         for constraint in touch.constraints:
             name, kind = constraint.name, constraint.kind
             if constraint.change is not Change.ADDED_VALID or name in again or kind not in "cf":
                 continue
-            # DETACH … CONCURRENTLY leaves a check that repeats the bounds: it reads nothing.
-            if scene.reads_rows(touch) and not _is_concurrent(scene):
+            # DETACH … CONCURRENTLY adds a check that repeats the bounds, and scans nothing.
+            if context.reads_rows(touch) and not _is_concurrent(context):
                 hazard = "check-added-valid" if kind == "c" else "foreign-key-added-valid"
                 other = constraint.references if constraint.references != table.name else None
                 tables = listed([f"{table.name}{{size}}", *filter(None, [other])])
                 what = f"adds {CONSTRAINTS[kind]} {name} and reads {tables}"
-                yield Verdict(hazard, table, f"{what} {_while(touch)}")
+                yield Candidate(hazard, table, f"{what} {_under(touch)}")
 
 
-def _validations(scene: Scene) -> Iterator[Verdict]:
-    for touch in scene.existing(TABLES):
+def _validations(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(TABLES):
         table = touch.relation
         for constraint in touch.constraints:
-            if _is_validated_at_once(constraint, table, scene):
+            if _was_added_in_transaction(constraint, table, context):
                 what = f"{constraint.name} of {table.name}{{size}}"
-                held = blocked(table, scene.held_before(table))
-                message = f"validates {what} under the lock that added it: {held}"
-                yield Verdict("validated-at-once", table, message)
+                held = blocked(table, context.held_before(table))
+                message = f"validates {what} under the lock that was taken to add it ({held})"
+                yield Candidate("validated-at-once", table, message)
 
 
-def _is_validated_at_once(constraint: ConstraintChange, table: Relation, scene: Scene) -> bool:
+def _was_added_in_transaction(
+    constraint: ConstraintChange, table: Relation, context: StatementContext
+) -> bool:
     return constraint.change is Change.VALIDATED and any(
         earlier.name == constraint.name and earlier.change is Change.ADDED_NOT_VALID
-        for _, trace in scene.in_transaction(scene.before)
+        for _, trace in context.in_transaction(context.before)
         for touch in trace.touches
         if touch.relation.oid == table.oid
         for earlier in touch.constraints
     )
 
 
-def _not_null(scene: Scene) -> Iterator[Verdict]:
-    for touch in scene.existing(TABLES):
+def _not_null(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(TABLES):
         table = touch.relation
+        # A primary key that builds its index is reported as that.
         keys = {c for k in touch.constraints if k.kind == "p" for c in k.columns}
-        # A new primary key that builds its index is told of by that.
-        columns = [c for c in touch.not_null_set if c not in keys or not scene.built(table)]
-        columns = [c for c in columns if c not in scene.facts.proven.get(table.name, ())]
-        if columns and not touch.rewritten and scene.reads_rows(touch):
+        columns = [c for c in touch.not_null_set if c not in keys or not context.built(table)]
+        columns = [c for c in columns if c not in context.facts.proven.get(table.name, ())]
+        if columns and not touch.rewritten and context.reads_rows(touch):
             what = f"{listed(columns)} of {table.name}{{size}}"
-            message = f"sets NOT NULL on {what} and reads every row {_EXCLUSIVE}"
-            yield Verdict("not-null-unproven", table, message)
+            message = f"sets NOT NULL on {what} and scans the table {_EXCLUSIVE}"
+            yield Candidate("not-null-unproven", table, message)
 
 
-def _required_columns(scene: Scene) -> Iterator[Verdict]:
-    """Tell of columns added NOT NULL that nothing fills."""
-    for touch in scene.existing(TABLES):
+def _required_columns(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(TABLES):
         table = touch.relation
         if touch.columns_required:
-            size = scene.facts.sizes.get(table.name)
+            size = context.facts.sizes.get(table.name)
             what = f"{listed(touch.columns_required)} to {table.name}{{size}}"
-            message = f"adds {what}, required and without a default: fails if there is a row"
+            message = f"adds {what} as NOT NULL without a default: fails if the table has a row"
             is_empty = size is not None and size.rows == 0
-            yield Verdict("required-column-added", table, message, is_mild=is_empty)
+            yield Candidate("required-column-added", table, message, is_note=is_empty)
 
 
 _SPECIFIC = (
@@ -196,61 +201,61 @@ _SPECIFIC = (
     _index_builds,
     _index_rebuilds,
     _index_drops,
-    _additions,
+    _added_constraints,
     _validations,
     _not_null,
     _required_columns,
 )
 
 
-def _blocking_scans(scene: Scene, explained: Collection[str]) -> Iterator[Verdict]:
-    """Tell of scans under a lock of the statement's own that nothing else tells of."""
-    referenced = {c.references for t in scene.trace.touches for c in t.constraints}
-    for touch in scene.existing("rm"):
+def _blocking_scans(context: StatementContext, explained: Collection[str]) -> Iterator[Candidate]:
+    """Yield the scans, under a blocking lock of the statement's own, that are not explained."""
+    referenced = {c.references for t in context.trace.touches for c in t.constraints}
+    for touch in context.existing("rm"):
         relation = touch.relation
-        is_told = relation.name in explained or relation.name in referenced or touch.rewritten
-        if touch.scans and not is_told and touch.is_stronger and blocked(relation, touch.mode):
-            message = f"reads the whole of {relation.name}{{size}} {_while(touch)}"
-            yield Verdict("blocking-scan", relation, message)
-
-
-def _held_locks(scene: Scene) -> Iterator[Verdict]:
-    later = scene.in_transaction(scene.later)
-    for touch in scene.existing(_NAMED):
-        relation, mode = touch.relation, touch.mode
-        blocks = _blocks_while_held(touch, scene)
-        known = blocked(relation, scene.held_before(relation))
-        if mode is None or not blocks or blocks == known:
-            continue
-        over = [each for each in later if _prolongs(each, relation, scene)]
-        if over:
-            work, is_large, is_idle = _work(over, relation, scene)
-            count = f"{len(over)} later statement{'s' * (len(over) > 1)}{work}"
-            what = f"holds {mode.sql} on {relation.name}{{size}} over {count}"
-            yield Verdict(
-                "lock-held", relation, f"{what}: {blocks}", is_large=is_large, is_mild=is_idle
+        is_known = relation.name in explained or relation.name in referenced or touch.rewritten
+        if touch.scans and not is_known and touch.is_stronger and blocked(relation, touch.mode):
+            yield Candidate(
+                "blocking-scan", relation, f"scans {relation.name}{{size}} {_under(touch)}"
             )
 
 
-def _blocks_while_held(touch: Touch, scene: Scene) -> str:
-    """Say whom a lock keeps waiting for a thing that will be there in the end."""
+def _held_locks(context: StatementContext) -> Iterator[Candidate]:
+    later = context.in_transaction(context.later)
+    for touch in context.existing(_QUERIED):
+        relation, mode = touch.relation, touch.mode
+        blocks = _blocks_while_held(touch, context)
+        known = blocked(relation, context.held_before(relation))
+        if mode is None or not blocks or blocks == known:
+            continue
+        meanwhile = [each for each in later if _prolongs(each, relation, context)]
+        if meanwhile:
+            work, is_large, is_idle = _work(meanwhile, relation, context)
+            count = f"{len(meanwhile)} later statement{'s' * (len(meanwhile) > 1)}"
+            what = f"holds {mode.sql} ({blocks}) on {relation.name}{{size}}"
+            message = f"{what} during {count}{work}"
+            yield Candidate("lock-held", relation, message, is_finding=is_large, is_note=is_idle)
+
+
+def _blocks_while_held(touch: Touch, context: StatementContext) -> str:
+    """Say what a lock blocks on a relation that exists after the script."""
     if not touch.dropped:
         return blocked(touch.relation, touch.mode)
-    # A materialized view that is made again is missed until its query is done.
+    # A materialized view that is created again is missing until its query is done.
     again = any(
         created.name == touch.relation.name and created.kind == "m"
-        for _, trace in scene.later
+        for _, trace in context.later
         for created in trace.created
     )
     return "blocks reads" if touch.relation.kind == "m" and again else ""
 
 
-def _prolongs(later: Traced, relation: Relation, scene: Scene) -> bool:
-    """Whether a later statement is work, and none that `validated-at-once` tells of."""
+def _prolongs(later: StatementTrace, relation: Relation, context: StatementContext) -> bool:
+    """Whether a later statement does work that `validated-at-once` does not report."""
     statement, trace = later
     added = {
         (touch.relation.oid, c.name)
-        for touch in scene.trace.touches
+        for touch in context.trace.touches
         for c in touch.constraints
         if c.change is Change.ADDED_NOT_VALID
         if relation.name in (touch.relation.name, c.references)
@@ -264,41 +269,40 @@ def _prolongs(later: Traced, relation: Relation, scene: Scene) -> bool:
     return not classify.sets_session(statement) and not added & validated
 
 
-_MOST_SAID = 5  # of the statements that a lock is held over
-
-
-def _work(over: Iterable[Traced], held: Relation, scene: Scene) -> tuple[str, bool, bool]:
-    """Say which of some statements can take long, or wait for somebody.
+def _work(
+    meanwhile: Iterable[StatementTrace], held: Relation, context: StatementContext
+) -> tuple[str, bool, bool]:
+    """Say which of some statements can take long or wait for a lock.
 
     Returns:
-        What they do; whether a large table is the reason; whether none of them takes time.
+        What they do; whether a large table is among theirs; whether none of them takes time.
     """
-    said: list[str] = []
-    is_large, is_idle, ours = False, True, set(scene.ours)
-    for statement, trace in over:
-        ours |= {relation.oid for relation in trace.created}
-        deeds = {
-            t.relation: deed
+    texts: list[str] = []
+    is_large, is_idle, created = False, True, set(context.created)
+    for statement, trace in meanwhile:
+        created |= {relation.oid for relation in trace.created}
+        actions = {
+            t.relation: action
             for t in trace.touches
-            if t.relation.oid not in ours and (deed := _deed(statement, t, held))
+            if t.relation.oid not in created and (action := _action(statement, t, held))
         }
-        is_idle &= not deeds
-        # What made a materialized view reads whatever it reads.
+        is_idle &= not actions
+        # The query of a materialized view can take any time.
         is_idle &= not any(relation.kind == "m" for relation in trace.created)
-        for relation in deeds:
-            size = scene.facts.sizes.get(scene.first_name(relation))
-            is_large |= size is None or size.bytes >= scene.small
-        if deeds:
-            line = locate(statement.source, statement.offset, scene.path).line
-            told = listed([f"{deed} {relation.name}" for relation, deed in deeds.items()])
-            said.append(f"line {line} {told}")
-    more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
-    shown = f", of which {'; '.join(said[:_MOST_SAID])}{more}" if said else ""
-    return shown, is_large, is_idle
+        for relation in actions:
+            size = context.facts.sizes.get(context.name_before(relation))
+            is_large |= size is None or size.bytes >= context.small
+        if actions:
+            line = locate(statement.source, statement.offset, context.path).line
+            what = listed([f"{action} {relation.name}" for relation, action in actions.items()])
+            texts.append(f"line {line} {what}")
+    more = [f"{len(texts) - _MOST_NAMED} more"] if len(texts) > _MOST_NAMED else []
+    text = "; ".join([*texts[:_MOST_NAMED], *more])
+    return f": {text}" if text else "", is_large, is_idle
 
 
-def _deed(statement: Statement, touch: Touch, held: Relation) -> str:
-    """Say what of a statement takes its time, or waits; empty for nothing."""
+def _action(statement: Statement, touch: Touch, held: Relation) -> str:
+    """Say what in a statement takes time or waits for a lock; empty for nothing."""
     if touch.relation.kind not in "rpm" or touch.dropped:
         return ""
     if touch.rewritten:
@@ -310,9 +314,9 @@ def _deed(statement: Statement, touch: Touch, held: Relation) -> str:
     if touch.scans:
         return "scans"
     is_other = touch.relation.oid != held.oid and touch.is_stronger
-    return "waits for" if is_other and blocked(touch.relation, mode) else ""
+    return "locks" if is_other and blocked(touch.relation, mode) else ""
 
 
-def _while(touch: Touch) -> str:
-    mode = touch.mode or LockMode.ACCESS_EXCLUSIVE  # sampled too late to be seen
-    return f"while {mode.sql} is held: {blocked(touch.relation, mode)}"
+def _under(touch: Touch) -> str:
+    mode = touch.mode or LockMode.ACCESS_EXCLUSIVE  # the sample came too late to see it
+    return f"under {mode.sql} ({blocked(touch.relation, mode)})"

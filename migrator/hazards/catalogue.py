@@ -1,4 +1,4 @@
-"""The catalogue of what endangers production, and what a file's comments accept of it."""
+"""The hazards, and the findings and facts that they are reported with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hazard:
 
 
 class Severity(enum.StrEnum):
-    """Whether a finding stands against the migration."""
+    """How much a finding matters; text calls `INFORMATION` a note."""
 
     FINDING = "finding"
     INFORMATION = "information"
@@ -40,12 +40,12 @@ class Finding:
     """One hazard of one statement.
 
     Attributes:
-        statement: Where it lies; None if in none, as with a down that loses data.
-        relation: With its schema, as SQL takes it, an index's table for the index; None if it
-            concerns none.
+        statement: None if it is about no statement, such as a down that loses data.
+        relation: The table, or the table of the index, with its schema and quoted as in SQL;
+            None if the hazard is about no relation.
         message: What happens, with names and sizes: lower case, no full stop.
-        accepted: The reason of `-- migrator: allow ID reason`; None without one.
-        wants_index: The columns that an index is wanted on, which a later script may build.
+        accepted: The reason in `-- migrator: allow ID REASON`; None if there is none.
+        missing_index: The columns without an index, which a later script may create.
     """
 
     hazard: Hazard
@@ -54,21 +54,21 @@ class Finding:
     message: str
     severity: Severity = Severity.FINDING
     accepted: str | None = None
-    wants_index: tuple[str, ...] = ()
+    missing_index: tuple[str, ...] = ()
 
     @property
-    def stands(self) -> bool:
-        """Whether it is left to be settled, so that the rehearsal's exit code is 4."""
+    def is_open(self) -> bool:
+        """Whether it is neither a note nor accepted, so that `rehearse` exits with 4."""
         return self.severity is Severity.FINDING and self.accepted is None
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a table of the target holds; of a partitioned one, all its partitions together.
+    """The size of a table of the target; of a partitioned table, that of all its partitions.
 
     Attributes:
-        bytes: On disk, TOAST included, indexes left out.
-        rows: As estimated by the server; None if it has never counted them.
+        bytes: On disk, with TOAST and without indexes.
+        rows: As estimated by the server; None if the table was never analyzed.
     """
 
     bytes: int
@@ -77,21 +77,22 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What catalogs say; relations as `Relation.name`, columns as `Touch` names them.
+    """What the catalogs say; relations as in `Relation.name`, columns as in `Touch`.
 
     Attributes:
-        sizes: Of the target's tables and materialized views, before the script.  One that is
-            not here is taken for large.
+        sizes: Of the target's tables and materialized views, before the script.  A table that
+            is missing here counts as large.
         indexes: By table, after the script: the columns of each valid index that is not
             partial, in order; "" for an expression.
         dependents: By table, view or `table.column`, before the script: what depends on it, as
-            sentences such as `view public.v`.
-        partitions: By partition, the topmost table that it belongs to, before or after the script.
-        proven: By table, before the script: columns that a valid CHECK says are not null.
-        objects: What is there after the script and is no relation: kind and name as in
-            `ObjectChange`.  What is dropped and created again is not told as dropped.
-        object_changes: What became of those over the whole script, by OID.  The traces do not
-            show every rename: on a type or function it takes no lock.
+            in `pg_describe_object`, such as `view public.v`.
+        partitions: By partition, before or after the script: the partitioned table at the top.
+        proven: By table, before the script: the columns that a valid CHECK proves not null.
+        objects: Kind and name, as in `ObjectChange`, of everything that is no relation and
+            exists after the script.  An object that is dropped and created again is not
+            reported as dropped.
+        object_changes: How such objects differ before and after the script.  The traces miss
+            some renames: renaming a type or function takes no lock.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict)
@@ -118,7 +119,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def problems(script: Script) -> tuple[MigrationFileError, ...]:
-    """Return what is wrong with the `-- migrator: allow` of a script, by place."""
+    """Return the errors in the `-- migrator: allow` comments of a script, in its order."""
     found = []
     for allowance in script.options.allowances:
         hazard = allowance.hazard
@@ -129,7 +130,7 @@ def problems(script: Script) -> tuple[MigrationFileError, ...]:
             message = f"allow {hazard} gives no reason"
             hint = f"write: -- migrator: allow {hazard} REASON"
         elif not allowance.statement:
-            message = f"allow {hazard} stands above no statement"
+            message = f"allow {hazard} is not above a statement"
             hint = "move it directly above the statement that it is about"
         else:
             continue
@@ -139,15 +140,15 @@ def problems(script: Script) -> tuple[MigrationFileError, ...]:
 
 
 def enum_value_used(statement: Statement, message: str) -> Finding:
-    """Make a finding of the server's error 55P04; `message` is the server's."""
+    """Return the finding for the server's error 55P04; `message` is the server's."""
     return Finding(hazards()["enum-value-used-early"], statement, None, message)
 
 
 def data_lost(what: str) -> Finding:
-    """Make a finding of a recreated identity.
+    """Return the note on a table or column that the down script restored without its data.
 
     Args:
-        what: What has its name again, such as `column public.users.phone`.
+        what: Such as `column public.users.phone`.
     """
-    message = f"the down restores the shape of {what}, and its data are lost"
+    message = f"the down script restores {what}, but not its data"
     return Finding(hazards()["down-loses-data"], None, None, message, Severity.INFORMATION)

@@ -1,8 +1,8 @@
-"""Show a statement among the others of its script, as the predicates of hazards need it."""
+"""The statement under assessment, and its context in the script."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -12,7 +12,7 @@ from .catalogue import Facts
 
 TABLES = frozenset("rpf")
 INDEXES = frozenset("iI")
-OTHERS = {"v": "view", "m": "materialized view", "S": "sequence"}
+OTHER_RELATIONS = {"v": "view", "m": "materialized view", "S": "sequence"}
 CONSTRAINTS = {
     "c": "check",
     "f": "foreign key",
@@ -21,85 +21,83 @@ CONSTRAINTS = {
     "x": "exclusion constraint",
     "t": "constraint trigger",
 }
-WITH_INDEX = frozenset("pux")  # kinds of constraints
+CONSTRAINTS_WITH_INDEX = frozenset("pux")
 _RUNS_CODE = (("do",), ("call",), ("select",), ("with",))
 
-Traced = tuple[Statement, Trace]
+StatementTrace = tuple[Statement, Trace]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A hazard of one statement, before it is weighed.
+class Candidate:
+    """A hazard of one statement, before the size of the relation and comments are considered.
 
     Attributes:
-        hazard: Its id.
-        relation: What is endangered; None if it is no relation.
-        message: With `{size}` where the size of the relation belongs.
-        is_large: It weighs whatever the size of the relation.
-        is_mild: It is information whatever the size.
-        wants_index: As of a finding.
+        hazard: The id of the hazard.
+        relation: None if the hazard is about no relation.
+        message: With `{size}` where the size of the relation goes.
+        is_finding: Whether it is a finding even if the relation is small.
+        is_note: Whether it is a note even if the relation is large.
+        missing_index: As in `Finding`.
     """
 
     hazard: str
     relation: Relation | None
     message: str
-    is_large: bool = False
-    is_mild: bool = False
-    wants_index: tuple[str, ...] = ()
+    is_finding: bool = False
+    is_note: bool = False
+    missing_index: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """One statement among the others of its script.
+class StatementContext:
+    """The statement under assessment, and what its script did before and after it.
 
     Attributes:
-        unit: What it takes effect together with.
-        before: Those of the script that ran before it, in order.
-        later: Those of the script that run after it, in order.
-        ours: What the script has created so far, by OID.
-        small: Below how many bytes a table is small.
+        unit: The transaction, or the single statement, that it belongs to.
+        before: The earlier statements of the script, in order.
+        later: The later statements of the script, in order.
+        created: The relations that the script has created so far, by OID.
+        names: The names that relations had before the script, by OID.
+        small: A table below this size in bytes is small.
     """
 
     statement: Statement
     trace: Trace
     path: PurePath
     unit: Unit
-    before: Sequence[Traced]
-    later: Sequence[Traced]
-    ours: Collection[int]
+    before: Sequence[StatementTrace]
+    later: Sequence[StatementTrace]
+    created: Collection[int]
+    names: Mapping[int, str]
     facts: Facts
     small: int
 
     def existing(self, kinds: Collection[str]) -> Iterator[Touch]:
         """Yield the touches of relations of some kinds that the script did not create."""
         for touch in self.trace.touches:
-            is_ours = touch.is_ours or touch.relation.oid in self.ours
+            is_ours = touch.is_ours or touch.relation.oid in self.created
             if touch.relation.kind in kinds and not is_ours:
                 yield touch
 
-    def may_be_emptied(self, touch: Touch) -> bool:
-        """Whether a table that got another file can be empty by that: by TRUNCATE, anywhere."""
+    def may_empty(self, touch: Touch) -> bool:
+        """Whether a table may have a new file because of a TRUNCATE, here or in a function."""
         words = self.statement.words[:1]
-        is_ours_to_see = not (touch.types_changed or touch.columns_added or touch.constraints)
-        return words == ("truncate",) or (words in _RUNS_CODE and is_ours_to_see)
+        is_rewrite = touch.types_changed or touch.columns_added or touch.constraints
+        return words == ("truncate",) or (words in _RUNS_CODE and not is_rewrite)
 
-    def first_name(self, relation: Relation) -> str:
-        """Return what a relation was called before the script: the target's name."""
-        for _, trace in (*self.before, (self.statement, self.trace), *self.later):
-            for touch in trace.touches:
-                if touch.relation.oid == relation.oid:
-                    return touch.renamed_from or touch.relation.name
-        return relation.name
+    def name_before(self, relation: Relation) -> str:
+        """Return the name that a relation had before the script."""
+        return self.names.get(relation.oid, relation.name)
 
     def table(self, index: Relation) -> Touch | None:
         """Return the touch of the table of an index; None if the statement did not touch it."""
         return next((t for t in self.trace.touches if t.relation.name == index.table), None)
 
     def reads_rows(self, touch: Touch) -> bool:
-        """Whether a table is read for something else than its indexes.
+        """Whether a table is scanned more often than its new indexes explain.
 
-        A partitioned table has no rows but those of its partitions; of a statement that was
-        sampled nobody knows.
+        The rows of a partitioned table are in its partitions.  A sampled trace counts no scans,
+        so any table may have been read.
         """
         touches = self.trace.touches if touch.relation.kind == "p" else (touch,)
         return self.trace.sampled or any(t.scans > len(self.built(t.relation)) for t in touches)
@@ -109,13 +107,13 @@ class Scene:
         created = self.trace.created
         return [r.name for r in created if r.kind in INDEXES and r.table == table.name]
 
-    def in_transaction(self, others: Sequence[Traced]) -> list[Traced]:
-        """Return those of other statements that run in the same transaction."""
+    def in_transaction(self, others: Sequence[StatementTrace]) -> list[StatementTrace]:
+        """Return those of some statements that run in the same transaction."""
         offsets = {s.offset for s in self.unit.statements} if self.unit.transactional else set()
         return [(s, trace) for s, trace in others if s.offset in offsets]
 
     def held_before(self, relation: Relation) -> LockMode | None:
-        """Return the strongest lock that the transaction held on a relation; None without one."""
+        """Return the strongest lock that the transaction already held; None if it held none."""
         modes = [
             touch.mode
             for _, trace in self.in_transaction(self.before)
@@ -126,7 +124,7 @@ class Scene:
 
 
 def blocked(relation: Relation, mode: LockMode | None) -> str:
-    """Say whom a lock keeps waiting; nobody writes into a materialized view.
+    """Say what a lock blocks; empty for nothing.  A materialized view has no other writers.
 
     >>> blocked(Relation(1, "public.t", "r"), LockMode.SHARE)
     'blocks writes'

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from ..hazards.assess import told
+from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
-from ..rehearsal.report import Rehearsed, Report, TracedStatement
-from ..rehearsal.schema import lines as drift_lines
+from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
+from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
-from .report import down_lines, head, locks, not_rehearsed, total
+from .report import DRIFT, NO_DRIFT, down_lines, head, locks, not_rehearsed, total
 from .text import error_text, line_of, plain
 
 _STYLE = """
@@ -91,7 +91,7 @@ def html(report: Report) -> str:
     return "\n".join(parts) + "\n"
 
 
-def bars(rehearsed: Rehearsed) -> tuple[Bar, ...]:
+def bars(rehearsed: RehearsedMigration) -> tuple[Bar, ...]:
     """Return the timeline of locks on tables that were there before, by the time they begin.
 
     In a transaction a lock is held to the end; outside, to the end of its unit.
@@ -109,7 +109,7 @@ def bars(rehearsed: Rehearsed) -> tuple[Bar, ...]:
     return tuple(found)
 
 
-def _ends(rehearsed: Rehearsed) -> list[int]:
+def _ends(rehearsed: RehearsedMigration) -> list[int]:
     """Return for each statement the index of the last one of its transaction."""
     units = rehearsed.step.script.units
     ends: list[int] = []
@@ -123,13 +123,13 @@ def _drift(report: Report) -> Iterator[str]:
     if report.drift is None:
         yield '<p class="soft">Drift was not compared.</p>'
     elif not report.drift:
-        yield '<p class="good">No drift: the database is as its history makes it.</p>'
+        yield f'<p class="good">{NO_DRIFT}</p>'
     else:
-        yield '<h2 class="bad">Drift: the database differs from what its history makes</h2>'
-        yield f"<pre>{escape(chr(10).join(drift_lines(report.drift)))}</pre>"
+        yield f'<h2 class="bad">{DRIFT}</h2>'
+        yield f"<pre>{escape(chr(10).join(difference_lines(report.drift)))}</pre>"
 
 
-def _migration(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
+def _migration(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     yield f"<h2>{escape(rehearsed.step.version)}</h2>"
     script = rehearsed.step.script
     how = "one transaction" if script.transactional else "statement by statement"
@@ -147,7 +147,7 @@ def _migration(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
     yield from (f'<pre class="{tone}">{escape(line)}</pre>' for line in down_lines(rehearsed))
 
 
-def _timeline(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
+def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     rows = bars(rehearsed)
     if not rows:
         return
@@ -163,7 +163,7 @@ def _timeline(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
         yield f'<span class="head">{number}</span>'
     for place, bar in enumerate(rows, 2):
         size = report.sizes.get(bar.relation)
-        weight = f'<br><span class="soft">{told(size)}</span>' if size else ""
+        weight = f'<br><span class="soft">{size_text(size)}</span>' if size else ""
         name = f"{escape(bar.relation)}{weight}"
         yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{name}</span>'
         span = f"grid-row: {place}; grid-column: {bar.first + 2} / {bar.last + 3}"
@@ -173,7 +173,7 @@ def _timeline(report: Report, rehearsed: Rehearsed) -> Iterator[str]:
     yield "</div>"
 
 
-def _row(report: Report, rehearsed: Rehearsed, each: TracedStatement) -> str:
+def _row(report: Report, rehearsed: RehearsedMigration, each: TracedStatement) -> str:
     did = "<br>".join(escape(line) for line in locks(report, each))
     seen = "".join(
         _finding(finding) for finding in rehearsed.findings if finding.statement is each.statement

@@ -69,26 +69,22 @@ def _held_up(event: Waiting | Retrying, style: Style) -> str:
 
 
 def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
-    """Say what a statement did to tables that were there before: locks, rewrites, scans."""
+    """Say what a statement did to existing tables: rewrites, scans, rows, locks."""
     for touch in trace.touches:
         if touch.is_ours or touch.relation.kind in "iIt":
             continue
-        if did := ", ".join(_did(touch)):
+        if did := "; ".join(_did(touch)):
             name = touch.renamed_from or touch.relation.name
             size = sizes.get(name)
             yield f"{name}{f' ({size})' if size else ''}: {did}"
 
 
 def _did(touch: Touch) -> Iterator[str]:
-    if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
-        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
-        effect = f", which blocks {blocked}" if touch.mode.blocks_writes else ""
-        yield f"takes {touch.mode.sql}{effect}"
     facts = (
         (touch.dropped, "dropped"),
         (touch.renamed_from, f"renamed to {touch.relation.name}"),
         (touch.rewritten, "rewritten"),
-        (touch.scans, "read whole"),
+        (touch.scans, "full scan"),
     )
     yield from (what for is_so, what in facts if is_so)
     counts = (
@@ -97,6 +93,10 @@ def _did(touch: Touch) -> Iterator[str]:
         (touch.deleted, "deleted"),
     )
     yield from (f"{counted(count, 'row')} {what}" for count, what in counts if count)
+    if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
+        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
+        effect = f" (blocks {blocked})" if touch.mode.blocks_writes else ""
+        yield f"{touch.mode.sql} lock{effect}"
 
 
 def progressed_text(event: Progressed) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from ..hazards.assess import told
+from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
-from ..rehearsal.report import DownProof, Rehearsed, Report, TracedStatement
-from ..rehearsal.schema import lines as drift_lines
+from ..rehearsal.report import DownCheck, RehearsedMigration, Report, TracedStatement
+from ..rehearsal.schema import Difference, difference_lines
 from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .json import Json, of_error
 from .progress import trace_lines
 from .text import Style, error_text, line_of, plain
 
-_AFTER_IT = "it leaves something behind, so that an up after it"
-_NOT_TRIED = "down: not tried"
+NO_DRIFT = "no drift: the schema matches its history"
+DRIFT = "drift: the schema does not match its history"
+_DRIFT_SIGNS = "+ only in the database, - only in the history, ~ different"
+_LEFT_SIGNS = "+ left over, - not restored, ~ different"
+_AGAIN_SIGNS = "+ only the second time, - only the first time, ~ different"
 _SQL_WIDTH = 72  # characters of a statement's first line
 
 
@@ -64,7 +67,7 @@ def markdown(report: Report) -> str:
 
 
 def _listed(lines: Iterable[str]) -> Iterator[str]:
-    """Make a list of sentences in Markdown; what is indented below one stands as it is."""
+    """Write lines as a Markdown list, with indented lines as a code block below their item."""
     for is_indented, group in groupby(lines, key=lambda line: line.startswith(" ")):
         if is_indented:
             yield from ("", "  ```", *group, "  ```", "")
@@ -80,14 +83,14 @@ def document(report: Report) -> Json:
         "scratch_version": report.scratch_version,
         "origin": report.origin,
         "missing": list(report.missing),
-        "drift": None if report.drift is None else list(drift_lines(report.drift)),
+        "drift": None if report.drift is None else list(difference_lines(report.drift)),
         "clean": report.is_clean,
         "not_rehearsed": list(report.not_rehearsed),
         "migrations": [_migration(each) for each in report.migrations],
     }
 
 
-def _migration(rehearsed: Rehearsed) -> Json:
+def _migration(rehearsed: RehearsedMigration) -> Json:
     down = rehearsed.down
     return {
         "version": rehearsed.step.version,
@@ -116,9 +119,9 @@ def _migration(rehearsed: Rehearsed) -> Json:
         if down is None
         else {
             "undoes": down.undoes,
-            "left": list(drift_lines(down.left)),
+            "left": list(difference_lines(down.left)),
             "lost": list(down.lost),
-            "again": list(drift_lines(down.again)),
+            "again": list(difference_lines(down.again)),
             "irreversible": down.irreversible,
             "error": of_error(down.error) if down.error else None,
         },
@@ -128,95 +131,115 @@ def _migration(rehearsed: Rehearsed) -> Json:
 
 def locks(report: Report, each: TracedStatement) -> Iterator[str]:
     """Say what a statement did to tables that were there before, with the target's sizes."""
-    sizes = {name: told(size) for name, size in report.sizes.items()}
+    sizes = {name: size_text(size) for name, size in report.sizes.items()}
     return trace_lines(each.trace, sizes)
 
 
-def down_lines(rehearsed: Rehearsed) -> Iterator[str]:
-    """Say whether the down undoes the up."""
+def down_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
+    """Say whether the down script undoes the up script."""
     down = rehearsed.down
     if down is None:
         migration = rehearsed.step.migration
         has_down = migration is not None and migration.down is not None
         if not rehearsed.error:
-            yield _NOT_TRIED if has_down else "down: there is none; the migration is irreversible"
+            yield "down: not run" if has_down else "no down script: the migration is irreversible"
         return
     if down.irreversible:
-        yield f"down: irreversible, says its file: {down.irreversible}"
+        yield f"down: marked irreversible: {down.irreversible}"
     elif down.undoes:
         yield "down: restores the schema, and the up can be applied again (rows are not compared)"
     yield from _shortcomings(down)
 
 
-def _shortcomings(down: DownProof) -> Iterator[str]:
+def _shortcomings(down: DownCheck) -> Iterator[str]:
     if down.lost:
-        yield f"down: restores the shape, and not the data: {', '.join(down.lost)}"
+        owner = "its" if len(down.lost) == 1 else "their"
+        yield f"down: restores {', '.join(down.lost)}, but not {owner} data"
     if down.left:
-        yield "down: leaves the schema different from before:"
-        yield from (f"  {line}" for line in drift_lines(down.left))
+        yield f"down: does not restore the schema ({_LEFT_SIGNS}):"
+        yield from (f"  {line}" for line in difference_lines(down.left))
     if down.again:
-        yield "down: an up after it does not do the same as the first:"
-        yield from (f"  {line}" for line in drift_lines(down.again))
+        yield f"down: a second up gives a different schema ({_AGAIN_SIGNS}):"
+        yield from (f"  {line}" for line in difference_lines(down.again))
     if down.error:
-        yield f"down: {_AFTER_IT if down.is_second_up else 'it'} fails: {down.error}"
+        what = "succeeds, but a second up fails" if down.is_second_up else "fails"
+        yield f"down: {what}: {down.error}"
 
 
 def total(report: Report) -> str:
-    """Sum a report up in a line."""
+    """Sum up a report in one line."""
     findings = [finding for each in report.migrations for finding in each.findings]
-    standing = sum(finding.stands for finding in findings)
+    open_findings = sum(finding.is_open for finding in findings)
     accepted = sum(finding.accepted is not None for finding in findings)
     failed = sum(each.error is not None for each in report.migrations)
     parts = [
         _count(len(report.migrations), "migration"),
-        _count(standing, "finding") + (f" ({accepted} accepted)" if accepted else ""),
+        _count(open_findings, "finding"),
+        *([f"{accepted} more accepted"] if accepted else []),
         *([f"{failed} failed"] if failed else []),
         *([f"{len(report.not_rehearsed)} not rehearsed"] if report.not_rehearsed else []),
-        *([f"drift in {_count(len(report.drift), 'object')}"] if report.drift else []),
+        *([f"drift in {_count(_objects(report.drift), 'object')}"] if report.drift else []),
     ]
     return ", ".join(parts)
 
 
 def head(report: Report) -> Iterator[str]:
-    """Say what was rehearsed, where, and what was missing there."""
+    """Name the database, say where the migrations were rehearsed, and what was missing there."""
     yield (
         f"database {report.database}, PostgreSQL {report.server_version}; "
-        f"rehearsed on PostgreSQL {report.scratch_version}, {report.origin}"
+        f"rehearsed on {report.origin}"
     )
-    yield from (f"the scratch server lacks {what}" for what in report.missing)
+    yield from report.missing
 
 
 def not_rehearsed(report: Report) -> Iterator[str]:
-    """Name the migrations that nothing is known of."""
+    """Name the migrations that were not rehearsed, and the one that failed before them."""
     if report.not_rehearsed:
         last = report.migrations[-1].step.version
-        yield f"not rehearsed, because {last} stands in the way: {', '.join(report.not_rehearsed)}"
+        yield f"not rehearsed, because {last} failed: {', '.join(report.not_rehearsed)}"
+
+
+def drift_text(differences: Iterable[Difference]) -> str:
+    """Write the differences between a database and its history, and how many there are."""
+    differences = tuple(differences)
+    if not differences:
+        return NO_DRIFT
+    total = _count(_objects(differences), "difference")
+    lines = difference_lines(differences)
+    return "\n".join([f"{DRIFT} ({_DRIFT_SIGNS})", "", *lines, "", total])
+
+
+def _objects(differences: Iterable[Difference]) -> int:
+    """Count the objects that are shown; their parts are in the same line."""
+    return sum(not line.startswith(" ") for line in difference_lines(differences))
 
 
 def _drift(report: Report) -> Iterator[str]:
     if report.drift is None:
         yield "drift: not compared"
     elif not report.drift:
-        yield "drift: none, the database is as its history makes it"
+        yield NO_DRIFT
     else:
-        yield "drift: the database differs from what its history makes"
-        yield from (f"  {line}" for line in drift_lines(report.drift))
+        yield f"{DRIFT} ({_DRIFT_SIGNS})"
+        yield from (f"  {line}" for line in difference_lines(report.drift))
 
 
-def _findings(rehearsed: Rehearsed, statement: Statement | None, style: Style) -> Iterator[str]:
-    """Tell of the findings of one statement; None for those of no traced one."""
+def _findings(
+    rehearsed: RehearsedMigration, statement: Statement | None, style: Style
+) -> Iterator[str]:
+    """Write the findings of one statement; None for those of no traced statement."""
     traced = [each.statement for each in rehearsed.traced]
     for finding in rehearsed.findings:
         where = finding.statement if finding.statement in traced else None
         if where == statement:
-            yield from _told(finding, style)
+            yield from _finding_lines(finding, style)
 
 
-def _told(finding: Finding, style: Style) -> Iterable[str]:
-    colour = "red" if finding.stands else "yellow"
-    where = f"line {line_of(finding.statement)}: " if finding.statement else ""
-    yield f"{style(_mark(finding), fg=colour)} {where}{_accepted(finding)}"
-    if finding.stands:
+def _finding_lines(finding: Finding, style: Style) -> Iterable[str]:
+    colour = "red" if finding.is_open else "yellow"
+    where = f" line {line_of(finding.statement)}" if finding.statement else ""
+    yield f"{style(_mark(finding), fg=colour)}{where}: {_accepted(finding)}"
+    if finding.is_open:
         yield f"    instead: {finding.hazard.workaround}"
 
 

@@ -1,4 +1,4 @@
-"""Give a scratch database the schema of another one, and name what it could not be given."""
+"""Copy the schema of the target to a scratch database, and name what is missing there."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _OPTIONS = (
     "--no-tablespaces",
     "--no-security-labels",
 )
-_BATCH = 400  # statements in one transaction; each may hold several of the server's locks
-_LABEL = 100  # characters
+_BATCH = 400  # statements in one transaction: each holds locks in the server's lock table
+_LONGEST_LABEL = 100  # characters
 
 _ROLES = """
 select rolname
@@ -89,11 +89,11 @@ order by c.oid
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A statement that the scratch server refused, and that was left out.
+    """A statement of the dump that was skipped.
 
     Attributes:
-        statement: Its first line, cut at 100 characters.
-        reason: PostgreSQL's message, or ours.
+        statement: Its first line, at most 100 characters of it.
+        reason: PostgreSQL's message, or our own.
     """
 
     statement: str
@@ -101,29 +101,23 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """In what a scratch database differs from the one whose schema it was given.
+class Missing:
+    """What a scratch database lacks of the target.
 
     Attributes:
-        roles: Those that the schema names and the scratch server lacks, by name.
-        extensions: The same.
-        skipped: In the order of the dump; many of them for the want of a role or extension.
+        roles: Those that the schema names and the scratch server does not have, by name.
+        extensions: Those that the schema needs and the scratch server does not have, by name.
+        skipped: In the order of the dump; many fail because of a missing role or extension.
     """
 
     roles: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """What the scratch server lacks, such as `the role app`."""
-        roles = (f"the role {name}" for name in self.roles)
-        return (*roles, *(f"the extension {name}" for name in self.extensions))
-
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """What CREATE DATABASE does not copy, and what a schema asks of its server."""
+class _Properties:
+    """What CREATE DATABASE does not copy, and what a schema needs of its server."""
 
     owner: str
     grants: tuple[tuple[str, str | None], ...]
@@ -132,53 +126,53 @@ class _Surroundings:
     extensions: frozenset[str]
 
 
-def load_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Loaded:
-    """Give an empty scratch database the target's schema, without its rows; `settle` it, too.
+def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Missing:
+    """Copy the target's schema, without rows, and its properties to an empty scratch database.
 
-    The tables of the history come along, empty.  Subscriptions and user mappings do not come:
-    they would reach out to other servers.  The target is only read, in read-only transactions.
+    The tables of the history are copied too.  Subscriptions and user mappings are not: they
+    would connect to other servers.  The target is only read, in read-only transactions.
 
     Args:
-        lock_timeout: How long to wait for one of the target's tables, in milliseconds.
+        lock_timeout: How long to wait for a table of the target, in milliseconds.
 
     Raises:
-        DumpError: There is no `pg_dump` for the target's version, or it failed.
-        DatabaseConnectionError: No connection was made, or it was lost.
+        DumpError: No `pg_dump` can read the target's version, or it failed.
+        DatabaseConnectionError: A connection failed or was lost.
     """
     with closing(connection.connect(target)) as conn:
         major = conn.info.server_version // 10000
         dump = dump_schema(target, major, lock_timeout=lock_timeout)
-        wanted = _surroundings(conn)
+        wanted = _properties(conn)
     with closing(connection.connect(scratch)) as conn:
         roles = wanted.roles - _names(conn, _KNOWN_ROLES)
         extensions = wanted.extensions - _names(conn, _KNOWN_EXTENSIONS)
         conn.execute("set synchronous_commit = off")
-        skipped = (*_run(conn, dump), *_settle(conn, wanted))
-    return Loaded(tuple(sorted(roles)), tuple(sorted(extensions)), skipped)
+        skipped = (*_restore(conn, dump), *_set_properties(conn, wanted))
+    return Missing(tuple(sorted(roles)), tuple(sorted(extensions)), skipped)
 
 
-def settle(target: Database, scratch: Database) -> tuple[Skipped, ...]:
-    """Give a scratch database the target's owner, privileges and settings, such as `search_path`.
+def copy_properties(target: Database, scratch: Database) -> tuple[Skipped, ...]:
+    """Copy the target's owner, privileges and settings, such as `search_path`.
 
-    The owner only where the role that connects has its rights, and so can still drop it.
-    Sessions that are open know nothing of the settings.
+    The owner is copied only if our role has its rights, so that it can still drop the database.
+    The settings do not reach sessions that are already open.
 
     Returns:
         What the scratch server refused.
 
     Raises:
-        DatabaseConnectionError: No connection was made, or it was lost.
+        DatabaseConnectionError: A connection failed or was lost.
     """
     with closing(connection.connect(target)) as conn:
-        wanted = _surroundings(conn)
+        wanted = _properties(conn)
     with closing(connection.connect(scratch)) as conn:
-        return tuple(_settle(conn, wanted))
+        return tuple(_set_properties(conn, wanted))
 
 
-def _surroundings(conn: psycopg.Connection[Any]) -> _Surroundings:
+def _properties(conn: psycopg.Connection[Any]) -> _Properties:
     with conn.transaction():
         conn.execute("set transaction read only")
-        return _Surroundings(
+        return _Properties(
             conn.execute(_OWNER).fetchall()[0][0],
             tuple(conn.execute(_GRANTS).fetchall()),
             tuple(conn.execute(_SETTINGS).fetchall()),
@@ -191,13 +185,13 @@ def _names(conn: psycopg.Connection[Any], query: str) -> frozenset[str]:
     return frozenset(name for (name,) in conn.execute(query.encode()).fetchall())
 
 
-def _run(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
-    """Run a dump, and leave out what the server refuses."""
+def _restore(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
+    """Run a dump, and skip what the server refuses."""
     wanted = []
     for statement in splitter.split(dump):
         if statement.words[1:3] == ("user", "mapping"):
-            # The rest of it may hold a password.
-            yield Skipped(" ".join(statement.words), "left out: it would reach another server")
+            # Its options may hold a password.
+            yield Skipped(" ".join(statement.words), "skipped: it would connect to another server")
         elif not splitter.is_meta_command(statement):
             wanted.append(statement)
     for start in range(0, len(wanted), _BATCH):
@@ -208,20 +202,20 @@ def _run(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
 
 
 def _run_batch(conn: psycopg.Connection[Any], statements: Sequence[Statement]) -> Iterator[Skipped]:
-    """Run statements in one transaction; if that fails, each in one of its own."""
+    """Run statements in one transaction; if that fails, each in its own."""
     try:
         conn.execute("\n".join(each.text for each in statements).encode())
     except psycopg.Error as error:
         _raise_if_lost(conn, error)
         for each in statements:
             skipped = tuple(_try(conn, each.text.encode()))
-            # A dump begins with settings of which an older server does not know all.
+            # A dump starts with settings that an older server may not know.
             yield from skipped if each.words[:1] != ("set",) else ()
 
 
-def _settle(conn: psycopg.Connection[Any], wanted: _Surroundings) -> Iterator[Skipped]:
+def _set_properties(conn: psycopg.Connection[Any], wanted: _Properties) -> Iterator[Skipped]:
     here = sql.Identifier(conn.info.dbname)
-    # Whose rights are not ours could own it, and keep us from dropping it.
+    # We could not drop the database if a role whose rights we lack owned it.
     if conn.execute(_MAY_BECOME, [wanted.owner]).fetchone():
         owner = sql.Identifier(wanted.owner)
         yield from _try(conn, sql.SQL("alter database {} owner to {}").format(here, owner))
@@ -230,7 +224,7 @@ def _settle(conn: psycopg.Connection[Any], wanted: _Surroundings) -> Iterator[Sk
         grant = f"grant {privilege} on database {here.as_string(conn)} to {role}"
         yield from _try(conn, grant.encode())
     for setting, value in wanted.settings:
-        # FROM CURRENT spares us the question how a list has to be quoted.
+        # FROM CURRENT copies a list without quoting it again.
         alter = sql.SQL("alter database {} set {} from current").format(
             here, sql.Identifier(setting)
         )
@@ -241,14 +235,14 @@ def _settle(conn: psycopg.Connection[Any], wanted: _Surroundings) -> Iterator[Sk
 
 
 def _try(conn: psycopg.Connection[Any], command: bytes | sql.Composed) -> Iterator[Skipped]:
-    """Run a statement; give it with the reason if the server refuses it."""
+    """Run a statement; yield it with the reason if the server refuses it."""
     try:
         conn.execute(command)
     except psycopg.Error as error:
         _raise_if_lost(conn, error)
         text = command.decode() if isinstance(command, bytes) else command.as_string(conn)
         line = text.partition("\n")[0]
-        label = line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
+        label = line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
         yield Skipped(label, error.diag.message_primary or str(error))
 
 
@@ -259,25 +253,25 @@ def _raise_if_lost(conn: psycopg.Connection[Any], error: psycopg.Error) -> None:
 
 
 def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
-    """Give the schema of a database, as `pg_dump` writes it in a session that can write nothing.
+    """Return the schema of a database as `pg_dump` writes it, in a read-only session.
 
     Args:
-        database: One that a connection was made to; a passphrase for the key of a client
-            certificate (`sslpassword`) cannot be handed on.
+        database: It must be reachable without a passphrase for the key of a client certificate
+            (`sslpassword`), which cannot be passed on.
         major: The server's version.
-        lock_timeout: How long it waits for a table, in milliseconds.
+        lock_timeout: How long to wait for a table, in milliseconds.
 
     Raises:
-        DumpError: There is no `pg_dump` for the server's version, or it failed.
+        DumpError: No `pg_dump` can read the server's version, or it failed.
     """
     program = find_pg_dump(major, os.environ)
-    # What the connection itself says it uses, an older pg_dump need not understand.
+    # Not what the connection reports: an older pg_dump may not know all of its parameters.
     parameters: dict[str, Any] = {
         **database.defaults,
         **conninfo_to_dict(database.url),
         **database.parameters,
     }
-    # A command line can be read by everybody.
+    # Other users can read a command line.
     password = parameters.pop("password", None)
     parameters.pop("sslpassword", None)
     given = parameters.get("options") or os.environ.get("PGOPTIONS", "")
@@ -295,16 +289,17 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
         raise DumpError(
             "pg_dump could not read the schema of the database",
             detail=done.stderr.decode(errors="replace").strip() or None,
-            hint="let the role read every table (pg_read_all_data, from PostgreSQL 14 on), and "
-            "connect to the server itself, past any connection pooler",
+            hint="let the role read all tables (from PostgreSQL 14: grant pg_read_all_data), and "
+            "connect to the server directly, not to a connection pooler",
         )
     return done.stdout.decode()
 
 
 def find_pg_dump(major: int, environ: Mapping[str, str]) -> Path:
-    """Find a `pg_dump` that can read a server: of its major version, else the next newer one.
+    """Find a `pg_dump` of a server's major version, or of the next newer one.
 
-    Looked for in `MIGRATOR_PG_BINDIR`, the embedded PostgreSQL, `PATH` and Debian's places.
+    It is searched for in `MIGRATOR_PG_BINDIR`, the embedded PostgreSQL, `PATH` and the
+    directories of Debian's packages.
 
     Raises:
         DumpError: There is none.
@@ -316,11 +311,11 @@ def find_pg_dump(major: int, environ: Mapping[str, str]) -> Path:
                 found.setdefault(Path(program), _major_version(Path(program)))
     fitting = [program for program, version in found.items() if version >= major]
     if not fitting:
-        known = (f"{program} is of PostgreSQL {version}" for program, version in found.items())
+        known = (f"{program} is from PostgreSQL {version}" for program, version in found.items())
         raise DumpError(
-            f"there is no pg_dump that can read PostgreSQL {major}",
+            f"no pg_dump found that can read PostgreSQL {major}",
             detail="\n".join(known) or None,
-            hint="install the client programs of that version, or: "
+            hint=f"install the client programs of PostgreSQL {major}, or: "
             "pip install 'plain-sql-migrator[embedded]'",
         )
     return min(fitting, key=found.__getitem__)

@@ -1,8 +1,9 @@
-"""Gather from the catalogs what a trace is weighed with: sizes, indexes, dependents."""
+"""Read the facts that findings depend on from the catalogs: sizes, indexes, dependents."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ from ..hazards.catalogue import Facts, Size
 from ..tracing import diff, probe
 from ..tracing.diff import Snapshot
 
-# A partitioned table has no file: it weighs what its partitions do together.
+# A partitioned table has no file: its size is that of its partitions.
 _SIZES = """
 select format('%I.%I', n.nspname, c.relname),
        coalesce(sum(pg_catalog.pg_table_size(p.oid)), 0)::bigint,
@@ -47,7 +48,7 @@ cross join lateral (
 where i.indisvalid
   and (%(tables)s::oid[] is null or i.indrelid = any (%(tables)s::oid[]))
   and (i.indpred is null
-       -- A foreign key looks for no null.
+       -- The check of a foreign key ignores nulls.
        or pg_catalog.pg_get_expr(i.indpred, i.indrelid)
           = format('(%%s IS NOT NULL)', split_part(columns.names, chr(31), 1)))
   and c.oid >= 16384
@@ -55,7 +56,7 @@ where i.indisvalid
 group by 1
 """
 
-# A view depends on its columns through its rule; what is told is the view.
+# A view depends on columns through its rule; the description names the view.
 _DEPENDENTS = """
 with dependents as (
     select d.refobjid,
@@ -99,8 +100,7 @@ where c.relispartition
   and c.relkind in ('r', 'p')
 """
 
-
-# What PostgreSQL itself would take for a proof (ConstraintImpliedByRelConstraint), as it spells it.
+# What PostgreSQL itself accepts as proof (ConstraintImpliedByRelConstraint), as deparsed.
 _PROVEN = """
 select format('%I.%I', n.nspname, c.relname), array_agg(quote_ident(a.attname))
 from pg_catalog.pg_constraint k
@@ -117,39 +117,62 @@ group by 1
 
 
 def sizes(conn: psycopg.Connection[Any]) -> dict[str, Size]:
-    """Return how much each table and materialized view holds, by name.
+    """Return the size of each table and materialized view, by name.
 
-    It waits behind whoever holds ACCESS EXCLUSIVE on one of them: the caller has a
-    `lock_timeout`.
+    It waits for ACCESS EXCLUSIVE locks on them, so set `lock_timeout` first.
     """
     rows = conn.execute(sql.SQL(_SIZES)).fetchall()
     return {name: Size(size, count) for name, size, count in rows}
 
 
 def before(conn: psycopg.Connection[Any], known: dict[str, Size]) -> Facts:
-    """Return what is known before a script, with the target's sizes."""
+    """Return the facts before a script; `known` are the target's sizes."""
     dependents = conn.execute(sql.SQL(_DEPENDENTS)).fetchall()
     proven = conn.execute(sql.SQL(_PROVEN)).fetchall()
     return Facts(
         sizes=known,
         dependents={name: tuple(sorted(what)) for name, what in dependents},
-        partitions=partitions(conn),
+        partitions=_partitions(conn),
         proven={name: frozenset(columns) for name, columns in proven},
     )
 
 
-def partitions(conn: psycopg.Connection[Any]) -> dict[str, str]:
-    """Return the topmost table of each partition, by the partition's name."""
+def after(
+    conn: psycopg.Connection[Any],
+    known: Facts,
+    old: Snapshot,
+    new: Snapshot,
+    *,
+    tables: Collection[int] | None = None,
+) -> Facts:
+    """Add the facts after a script to those before it.
+
+    Args:
+        old: All relations and objects before the script.
+        new: All relations and objects after it.
+        tables: Read the indexes of these only, by OID; None for all tables.
+    """
+    return replace(
+        known,
+        indexes=indexes(conn, tables),
+        partitions={**known.partitions, **_partitions(conn)},
+        objects=frozenset((each[2], each[3]) for each in new.objects.values()),
+        object_changes=diff.difference(old, new, old).objects,
+    )
+
+
+def _partitions(conn: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return the topmost table of each partition, by the name of the partition."""
     return dict(conn.execute(sql.SQL(_PARTITIONS)).fetchall())
 
 
 def indexes(
     conn: psycopg.Connection[Any], tables: Collection[int] | None = None
 ) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the columns of every valid index that is not partial, by table.
+    """Return the columns of each valid index that is not partial, by table.
 
     Args:
-        tables: Of these, by OID; None for all.
+        tables: As in `after`.
     """
     oids = None if tables is None else sorted(tables)
     rows = conn.execute(sql.SQL(_INDEXES), {"tables": oids}).fetchall()
@@ -157,11 +180,6 @@ def indexes(
 
 
 def objects(conn: psycopg.Connection[Any], schema: str) -> Snapshot:
-    """Return everything that there is, as a trace sees it; `schema` is that of our own tables."""
+    """Return all relations and objects, as a trace sees them; `schema` holds our own tables."""
     row = conn.execute(probe.start(schema)).fetchone()
     return diff.read(row[0] if row else "")
-
-
-def named(snapshot: Snapshot) -> frozenset[tuple[str, str]]:
-    """Return kind and name of everything that is no relation."""
-    return frozenset((each[2], each[3]) for each in snapshot.objects.values())

@@ -1,4 +1,4 @@
-"""Try the next migration on the target itself, and roll it back."""
+"""Run the next migration on the target itself, and roll it back."""
 
 from __future__ import annotations
 
@@ -12,60 +12,76 @@ from ..interrupts import Interrupts
 from ..model import Plan, Step
 from ..postgres import activity, connection
 from ..session import Session
-from . import rehearse, steps
-from .report import Rehearsed, Report
+from . import steps
+from .rehearse import table_sizes
+from .report import RehearsedMigration, Report
 from .steps import Stage
 
-_LONGEST_WAIT = 100  # milliseconds for a lock of the target: everybody else waits behind us
+_LOCK_TIMEOUT = 100  # milliseconds: other sessions queue while we wait for a lock
 _ATTEMPTS = 3
-_OUTCOME = "This was a trial: it was rolled back, and the database is as it was."
+_OUTCOME = "This was a trial run: it was rolled back, and nothing has changed."
 
 
-def report(work: Session, plan: Plan, small: int, notify: Notify) -> Report:
-    """Run the first step of a plan in a transaction of the target, which is rolled back.
+def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) -> Report:
+    """Run the first step of a plan in a transaction on the target, and roll it back.
 
-    Its locks are taken, and held for as long as it runs.  A lock that is not to be had within
-    100 ms ends the try, of which there are three.  Those behind the first need its commit, and
-    are not tried.
+    Its locks are real and held until it has run.  It waits at most 100 ms for a lock, and is
+    tried three times.  Later steps need the first to be committed, so they are not run.
 
     Args:
-        small: Below how many bytes a table is not worth a finding.
+        small: As in `RehearsalOptions`.
 
     Raises:
         UsageError: The step does not run in a transaction.
-        LockTimeoutError: Somebody was in the way in every try.
+        LockTimeoutError: No attempt got all locks.
         CancelledError: The user stopped it.
-        MigratorError: As `steps.rehearse`.
+        MigratorError: As in `steps.rehearse`.
     """
     first, *others = plan.steps or (None,)
     if others:
         names = ", ".join(step.version for step in others if step)
-        notify(Remarked(f"only the next migration is tried on the database itself, not {names}"))
-    sizes = rehearse.sizes_of(work)
-    tried = (_tried(work, first, sizes, small, notify),) if first else ()
+        notify(Remarked(f"only the next migration can be run on the database itself, not {names}"))
+    sizes = table_sizes(work)
+    migrations = (_run(work, first, sizes, small, notify),) if first else ()
     return Report(
         database=work.conn.info.dbname,
         server_version=connection.version(work.conn),
         scratch_version=connection.version(work.conn),
-        origin="on the database itself, and rolled back",
+        origin="the database itself, and rolled back",
         missing=(),
         drift=None,
-        migrations=tried,
+        migrations=migrations,
         sizes=sizes,
     )
 
 
-def _tried(
+def _run(
     work: Session, step: Step, sizes: dict[str, Size], small: int, notify: Notify
-) -> Rehearsed:
+) -> RehearsedMigration:
     if not step.script.transactional:
         raise UsageError(
-            f"{step.version} runs outside a transaction: nothing could take it back",
+            f"{step.version} runs outside a transaction, so it cannot be rolled back",
             hint="rehearse it on a scratch database: migrator rehearse",
         )
-    # What the file asks for is for the run; here everybody else comes first.
-    options = replace(step.script.options, lock_timeout=_LONGEST_WAIT)
+    # A longer lock timeout of the file is for `up`.
+    options = replace(step.script.options, lock_timeout=_LOCK_TIMEOUT)
     careful = replace(step, script=replace(step.script, options=options))
+    try:
+        rehearsed = _run_on_stage(work, careful, sizes, small, notify)
+    except CancelledError as error:
+        raise CancelledError(
+            "interrupted; the trial run was rolled back, and nothing has changed",
+            signal=error.signal,
+        ) from error
+    if isinstance(rehearsed.error, LockTimeoutError):
+        hint = "try when the system is less busy, or on a scratch database: migrator rehearse"
+        raise replace(rehearsed.error, hint=hint)
+    return rehearsed
+
+
+def _run_on_stage(
+    work: Session, step: Step, sizes: dict[str, Size], small: int, notify: Notify
+) -> RehearsedMigration:
     with (
         Interrupts() as interrupts,
         closing(connection.connect(work.database)) as watcher,
@@ -84,14 +100,4 @@ def _tried(
             pid=work.history.pid,
             outcome=_OUTCOME,
         )
-        try:
-            tried = steps.try_on_target(stage, careful, sizes)
-        except CancelledError as error:
-            raise CancelledError(
-                "interrupted; the trial was rolled back, and the database is as it was",
-                signal=error.signal,
-            ) from error
-    if isinstance(tried.error, LockTimeoutError):
-        hint = "try when the system is less busy, or on a scratch database: migrator rehearse"
-        raise replace(tried.error, hint=hint)
-    return tried
+        return steps.run_and_roll_back(stage, step, sizes)

@@ -1,4 +1,4 @@
-"""The file in which a rehearsal keeps its plan, and what `up --plan` reads from it."""
+"""The plan file that `rehearse --save` writes and `up --plan` reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ..errors import PlanChangedError, UsageError
 from ..events import Outcome
 from ..model import Entry, Plan, Step
-from ..tracing.trace import LockMode, Touch, Trace, from_json, to_json
-from .report import Rehearsed, Report, first_names, strong_locks
+from ..tracing.trace import LockMode, Touch, Trace, from_json, names_before, to_json
+from .report import RehearsedMigration, Report
 
 _FORMAT = 1
 
@@ -22,9 +22,8 @@ class PlannedStep:
     Attributes:
         checksum: Of the up file.
         down: The checksum of the down file; None without one.
-        locks: Tables and the modes in which they are locked, by name: what can be taken
-            before the step starts.
-        traces: What each statement did, in their order.
+        locks: The tables that can be locked before the step starts, and in which mode, by name.
+        traces: What each statement did, in order.
     """
 
     version: str
@@ -49,51 +48,44 @@ class RehearsedPlan:
         }
 
     def check(self, entries: Iterable[Entry], plan: Plan) -> None:
-        """Compare a plan with the one that was rehearsed.
+        """Check that a plan is the one that was rehearsed.
 
-        What the rehearsed one has already finished may be missing: an interrupted run goes on.
+        Steps that have been applied since may be missing, so that an interrupted run can resume.
 
         Raises:
-            PlanChangedError: Files or history have changed since.
+            PlanChangedError: Files or history have changed since the rehearsal.
         """
-        found: list[str] = []
-        entries = tuple(entries)
-        known = {step.version: step.checksum for step in self.steps}
-        downs = {step.version: step.down for step in self.steps}
-        before = dict(self.history) | known
-        applied = dict(_history(entries))
-        found += [
-            f"{version} was applied since, with another content"
-            if version in before
-            else f"{version} was applied since, and was not rehearsed"
-            for version, checksum in applied.items()
-            if before.get(version) != checksum
-        ]
-        found += [
-            f"{step.version} was edited since"
-            if step.version in known
-            else f"{step.version} is pending, and was not rehearsed to its end"
-            for step in plan.steps
-            if known.get(step.version) != _checksum(step)
-        ]
-        found += [
-            f"the down of {step.version} was edited since"
-            for step in plan.steps
-            if step.version in downs and downs[step.version] != _down_checksum(step)
-        ]
-        found += [f"{v} was taken back since" for v, _ in self.history if v not in applied]
-        files = {entry.version for entry in entries if entry.migration}
-        found += [f"the file of {v} is gone" for v in known if v not in files | applied.keys()]
-        if found:
+        if changes := tuple(self._changes(tuple(entries), plan)):
             raise PlanChangedError(
                 "files or history have changed since the plan was rehearsed; nothing was run",
-                detail="\n".join(found),
+                detail="\n".join(changes),
                 hint="rehearse again: migrator rehearse --save FILE",
             )
 
+    def _changes(self, entries: tuple[Entry, ...], plan: Plan) -> Iterator[str]:
+        rehearsed = {step.version: step for step in self.steps}
+        known = dict(self.history) | {step.version: step.checksum for step in self.steps}
+        applied = dict(_history(entries))
+        for version, checksum in applied.items():
+            if version not in known:
+                yield f"{version} has been applied since, and was not rehearsed"
+            elif known[version] != checksum:
+                yield f"{version} has been applied since, with different content"
+        for step in plan.steps:
+            if step.version not in rehearsed:
+                yield f"{step.version} is pending, but was not rehearsed to the end"
+                continue
+            if rehearsed[step.version].checksum != _checksum(step):
+                yield f"the up file of {step.version} has been edited since"
+            if rehearsed[step.version].down != _down_checksum(step):
+                yield f"the down file of {step.version} has been edited since"
+        yield from (f"{v} has been reverted since" for v, _ in self.history if v not in applied)
+        present = {entry.version for entry in entries if entry.migration} | applied.keys()
+        yield from (f"the file of {v} is missing" for v in rehearsed if v not in present)
+
 
 def dump(report: Report, entries: Iterable[Entry]) -> str:
-    """Write the plan file of a rehearsal."""
+    """Return the text of the plan file of a rehearsal."""
     return (
         json.dumps(
             {
@@ -118,23 +110,39 @@ def dump(report: Report, entries: Iterable[Entry]) -> str:
     )
 
 
-def _locks(rehearsed: Rehearsed) -> list[tuple[str, str]]:
-    """Return what can be taken at once: there is no one place outside a transaction."""
+def _locks(rehearsed: RehearsedMigration) -> list[tuple[str, str]]:
+    """Return the locks to take first; none without a transaction that could hold them."""
     if not rehearsed.step.script.transactional:
         return []
-    return [(name, mode.sql) for name, mode in strong_locks(e.trace for e in rehearsed.traced)]
+    return [(name, mode.sql) for name, mode in _strong_locks(e.trace for e in rehearsed.traced)]
+
+
+def _strong_locks(traces: Iterable[Trace]) -> tuple[tuple[str, LockMode], ...]:
+    """Return the locks of a script that can be taken before it starts, by table.
+
+    These are the locks from SHARE UPDATE EXCLUSIVE up on existing tables, as LOCK TABLE takes
+    tables only, each in the strongest mode of the script and under the name before the script.
+    """
+    traces = tuple(traces)
+    names, modes = names_before(traces), dict[int, LockMode]()
+    for touch in (touch for trace in traces for touch in trace.touches):
+        oid = touch.relation.oid
+        if touch.mode and not touch.is_ours and touch.relation.kind in "rp":
+            modes[oid] = max(touch.mode, modes.get(oid, touch.mode))
+    strong = LockMode.SHARE_UPDATE_EXCLUSIVE
+    return tuple(sorted((names[oid], mode) for oid, mode in modes.items() if mode >= strong))
 
 
 def load(text: str, path: str) -> RehearsedPlan:
     """Read a plan file.
 
     Raises:
-        UsageError: It is none, or one of another version of this tool.
+        UsageError: It is not a plan file, or one of another version of migrator.
     """
     try:
         document = json.loads(text)
         if document["format"] != _FORMAT:
-            raise UsageError(f"{path} has a format of another version of migrator")
+            raise UsageError(f"{path} was written by another version of migrator")
         return RehearsedPlan(
             history=tuple((version, checksum) for version, checksum in document["history"]),
             steps=tuple(
@@ -150,59 +158,56 @@ def load(text: str, path: str) -> RehearsedPlan:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} is no plan of a rehearsal", hint="make one with: migrator rehearse --save FILE"
+            f"{path} is not a rehearsal plan", hint="create one with: migrator rehearse --save FILE"
         ) from error
 
 
 def differences(plan: RehearsedPlan, outcome: Outcome) -> Iterator[str]:
-    """Say in which locks and rewrites a run differed from its rehearsal, as sentences."""
+    """Say, in sentences, which locks and rewrites of a run differ from its rehearsal."""
     for step in plan.steps:
         if seen := outcome.traces.get(step.version):
-            yield from step_differences(step, seen)
+            yield from _step_differences(step, seen)
 
 
-def step_differences(rehearsed: PlannedStep, seen: Mapping[int, Trace]) -> tuple[str, ...]:
-    """Say in which locks and rewrites a run differed from its rehearsal, as sentences.
+def _step_differences(rehearsed: PlannedStep, seen: Mapping[int, Trace]) -> Iterator[str]:
+    """Compare a step with its rehearsal.
 
-    A lock that was rehearsed is taken beforehand, so that only further ones are to be seen.
+    The rehearsed locks are taken before the step, so only additional ones are in its traces.
 
     Args:
-        seen: By the number of the statement in its script, from 0; what an earlier run has
-            finished is missing.
+        seen: By the number of the statement in its script, from 0; statements that an earlier
+            run finished are missing.
     """
-    known = dict(strong_locks(rehearsed.traces))
-    real_names = first_names(trace for _, trace in sorted(seen.items()))
-    planned_names = first_names(rehearsed.traces)
-    lines: list[str] = []
+    known = dict(_strong_locks(rehearsed.traces))
+    real_names = names_before(trace for _, trace in sorted(seen.items()))
+    planned_names = names_before(rehearsed.traces)
     for index, real in sorted(seen.items()):
         place = f"{rehearsed.version}, statement {index + 1}"
         planned = rehearsed.traces[index] if index < len(rehearsed.traces) else Trace()
-        for name, mode in _blocking(real, real_names):
+        for name, mode in _blocking_locks(real, real_names):
             if mode > known.get(name, 0):
                 known[name] = mode
-                lines.append(f"{place}: {mode.sql} on {name} was not rehearsed")
+                yield f"{place}: {mode.sql} on {name} was not rehearsed"
         expected, found = _rewrites(planned, planned_names), _rewrites(real, real_names)
-        lines += [f"{place}: a rewrite of {n} was not rehearsed" for n in sorted(found - expected)]
-        lines += [
-            f"{place}: a rewrite of {name} was rehearsed, and did not happen"
-            for name in sorted(expected - found)
-        ]
-    return tuple(lines)
+        for name in sorted(found - expected):
+            yield f"{place}: a rewrite of {name} was not rehearsed"
+        for name in sorted(expected - found):
+            yield f"{place}: a rewrite of {name} was rehearsed, but did not happen"
 
 
-def _blocking(trace: Trace, names: Mapping[int, str]) -> Iterator[tuple[str, LockMode]]:
-    """Give the locks that block somebody; what was sampled shows some of them by chance only."""
+def _blocking_locks(trace: Trace, names: Mapping[int, str]) -> Iterator[tuple[str, LockMode]]:
+    """Yield the locks that block writes; none of a sampled trace, which sees some by chance."""
     for touch in () if trace.sampled else trace.touches:
-        if touch.mode and touch.mode.blocks_writes and _was_there(touch):
+        if touch.mode and touch.mode.blocks_writes and _existed(touch):
             yield names[touch.relation.oid], touch.mode
 
 
 def _rewrites(trace: Trace, names: Mapping[int, str]) -> set[str]:
-    touches = (touch for touch in trace.touches if touch.rewritten and _was_there(touch))
+    touches = (touch for touch in trace.touches if touch.rewritten and _existed(touch))
     return {names[touch.relation.oid] for touch in touches}
 
 
-def _was_there(touch: Touch) -> bool:
+def _existed(touch: Touch) -> bool:
     return not touch.is_ours and touch.relation.kind in "rpm"
 
 

@@ -1,4 +1,4 @@
-"""Give a scratch database the target's state, and rehearse or compare there."""
+"""Rehearse a plan on a scratch database, and compare the target with its history or files."""
 
 from __future__ import annotations
 
@@ -20,177 +20,180 @@ from ..postgres import connection
 from ..session import Session
 from . import clone, facts, schema, scratch, steps
 from .report import Report
-from .schema import ROLE_KINDS, Change, Difference, compare
+from .schema import ROLE_KINDS, Difference, Sign
 from .steps import Stage
 
 _EMBEDDED = Database(embedded="postgres")
-_LOOK_TIMEOUT = (
-    2000  # milliseconds for a lock on one of the target's tables, while it is only looked at
-)
+_READ_LOCK_TIMEOUT = 2000  # milliseconds that a read of the target waits for a lock
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RehearsalOptions:
     """How to rehearse.
 
     Attributes:
-        scratch: Any database of the server on which the scratch database is made; None for
-            the target's own server.
-        from_target: Copy the target's schema; do not make it from the history.
-        small: Below how many bytes a table is not worth a finding.
+        server: Any database of the server to create the scratch database on; None for the
+            target's server.
+        from_target: Whether to copy the target's schema instead of replaying the history.
+        small: Hazards that cost only time are notes for tables below this size, in bytes.
     """
 
-    scratch: Database | None
+    server: Database | None
     from_target: bool
     small: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Staged:
+class _PreparedStage:
+    """A stage in the state of the target; `origin` and `missing` as in `Report`."""
+
     stage: Stage
     origin: str
     missing: tuple[str, ...]
     is_from_history: bool
 
 
-def report(work: Session, plan: Plan, wish: Wish, notify: Notify) -> Report:
+def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: Notify) -> Report:
     """Rehearse a plan on a scratch database; the target is only read.
 
     Raises:
-        ScratchError: There is no scratch database to be had.
-        CancelledError: The user stopped it; the scratch database is gone.
-        MigratorError: The target's state could not be made there.
+        ScratchError: No scratch database could be created.
+        CancelledError: The user stopped it; the scratch database was dropped.
+        MigratorError: The state of the target could not be reproduced.
     """
-    sizes = sizes_of(work)
+    sizes = table_sizes(work)
     with _target_untouched():
-        with _staged(work, wish, notify) as staged:
-            # Before the rehearsal changes the state that the history makes.
-            drifted = _drift(work, staged.stage) if staged.is_from_history else None
-            done = steps.rehearse(staged.stage, plan.steps, (), sizes)
-            version = connection.version(staged.stage.conn)
+        with _prepared(work, options, notify) as prepared:
+            # The rehearsal changes the schema, so drift is looked for first.
+            drift = _drift(work, prepared.stage) if prepared.is_from_history else None
+            done = steps.rehearse(prepared.stage, plan.steps, (), sizes)
+            version = connection.version(prepared.stage.conn)
         while len(done) < len(plan.steps) and not done[-1].error:
-            notify(
-                Remarked(f"beginning again behind {done[-1].step.version}, which its down broke")
-            )
-            with _staged(work, wish, notify) as again:
+            stuck = done[-1].step.version
+            text = f"using a new scratch database: after its down, {stuck} cannot be applied again"
+            notify(Remarked(text))
+            with _prepared(work, options, notify) as again:
                 rest = plan.steps[len(done) :]
                 done += steps.rehearse(again.stage, rest, done, sizes)
     return Report(
         database=work.conn.info.dbname,
         server_version=connection.version(work.conn),
         scratch_version=version,
-        origin=staged.origin,
-        missing=staged.missing,
-        drift=drifted,
+        origin=prepared.origin,
+        missing=prepared.missing,
+        drift=drift,
         migrations=done,
         sizes=sizes,
         not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
     )
 
 
-def drift(work: Session, wish: Wish, notify: Notify) -> tuple[Difference, ...]:
-    """Say in what the target differs from what its history makes.
+def find_drift(work: Session, server: Database | None, notify: Notify) -> tuple[Difference, ...]:
+    """Return how the target differs from what its history creates.
+
+    Args:
+        server: As in `RehearsalOptions`.
 
     Raises:
-        HistoryError: The history cannot be run again.
-        MigratorError: As `report`.
+        HistoryError: The history cannot be replayed.
+        MigratorError: As in `rehearse_plan`.
     """
-    with (
-        _target_untouched(),
-        _scratch(work, wish, notify) as made,
-        _stage(work, wish, made, notify) as stage,
-    ):
+    with _empty_stage(work, server, notify) as stage:
         if why_not := _replay(work, stage):
             raise HistoryError(
-                f"the database cannot be compared with its history: {why_not}",
-                hint="look at the scripts with: migrator verify; or compare on another server: "
-                "--scratch-url URL",
+                f"cannot compare the database with its history: {why_not}",
+                hint="check the files: migrator verify; or use another server: --scratch-url URL",
             )
         return _drift(work, stage)
 
 
-def lacking(
-    work: Session, migrations: Iterable[Migration], wish: Wish, notify: Notify
+def compare_with_files(
+    work: Session, migrations: Iterable[Migration], server: Database | None, notify: Notify
 ) -> tuple[Difference, ...]:
-    """Say what of that which files make is not in the target, or is there in another form.
+    """Return what files create and the target lacks or has in another form.
+
+    Args:
+        server: As in `RehearsalOptions`.
 
     Raises:
-        HistoryError: The files do not run on an empty database.
-        MigratorError: As `report`.
+        HistoryError: The files cannot be applied to an empty database.
+        MigratorError: As in `rehearse_plan`.
     """
-    with (
-        _target_untouched(),
-        _scratch(work, wish, notify) as made,
-        _stage(work, wish, made, notify) as stage,
-    ):
+    with _empty_stage(work, server, notify) as stage:
         try:
-            steps.make(stage, migrations)
+            steps.apply(stage, migrations)
         except steps.ReplayError as error:
             raise HistoryError(
-                f"the database cannot be compared with the files: {error}",
-                hint="compare on another server: --scratch-url URL; or leave it out: --unchecked",
+                f"cannot compare the database with the files: {error}",
+                hint="use another server: --scratch-url URL; or skip this check: --unchecked",
             ) from error
         found = _drift(work, stage)
-    return tuple(each for each in found if each.change is not Change.ADDED)
+    return tuple(each for each in found if each.sign is not Sign.ADDED)
 
 
 def _drift(work: Session, stage: Stage) -> tuple[Difference, ...]:
-    made = schema.read(stage.conn, work.history.schema)
+    expected = schema.read(stage.conn, work.history.schema)
     with connection.reported(), work.conn.transaction():
-        _only_look(work)
-        there = schema.read(work.conn, work.history.schema)
+        _read_only(work)
+        found = schema.read(work.conn, work.history.schema)
     # Another server has other roles.
-    elsewhere = () if stage.is_guarded else ROLE_KINDS
-    return compare(made, there, leave_out=elsewhere)
+    leave_out = () if stage.is_guarded else ROLE_KINDS
+    return schema.compare(expected, found, leave_out=leave_out)
 
 
-def sizes_of(work: Session) -> dict[str, Size]:
-    """Return how much each of the target's tables holds, by name; only look."""
+def table_sizes(work: Session) -> dict[str, Size]:
+    """Return the sizes of the target's tables, by name."""
     with connection.reported(), work.conn.transaction():
-        _only_look(work)
+        _read_only(work)
         return facts.sizes(work.conn)
 
 
-def _only_look(work: Session) -> None:
+def _read_only(work: Session) -> None:
     work.conn.execute("set transaction read only")
-    work.conn.execute(f"set local lock_timeout = {_LOOK_TIMEOUT}".encode())
+    work.conn.execute(f"set local lock_timeout = {_READ_LOCK_TIMEOUT}".encode())
 
 
 @contextmanager
 def _target_untouched() -> Iterator[None]:
-    """Say of an interrupted rehearsal that it has touched nothing."""
+    """Add to the message of an interrupt that nothing was changed."""
     try:
         yield
     except CancelledError as error:
         raise CancelledError(
-            "interrupted; the target was not touched, and the scratch database is gone",
+            "interrupted; the target database was not touched; the scratch database was dropped",
             signal=error.signal,
         ) from error
 
 
 @contextmanager
-def _staged(work: Session, wish: Wish, notify: Notify) -> Iterator[_Staged]:
-    """Make a scratch database in the target's state; it is gone when the `with` ends."""
-    origin = "on a copy of its schema, without rows"
-    if not wish.from_target:
-        with _scratch(work, wish, notify) as made:
-            refused = clone.settle(work.database, made)
-            with _stage(work, wish, made, notify) as stage:
+def _prepared(work: Session, options: RehearsalOptions, notify: Notify) -> Iterator[_PreparedStage]:
+    """Create a scratch database in the state of the target, for the time of the `with`."""
+    because = ""
+    if not options.from_target:
+        with _scratch_database(work, options.server, notify) as made:
+            refused = clone.copy_properties(work.database, made)
+            with _stage(work, made, options.small, notify) as stage:
                 why_not = _replay(work, stage)
                 if not why_not:
-                    origin = "in the state that its history makes"
-                    yield _Staged(stage, origin, _refused(refused), is_from_history=True)
+                    origin = f"{_scratch_name(stage)} built by replaying the history"
+                    yield _PreparedStage(stage, origin, _refused(refused), is_from_history=True)
                     return
-        origin += f", because {why_not}"
-        notify(Remarked(f"rehearsing {origin}"))
-    with _scratch(work, wish, notify) as made:
-        loaded = clone.load_schema(work.database, made, lock_timeout=_LOOK_TIMEOUT)
-        with _stage(work, wish, made, notify) as stage:
-            yield _Staged(stage, origin, _missing(loaded), is_from_history=False)
+        because = f", because {why_not}"
+    with _scratch_database(work, options.server, notify) as made:
+        missing = clone.copy_schema(work.database, made, lock_timeout=_READ_LOCK_TIMEOUT)
+        with _stage(work, made, options.small, notify) as stage:
+            origin = f"{_scratch_name(stage)} with a copy of the schema, without rows{because}"
+            if because:
+                notify(Remarked(f"rehearsing on {origin}"))
+            yield _PreparedStage(stage, origin, _missing(missing), is_from_history=False)
+
+
+def _scratch_name(stage: Stage) -> str:
+    return f"a PostgreSQL {connection.version(stage.conn)} scratch database"
 
 
 def _replay(work: Session, stage: Stage) -> str | None:
-    """Run the history's scripts; return why that is not possible, or None."""
+    """Replay the history; return why that is not possible, or None."""
     try:
         steps.replay(stage, _applied(work), work.migrations)
     except steps.ReplayError as error:
@@ -198,43 +201,54 @@ def _replay(work: Session, stage: Stage) -> str | None:
     return None
 
 
-def _missing(loaded: clone.Loaded) -> tuple[str, ...]:
+def _missing(missing: clone.Missing) -> tuple[str, ...]:
     return (
-        *(f"the role {role}" for role in loaded.roles),
-        *(f"the extension {extension}" for extension in loaded.extensions),
-        *_refused(loaded.skipped),
+        *(f"the scratch server has no role {role}" for role in missing.roles),
+        *(f"the scratch server has no extension {each}" for each in missing.extensions),
+        *_refused(missing.skipped),
     )
 
 
 def _refused(skipped: Iterable[clone.Skipped]) -> tuple[str, ...]:
-    return tuple(f"what it refused: {each.statement} ({each.reason})" for each in skipped)
+    return tuple(f"not copied: {each.statement} ({each.reason})" for each in skipped)
 
 
 @contextmanager
-def _scratch(work: Session, wish: Wish, notify: Notify) -> Iterator[Database]:
+def _scratch_database(work: Session, server: Database | None, notify: Notify) -> Iterator[Database]:
+    """Create an empty scratch database; `server` is any database of its server, or None."""
     with connection.reported():
         like = scratch.locality(work.conn)
     with ExitStack() as stack:
 
-        def made(server: Database) -> Database:
-            admin = stack.enter_context(session.reached(server, notify))
+        def create(on: Database) -> Database:
+            admin = stack.enter_context(session.reached(on, notify))
             return stack.enter_context(scratch.database(admin, like, notify))
 
         try:
-            database = made(wish.scratch or work.database)
+            database = create(server or work.database)
         except ScratchError as refusal:
-            if wish.scratch:
+            if server:
                 raise
-            notify(Remarked("the server makes no scratch database: trying the embedded PostgreSQL"))
+            notify(Remarked(f"{refusal.message} on this server; using the embedded PostgreSQL"))
             try:
-                database = made(_EMBEDDED)
+                database = create(_EMBEDDED)
             except EmbeddedServerError:
                 raise refusal from None
         yield database
 
 
 @contextmanager
-def _stage(work: Session, wish: Wish, made: Database, notify: Notify) -> Iterator[Stage]:
+def _empty_stage(work: Session, server: Database | None, notify: Notify) -> Iterator[Stage]:
+    with (
+        _target_untouched(),
+        _scratch_database(work, server, notify) as made,
+        _stage(work, made, 0, notify) as stage,
+    ):
+        yield stage
+
+
+@contextmanager
+def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterator[Stage]:
     name = work.history.schema
     with (
         Interrupts() as interrupts,
@@ -252,7 +266,7 @@ def _stage(work: Session, wish: Wish, made: Database, notify: Notify) -> Iterato
             watcher=watcher,
             schema=name,
             settings=settings,
-            small=wish.small,
+            small=small,
             interrupts=interrupts,
             notify=notify,
             pid=pid,

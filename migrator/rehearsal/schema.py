@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg
 
-# What decides how PostgreSQL spells names and values, and what slows it down: to compile the
-# statement would take longer than to run it.
+# How PostgreSQL writes names and values.  `jit` is off because compiling the query takes longer
+# than running it.
 _SETTINGS = """
 select set_config(name, value, true)
 from (
@@ -32,22 +32,22 @@ from (
 """
 
 ROLE_KINDS = frozenset({"owner", "privileges", "default privileges"})
-"""The kinds that name roles, which two servers need not have in common."""
+"""The kinds that name roles, which another server may lack."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaObject:
-    """One thing that SQL can create or change, as a snapshot finds it.
+    """An object that SQL can create or change.
 
     Attributes:
         kind: Such as `table`, `column`, `index`, `comment`, `owner`.
-        name: With its schema, quoted where SQL asks for quotes: `public.users.email` for a
-            column.  Unique within its kind.
-        definition: Everything about it that SQL can change, but for what has a kind of its own.
-        identity: What another thing of the same name has not: its OID, or that of its table
-            and its number there.  Empty for whatever can be rebuilt from its definition.
-        parents: The labels of the objects that it comes and goes with.
-        position: Its place among the columns of its table, from 1; 0 where there is no order.
+        name: With its schema, quoted where SQL needs it; `public.users.email` for a column.
+            Unique within its kind.
+        definition: All that SQL can change about it, except what is an object of its own.
+        identity: The OID, or that of the table and the number of the column: a new object of
+            the same name has another one.  Empty for objects that hold no data.
+        parents: The labels of the objects that it is created and dropped with.
+        position: Of a column in its table, from 1; 0 for other objects.
     """
 
     kind: str
@@ -59,29 +59,29 @@ class SchemaObject:
 
     @property
     def label(self) -> str:
-        """Kind and name; unique in a snapshot."""
+        """Kind and name; unique in a schema."""
         return f"{self.kind} {self.name}"
 
 
 Schema = tuple[SchemaObject, ...]
-"""All objects of a database at one moment, in no particular order."""
+"""All objects of a database at one time, in no particular order."""
 
 
-class Change(enum.StrEnum):
-    """What became of an object from one snapshot to the other."""
+class Sign(enum.StrEnum):
+    """How an object differs between two schemas."""
 
-    ADDED = "added"
-    REMOVED = "removed"
-    CHANGED = "changed"
+    ADDED = "+"
+    REMOVED = "-"
+    CHANGED = "~"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What two snapshots do not agree on.
+    """An object that two schemas do not have in common.
 
     Attributes:
-        before: Its definition; None if it was added.
-        after: Its definition; None if it was removed.
+        before: Its definition in the first schema; None if it was added.
+        after: Its definition in the second schema; None if it was removed.
         parents: As in `SchemaObject`.
     """
 
@@ -97,34 +97,34 @@ class Difference:
         return f"{self.kind} {self.name}"
 
     @property
-    def change(self) -> Change:
-        """What became of it."""
+    def sign(self) -> Sign:
+        """Whether it was added, removed or changed."""
         if self.before is None:
-            return Change.ADDED
-        return Change.REMOVED if self.after is None else Change.CHANGED
+            return Sign.ADDED
+        return Sign.REMOVED if self.after is None else Sign.CHANGED
 
 
 @cache
-def _statement() -> str:
+def _query() -> str:
     return resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
 
 
 def read(conn: psycopg.Connection[Any], history: str | None) -> Schema:
-    """Read the schema of a database, inside the transaction if there is one; write nothing.
+    """Read the schema of a database, in the transaction if there is one.
 
-    System schemas, temporary tables and the members of extensions are no part of it.
-    The session's settings and locks are afterwards what they were before.
+    System schemas, temporary tables and the members of extensions are left out.  Settings and
+    locks of the session are the same afterwards.
 
     Args:
         history: The schema whose `migration_versions` and `migration_log` are left out; None
-            for no schema.
+            to read them too.
 
     Raises:
-        psycopg.Error: As PostgreSQL has it, such as a lock on a view that it could not have.
+        psycopg.Error: Such as a lock timeout on a view.
     """
     with conn.transaction(force_rollback=True):
         conn.execute(_SETTINGS)
-        rows = conn.execute(_statement().encode(), {"history": history}).fetchall()
+        rows = conn.execute(_query().encode(), {"history": history}).fetchall()
     return tuple(
         SchemaObject(kind, name, definition, identity, tuple(parents), position)
         for kind, name, definition, identity, parents, position in rows
@@ -137,10 +137,9 @@ def compare(
     *,
     leave_out: Collection[str] = (),
 ) -> tuple[Difference, ...]:
-    """Say in what two snapshots differ, by name, and a table before its parts; none if equal.
+    """Return the differences of two schemas, by table, each table before its parts.
 
-    That columns stand in another order is a difference of the kind `column order`; that one
-    was added or removed between others is none.
+    Columns that both have in another order are a difference of the kind `column order`.
 
     Args:
         leave_out: Kinds that are not compared, such as `ROLE_KINDS`.
@@ -152,16 +151,16 @@ def compare(
         for label in old.keys() | new.keys()
         if label not in old or label not in new or old[label].definition != new[label].definition
     ]
-    return tuple(sorted([*found, *_reordered(old, new)], key=_readable))
+    return tuple(sorted([*found, *_reordered(old, new)], key=_sort_key))
 
 
 def recreated(
     before: Iterable[SchemaObject], after: Iterable[SchemaObject]
 ) -> tuple[SchemaObject, ...]:
-    """Find what holds data and is there again under its name as another one, by name.
+    """Return the objects that hold data and were dropped and created again, by table.
 
-    The shape is restored and the data is lost.  Whether the shape is restored whole, with the
-    same definition, is for `compare` to say.  What was recreated with its table is left out.
+    Their data is lost, even if `compare` finds the same definition.  The parts of a table that
+    was created again are left out.
     """
     old = {each.label: each.identity for each in before if each.identity}
     found = {
@@ -170,33 +169,39 @@ def recreated(
         if each.identity and old.get(each.label, each.identity) != each.identity
     }
     outermost = [each for each in found.values() if not found.keys() & set(each.parents)]
-    return tuple(sorted(outermost, key=_readable))
+    return tuple(sorted(outermost, key=_sort_key))
 
 
-def lines(differences: Iterable[Difference]) -> Iterator[str]:
-    """Write differences as text, one line each and an indented diff below what changed.
+def difference_lines(differences: Iterable[Difference]) -> Iterator[str]:
+    """Write differences as lines: a sign and the object, and below it what changed, indented.
 
-    What came or went with its table, and what a partition inherits, is counted in the line
-    of that table.
+    Objects that were added, removed or changed with another one, such as the columns of a table
+    or of partitions, are only counted in the line of that one.
     """
     every = tuple(differences)
     by_label = {each.label: each for each in every}
-    folded: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     shown = []
     for each in every:
         if root := _root(each, by_label):
-            folded[root][each.kind] += 1
+            counts[root][each.kind] += each.kind != "owner"  # every object has one
         else:
             shown.append(each)
     for each in shown:
-        yield f"{each.label}: {each.change}{_counted(folded[each.label])}"
+        yield f"{each.sign} {each.label}{_column_definition(each)}{_counted(counts[each.label])}"
         if each.before is not None and each.after is not None:
             yield from _diff(each.before, each.after)
 
 
+def _column_definition(each: Difference) -> str:
+    if each.kind != "column" or each.sign is Sign.CHANGED:
+        return ""
+    return " " + " ".join((each.after or each.before or "").split())
+
+
 def _difference(old: SchemaObject | None, new: SchemaObject | None) -> Difference:
     known = new or old
-    assert known is not None, "a label comes from one side at least"
+    assert known is not None, "a label comes from at least one schema"
     return Difference(
         known.kind,
         known.name,
@@ -207,7 +212,7 @@ def _difference(old: SchemaObject | None, new: SchemaObject | None) -> Differenc
 
 
 def _reordered(old: dict[str, SchemaObject], new: dict[str, SchemaObject]) -> Iterator[Difference]:
-    """Find the tables whose columns stand in another order, those in common alone."""
+    """Find the tables whose columns, as far as both have them, are in another order."""
     common = old.keys() & new.keys()
     then = _columns(old[label] for label in common)
     now = _columns(new[label] for label in common)
@@ -218,7 +223,7 @@ def _reordered(old: dict[str, SchemaObject], new: dict[str, SchemaObject]) -> It
 
 
 def _columns(objects: Iterable[SchemaObject]) -> dict[str, list[str]]:
-    """Give the names of the columns, in their order, by the label of their table."""
+    """Return the names of the columns, in their order, by the label of their table."""
     tables: defaultdict[str, list[SchemaObject]] = defaultdict(list)
     for each in objects:
         if each.position:
@@ -239,8 +244,8 @@ _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^".(]+)'
 _TABLE = re.compile(rf"{_KIND}({_IDENTIFIER}(?:\.{_IDENTIFIER})?)")
 
 
-def _readable(each: SchemaObject | Difference) -> tuple[str, int, str, str]:
-    """Sort by the table that an object is about, and then from the outside in."""
+def _sort_key(each: SchemaObject | Difference) -> tuple[str, int, str, str]:
+    """Return a sort key: the table that an object is about, then the kind, then the name."""
     about = each.parents[0] if each.kind == "index" and each.parents else each.name
     table = _TABLE.match(about)
     rank = _ORDER.index(each.kind) if each.kind in _ORDER else len(_ORDER)
@@ -248,24 +253,24 @@ def _readable(each: SchemaObject | Difference) -> tuple[str, int, str, str]:
 
 
 def _root(each: Difference, by_label: dict[str, Difference]) -> str | None:
-    """Give the outermost difference that accounts for this one; None if none does."""
+    """Return the outermost difference that includes this one; None if none does."""
     for label in each.parents:
         parent = by_label.get(label)
-        if parent and _accounts(parent, each):
+        if parent and _includes(parent, each):
             return _root(parent, by_label) or label
     return None
 
 
-def _accounts(parent: Difference, each: Difference) -> bool:
-    if parent.change is not each.change:
+def _includes(parent: Difference, each: Difference) -> bool:
+    if parent.sign is not each.sign:
         return False
-    return parent.change is not Change.CHANGED or (
+    return parent.sign is not Sign.CHANGED or (
         parent.kind == each.kind and _edit(parent) == _edit(each)
     )
 
 
 def _edit(changed: Difference) -> tuple[list[str], list[str]]:
-    """Give the words that gave way to others, without what is the same before and behind them."""
+    """Return the words that changed, without those that are the same at either end."""
     before, after = (changed.before or "").split(), (changed.after or "").split()
     while before and after and before[0] == after[0]:
         del before[0], after[0]
@@ -275,13 +280,11 @@ def _edit(changed: Difference) -> tuple[list[str], list[str]]:
 
 
 def _counted(kinds: Counter[str]) -> str:
-    if not kinds:
-        return ""
-    parts = (f"{count} × {kind}" for kind, count in sorted(kinds.items()))
-    return f" (with {', '.join(parts)})"
+    parts = [f"{count} × {kind}" for kind, count in sorted(kinds.items()) if count]
+    return f" (with {', '.join(parts)})" if parts else ""
 
 
 def _diff(before: str, after: str) -> Iterator[str]:
     changes = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
-    for line in list(changes)[3:]:  # behind the names of the two and the place of the first
+    for line in list(changes)[3:]:  # without the header
         yield "  …" if line.startswith("@@") else f"  {line[:1]} {line[1:]}".rstrip()

@@ -1,4 +1,4 @@
-"""Create a scratch database, and drop it whatever happens; drop nothing else."""
+"""Create a scratch database, and drop it however its use ends; drop nothing else."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ..interrupts import Interrupts
 from ..postgres import connection
 
 PREFIX = "migrator_scratch_"
-"""What the name of every scratch database begins with, and of no other database."""
+"""What the name of each scratch database starts with."""
 
-_NAME = re.compile(rf"{PREFIX}(?P<made>[0-9]{{8}}t[0-9]{{6}})_[0-9a-f]{{8}}")
+_NAME = re.compile(rf"{PREFIX}(?P<created>[0-9]{{8}}t[0-9]{{6}})_[0-9a-f]{{8}}")
 _STAMP = "%Y%m%dt%H%M%S"
 _GRACE = timedelta(hours=1)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -48,12 +48,12 @@ order by datname
 
 @dataclass(frozen=True, slots=True)
 class Locality:
-    """How a database encodes and sorts text.
+    """The encoding and locale of a database.
 
     Attributes:
-        provider: `libc`, `icu` or `builtin`; before PostgreSQL 15 always `libc`.
-        locale: The provider's own; None for libc, which has `collate` and `ctype`.
-        rules: ICU's additional rules; None for none.
+        provider: `libc`, `icu` or `builtin`; always `libc` before PostgreSQL 15.
+        locale: Of the provider; None for libc, which uses `collate` and `ctype`.
+        rules: Additional rules of ICU; None without any.
     """
 
     encoding: str
@@ -65,14 +65,14 @@ class Locality:
 
 
 def locality(conn: psycopg.Connection[Any]) -> Locality:
-    """Ask a database how it encodes and sorts text."""
+    """Return the encoding and locale of a database."""
     encoding, row = conn.execute(_LOCALITY).fetchall()[0]
     return Locality(
         encoding,
         row["datcollate"],
         row["datctype"],
-        _PROVIDERS[row.get("datlocprovider", "c")],  # from 15 on
-        row.get("datlocale", row.get("daticulocale")),  # the second until 16
+        _PROVIDERS[row.get("datlocprovider", "c")],  # since 15
+        row.get("datlocale", row.get("daticulocale")),  # renamed in 17
         row.get("daticurules"),
     )
 
@@ -81,42 +81,42 @@ def locality(conn: psycopg.Connection[Any]) -> Locality:
 def database(
     admin: Database, like: Locality | None, notify: Callable[[Event], None]
 ) -> Iterator[Database]:
-    """Have an empty database for a `with`; it is dropped however the `with` ends.
+    """Create an empty database, and drop it when the `with` ends.
 
-    Ctrl-C, SIGTERM and SIGHUP end the `with` in order.  What only a `kill -9` leaves behind is
-    removed an hour later by the next one that is made on that server.
+    Ctrl-C, SIGTERM and SIGHUP end the `with` in order.  What remains after a `kill -9` is dropped
+    an hour later, by the next run that creates a scratch database on that server.
 
     Args:
-        admin: Any database of the server, as a role that may create databases.
-        like: Encoding and locale; None for those of the server.  Where the server has no
-            such locale, the database sorts as `C`, and `notify` hears so.
+        admin: Any database of the server, with a role that may create databases.
+        like: The encoding and locale; None for the defaults of the server.  If the server does
+            not have the locale, the database sorts as `C`, and `notify` is told.
 
     Raises:
-        ScratchError: The server does not create it; its reason is in `detail`.
+        ScratchError: The server does not create it; `detail` is the server's reason.
         DatabaseConnectionError: No connection was made.
     """
     name = new_name(datetime.now(UTC))
-    made = replace(admin, parameters={**admin.parameters, "dbname": name})
-    with closing(connection.connect(admin)) as conn, _signals_end_it():
+    scratch = replace(admin, parameters={**admin.parameters, "dbname": name})
+    with closing(connection.connect(admin)) as conn, _exit_on_signals():
         _remove_leftovers(conn, notify)
         try:
             _create(conn, name, like, notify)
-            # While somebody is connected, no other run takes it for a leftover.
-            with closing(connection.connect(made)) as keeper:
+            # A database with a session is not a leftover to other runs.
+            with closing(connection.connect(scratch)) as keeper:
                 if keeper.info.server_version >= 140000:
                     keeper.execute("set idle_session_timeout = 0")
-                yield made
+                yield scratch
         finally:
-            _drop_undisturbed(admin, name, notify)
+            _drop_uninterrupted(admin, name, notify)
 
 
 def new_name(now: datetime) -> str:
-    """Make up the name of a scratch database; it tells when it was made."""
+    """Return a new name of a scratch database, with the time of its creation."""
     return f"{PREFIX}{now.astimezone(UTC).strftime(_STAMP)}_{secrets.token_hex(4)}"
 
 
 def is_leftover(name: str, now: datetime) -> bool:
-    """Whether a database that nobody is connected to is what a killed run has left.
+    """Whether an idle database was left by a killed run.
 
     >>> later = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
     >>> is_leftover("migrator_scratch_20261123t112900_0123abcd", later)
@@ -125,29 +125,29 @@ def is_leftover(name: str, now: datetime) -> bool:
     False
     """
     found = _NAME.fullmatch(name)
-    return found is not None and now - _made(found["made"]) > _GRACE
+    return found is not None and now - _created_at(found["created"]) > _GRACE
 
 
 def drop(conn: psycopg.Connection[Any], name: str, *, force: bool) -> None:
     """Drop a scratch database if it exists.
 
     Args:
-        force: Whether sessions on it are ended; otherwise it stays if there are any.
+        force: Whether to end its sessions; otherwise a session keeps it from being dropped.
 
     Raises:
-        ScratchError: The name is not one of ours; nothing was done.
-        psycopg.Error: As PostgreSQL has it.
+        ScratchError: The name is not that of a scratch database; nothing was done.
+        psycopg.Error: The server refused to drop it.
     """
     if not _NAME.fullmatch(name):
-        raise ScratchError(f'the database "{name}" is no scratch database, and was not dropped')
+        raise ScratchError(f'"{name}" is not a scratch database, and was not dropped')
     command = "drop database if exists {} with (force)" if force else "drop database if exists {}"
     conn.execute(sql.SQL(command).format(sql.Identifier(name)))
 
 
-def _made(stamp: str) -> datetime:
+def _created_at(stamp: str) -> datetime:
     try:
         return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
-    except ValueError:  # no moment, so not made by us: for ever new
+    except ValueError:  # not a time, so the name is not ours; never a leftover
         return datetime.max.replace(tzinfo=UTC)
 
 
@@ -171,10 +171,10 @@ def _create(
             notify(Remarked(f"the scratch database sorts text as C: {_text(error)}"))
     except psycopg.Error as error:
         raise ScratchError(
-            "the server does not create a scratch database",
+            "could not create a scratch database",
             detail=_text(error),
-            hint="let the role create databases (alter role … createdb), or name another "
-            "server with --scratch-url",
+            hint="let the role create databases (alter role … createdb), or use another server: "
+            "--scratch-url URL",
         ) from error
 
 
@@ -199,34 +199,36 @@ def _text(error: psycopg.Error) -> str:
 
 
 def _remove_leftovers(conn: psycopg.Connection[Any], notify: Callable[[Event], None]) -> None:
-    """Drop what killed runs left, and name what is not ours to drop."""
+    """Drop the scratch databases that killed runs left."""
     rows = conn.execute(_IDLE_DATABASES, {"prefix": PREFIX}).fetchall()
     now = datetime.now(UTC)
     for name in (name for (name,) in rows if is_leftover(name, now)):
         try:
-            drop(conn, name, force=False)  # refused by the server if somebody has come
-            notify(Remarked(f'dropped the scratch database "{name}" of a killed run'))
+            drop(conn, name, force=False)  # the server refuses if there is a session now
+            notify(Remarked(f'dropped the leftover scratch database "{name}"'))
         except psycopg.Error as error:
-            notify(Remarked(f'the scratch database "{name}" of a killed run stays: {_text(error)}'))
+            text = f'could not drop the leftover scratch database "{name}": {_text(error)}'
+            notify(Remarked(text))
 
 
-def _drop_undisturbed(admin: Database, name: str, notify: Callable[[Event], None]) -> None:
-    """Drop it; a signal that comes meanwhile takes its effect afterwards."""
+def _drop_uninterrupted(admin: Database, name: str, notify: Callable[[Event], None]) -> None:
+    """Drop a scratch database; a signal that arrives meanwhile takes effect afterwards."""
     with Interrupts() as interrupts:
         try:
-            # The session that created it may have been cancelled in the middle of an answer.
+            # The session that created it may have been cancelled while it read a result.
             with closing(connection.connect(admin)) as conn:
                 drop(conn, name, force=True)
         except (psycopg.Error, DatabaseConnectionError) as error:
             reason = _text(error) if isinstance(error, psycopg.Error) else error.message
-            notify(Remarked(f'the scratch database stays: {reason}; drop database "{name}";'))
+            text = f'could not drop the scratch database: {reason}; run: drop database "{name}";'
+            notify(Remarked(text))
     if interrupts.signal:
         signal.raise_signal(interrupts.signal)
 
 
 @contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise SystemExit where they would end the process on the spot."""
+def _exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit where they would end the process at once."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in _ENDING:

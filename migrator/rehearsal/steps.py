@@ -1,4 +1,4 @@
-"""Run pending migrations on a scratch database, and report what they would do to this one."""
+"""Run migrations on a stage, trace what they do, and check their down scripts."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from ..postgres import connection
 from ..postgres.activity import Look, nobody
 from ..postgres.connection import Connection
 from ..sql import parser
-from ..tracing import diff
 from . import facts, schema
-from .report import DownProof, Rehearsed, TracedStatement
+from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
 
 _ENUM_VALUE_USED_EARLY = "55P04"
 
 Execute = Callable[[Context, Step], None]
-"""Runs a step, as `executor` does it."""
+"""Runs a step."""
 
 
 class ReplayError(Exception):
-    """A history does not make its state again; the message says why."""
+    """A history or files cannot be replayed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a rehearsal takes place.
+    """Where migrations are rehearsed.
 
     Attributes:
-        conn: A session of the scratch database, which has the target's state, or of the target.
-        watcher: Another one.
-        schema: The one of the history.
-        small: Below how many bytes a table of the target is not worth a finding.
-        pid: The process of the server that works for `conn`.
-        observe: Looks at such a process from another session.
-        is_guarded: The server is the target's own: nothing may change but the scratch database.
-        outcome: What became of the target when a statement was refused.
+        conn: A session of the scratch database or, to roll back, of the target.
+        watcher: Another session of the same database.
+        schema: That of the history.
+        small: As in `RehearsalOptions`.
+        pid: The server process of `conn`.
+        observe: Looks at a server process from another session.
+        is_guarded: Whether the server is the target's own, so that only the scratch database
+            may change.
+        outcome: What an error says about the target.
     """
 
     conn: Connection
@@ -60,33 +60,36 @@ class Stage:
     pid: int
     observe: Look = nobody
     is_guarded: bool = False
-    outcome: str = "This was on the scratch database; the target was not touched."
+    outcome: str = "This was on the scratch database; the target database was not touched."
 
 
 def rehearse(
-    stage: Stage, steps: Iterable[Step], before: Iterable[Rehearsed], sizes: dict[str, Size]
-) -> tuple[Rehearsed, ...]:
-    """Rehearse steps upwards in their order, each with its down and a second up.
+    stage: Stage,
+    steps: Iterable[Step],
+    before: Iterable[RehearsedMigration],
+    sizes: dict[str, Size],
+) -> tuple[RehearsedMigration, ...]:
+    """Rehearse up steps in order: each up, its down, and the up again.
 
     Args:
-        before: Those that were rehearsed on another stage; they are applied first.
-        sizes: Of the target's tables, before all of them.
+        before: Migrations that were rehearsed on another stage; they are applied first.
+        sizes: Of the target's tables, before all of these migrations.
 
     Raises:
-        MigratorError: One of those before cannot be applied again.
+        MigratorError: One of the migrations before cannot be applied.
 
     Returns:
-        One for each step; fewer if an up failed, or if a down has left a step that is not whole:
-        the next ones need another stage then.
+        One for each step; fewer if an up failed, or if a migration is stuck, so that later ones
+        need another stage.
     """
     for earlier in before:
         _, error = _run(stage, earlier.step, traced=False)
         if error:
             raise error
         sizes = assess.sizes_after(sizes, (each.trace for each in earlier.traced))
-    done: list[Rehearsed] = []
+    done: list[RehearsedMigration] = []
     for planned in steps:
-        # What production had finished of an interrupted one is not there on the scratch database.
+        # The scratch database has nothing of an interrupted migration.
         step = replace(planned, start_at=0, unsure=False, resumes=False)
         done.append(_rehearse(stage, step, sizes))
         if done[-1].error or done[-1].is_stuck:
@@ -94,16 +97,13 @@ def rehearse(
         sizes = assess.sizes_after(sizes, (each.trace for each in done[-1].traced))
     last = {} if stage.conn.closed else facts.indexes(stage.conn)
     return tuple(
-        replace(each, findings=tuple(f for f in each.findings if not assess.settled(f, last)))
+        replace(each, findings=tuple(f for f in each.findings if not assess.is_indexed(f, last)))
         for each in done
     )
 
 
-def try_on_target(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
-    """Run a transactional step on the target, look at what it does, and roll it back.
-
-    Every lock that it takes is held until then.  Its down is not tried.
-    """
+def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
+    """Run a transactional up step, trace it and roll it back; its down is not run."""
     try:
         return _up(stage, step, sizes, transaction.try_out, is_brief=True)
     finally:
@@ -111,47 +111,44 @@ def try_on_target(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed
             stage.conn.rollback()
 
 
-def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehearsed:
+def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
     before = schema.read(stage.conn, stage.schema)
     rehearsed = _up(stage, step, sizes, _execute)
     if rehearsed.error:
         return rehearsed
     after = schema.read(stage.conn, stage.schema)
-    down = _prove_down(stage, step, before, after)
-    is_said = down is None or down.irreversible
-    lost = () if is_said or not down else tuple(map(catalogue.data_lost, down.lost))
-    return replace(rehearsed, down=down, findings=(*rehearsed.findings, *lost))
+    down = _check_down(stage, step, before, after)
+    notes = () if not down or down.irreversible else map(catalogue.data_lost, down.lost)
+    return replace(rehearsed, down=down, findings=(*rehearsed.findings, *notes))
 
 
 def _up(
     stage: Stage, step: Step, sizes: dict[str, Size], execute: Execute, *, is_brief: bool = False
-) -> Rehearsed:
-    """Run an up, and weigh what it did.
+) -> RehearsedMigration:
+    """Run an up step, and find its hazards.
 
     Args:
-        is_brief: Its locks are held in front of everybody: look only at what it can have changed.
+        is_brief: Read only the facts that the step can have changed, as its locks are held.
     """
     known = facts.before(stage.conn, sizes)
-    objects = facts.objects(stage.conn, stage.schema)
+    old = facts.objects(stage.conn, stage.schema)
     traced, error = _run(stage, step, execute)
     if error:
-        return Rehearsed(step, traced, _early_use(step, traced, error), error=error)
+        return RehearsedMigration(step, traced, _early_use(step, traced, error), error=error)
     touched = {touch.relation.oid for each in traced for touch in each.trace.touches}
-    is_known = is_brief and not _changes_objects(traced)
-    there = objects if is_known else facts.objects(stage.conn, stage.schema)
-    known = replace(
-        known,
-        indexes=facts.indexes(stage.conn, touched if is_brief else None),
-        partitions={**known.partitions, **facts.partitions(stage.conn)},
-        objects=facts.named(there),
-        object_changes=diff.difference(objects, there, objects).objects,
-    )
+    is_same = is_brief and not _may_change_objects(traced)
+    new = old if is_same else facts.objects(stage.conn, stage.schema)
+    known = facts.after(stage.conn, known, old, new, tables=touched if is_brief else None)
     pairs = [(each.statement, each.trace) for each in traced]
-    return Rehearsed(step, traced, assess.find(step.script, pairs, facts=known, small=stage.small))
+    findings = assess.find(step.script, pairs, facts=known, small=stage.small)
+    return RehearsedMigration(step, traced, findings)
 
 
-def _changes_objects(traced: Iterable[TracedStatement]) -> bool:
-    """Whether statements can have changed anything but relations; a rename takes no lock."""
+def _may_change_objects(traced: Iterable[TracedStatement]) -> bool:
+    """Whether statements can have changed objects other than relations.
+
+    Their traces do not show every rename, as it takes no lock.
+    """
     return any(
         each.trace.objects
         or each.statement.words[:1] in (("do",), ("call",), ("select",))
@@ -160,25 +157,26 @@ def _changes_objects(traced: Iterable[TracedStatement]) -> bool:
     )
 
 
-def _prove_down(stage: Stage, step: Step, before: Schema, after: Schema) -> DownProof | None:
-    """Take a step back and apply it again; None if it has no down."""
+def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> DownCheck | None:
+    """Revert a step and apply it again; return None if it has no down script."""
     migration = step.migration
     if not migration or not migration.down:
         return None
-    down = _down(step.version, migration.down)
-    proof = DownProof(irreversible=down.script.options.irreversible)
-    if proof.irreversible and not _does_something(down):
-        return proof
+    script = parser.parse(migration.down.path, migration.down.text)
+    down = Step(step.version, Direction.DOWN, script)
+    check = DownCheck(irreversible=script.options.irreversible)
+    if check.irreversible and not _has_statements(down):
+        return check
     traced, error = _run(stage, down)
     if error:
-        # A transaction that failed has left everything as the up had made it.
-        is_stuck = not (down.script.transactional or down.script.problems)
-        return replace(proof, traced=traced, error=error, is_stuck=is_stuck)
+        # A transaction that failed has changed nothing.
+        is_stuck = not (script.transactional or script.problems)
+        return replace(check, traced=traced, error=error, is_stuck=is_stuck)
     restored = schema.read(stage.conn, stage.schema)
     _, error = _run(stage, step)
     again = () if error else compare(after, schema.read(stage.conn, stage.schema))
     return replace(
-        proof,
+        check,
         traced=traced,
         left=compare(before, restored),
         lost=tuple(each.label for each in recreated(before, restored)),
@@ -190,14 +188,14 @@ def _prove_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
 
 
 def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Migration]) -> None:
-    """Bring an empty database to the state that a history makes, in the order it was made in.
+    """Apply the scripts of a history to an empty database, in the order they were applied in.
 
     Args:
         applied: With their scripts.
         files: For scripts that were too long to be stored.
 
     Raises:
-        ReplayError: A script is neither stored nor the one of a file, or it failed.
+        ReplayError: A script failed, or is neither stored nor in a file.
     """
     by_checksum = {migration.up.checksum: migration for migration in files}
     rows = [row for row in applied if row.under_way is None and row.applied_at]
@@ -207,19 +205,21 @@ def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Mi
         if text is None and migration:
             text = migration.up.text
         if text is None:
-            raise ReplayError(f"the script of {row.version} is neither stored nor in its file")
+            raise ReplayError(
+                f"the script of {row.version} is not stored, and no file has its text"
+            )
         path = PurePath(f"{row.version}.up.sql (stored)")
         source = SourceFile(path, text, row.checksum)
         script = parser.parse(path, text)
-        # Not that of the file: two versions can have the same text.
+        # Not the migration of the file: two versions can have the same text.
         made = Migration(row.version, source, None)
         _, error = _run(stage, Step(row.version, Direction.UP, script, made), traced=False)
         if error:
-            raise ReplayError(f"the script of {row.version} does not run again: {error}")
+            raise ReplayError(f"the script of {row.version} cannot be replayed: {error}")
 
 
-def make(stage: Stage, migrations: Iterable[Migration]) -> None:
-    """Bring an empty database to the state that files make.
+def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
+    """Apply migrations to an empty database.
 
     Raises:
         ReplayError: One of them fails.
@@ -229,14 +229,12 @@ def make(stage: Stage, migrations: Iterable[Migration]) -> None:
         step = Step(migration.version, Direction.UP, script, migration)
         _, error = _run(stage, step, traced=False)
         if error:
-            raise ReplayError(f"{migration.version} does not run on an empty database: {error}")
+            raise ReplayError(
+                f"{migration.version} cannot be applied to an empty database: {error}"
+            )
 
 
-def _down(version: str, source: SourceFile) -> Step:
-    return Step(version, Direction.DOWN, parser.parse(source.path, source.text))
-
-
-def _does_something(step: Step) -> bool:
+def _has_statements(step: Step) -> bool:
     return bool(step.script.problems) or any(unit.statements for unit in step.script.units)
 
 
@@ -247,9 +245,9 @@ def _execute(context: Context, step: Step) -> None:
 def _run(
     stage: Stage, step: Step, execute: Execute = _execute, *, traced: bool = True
 ) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
-    """Run one step, and return what its statements did, and what stopped it."""
+    """Run one step; return what its statements did, and the error that stopped it."""
     if step.script.problems:
-        return (), BlockedError("it cannot be run", errors=step.script.problems)
+        return (), BlockedError("the script cannot be run", errors=step.script.problems)
     seen: list[TracedStatement] = []
     seconds: dict[int, float] = {}
 
@@ -293,7 +291,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
 def _early_use(
     step: Step, traced: tuple[TracedStatement, ...], error: MigratorError
 ) -> tuple[Finding, ...]:
-    """Return the hazard that the server has told of by an error: a new enum value was used."""
+    """Return the hazard that the server reports as an error: an enum value used too early."""
     statements = [s for unit in step.script.units for s in unit.statements][len(traced) :]
     if isinstance(error, StatementError) and error.sqlstate == _ENUM_VALUE_USED_EARLY:
         return (catalogue.enum_value_used(statements[0], error.message),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -182,6 +182,15 @@ class Trace:
     created: tuple[Relation, ...] = ()
     objects: tuple[ObjectChange, ...] = ()
     sampled: bool = False
+
+
+def names_before(traces: Iterable[Trace]) -> dict[int, str]:
+    """Return the names that relations had before the first of some traces, by OID."""
+    names: dict[int, str] = {}
+    for trace in traces:
+        for touch in trace.touches:
+            names.setdefault(touch.relation.oid, touch.renamed_from or touch.relation.name)
+    return names
 
 
 def to_json(trace: Trace) -> dict[str, Any]:

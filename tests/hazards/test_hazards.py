@@ -1,8 +1,8 @@
-"""Each hazard is found where it is, and nowhere else: examples on a real server, and tables.
+"""Hazards: examples on a real server, then tables of made-up traces.
 
-`hazards/<id>/bad*.sql` has that finding and no other, `good*.sql` has none of it.  The first
-lines of an example may say more: `-- also: ID` for a finding that comes with it, `-- from: 18`
-for the PostgreSQL that it needs.
+`examples/<id>/bad*.sql` has that finding and no other, `good*.sql` does not have it.  An example
+may start with `-- also: ID` for a finding that comes with it, and `-- from: 18` for the oldest
+PostgreSQL that can run it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from migrator import config
-from migrator.files import source
-from migrator.hazards.assess import find, sizes_after, told
+from migrator.files.source import read_source
+from migrator.hazards.assess import find, size_text, sizes_after
 from migrator.hazards.catalogue import (
     Facts,
     Finding,
@@ -62,10 +62,10 @@ def header(text: str, name: str) -> list[str]:
 
 
 def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
-    """Rehearse a script as `migrator rehearse` does, every table being large."""
+    """Rehearse a script as `migrator rehearse` does, with every table large."""
     database.execute(setup)
     target = config.Database(database.url)
-    migration = Migration("1_a", source.read(FILE, text.encode()), None)
+    migration = Migration("1_a", read_source(FILE, text.encode()), None)
     step = Step(migration.version, Direction.UP, script(text), migration)
     with (
         Interrupts() as interrupts,
@@ -103,25 +103,25 @@ def rehearse_example(database: Database, example: str) -> tuple[Finding, ...]:
 def test_a_bad_example_has_its_hazard_and_no_other(database: Database, example: str) -> None:
     findings = rehearse_example(database, example)
     hazard, text = example.partition("/")[0], (EXAMPLES / f"{example}.sql").read_text()
-    stands = {finding.hazard.id for finding in findings if finding.stands}
+    open_findings = {finding.hazard.id for finding in findings if finding.is_open}
     if hazard == "outside-transaction":
         assert [finding.hazard.id for finding in findings] == [hazard]
-        assert not stands
+        assert not open_findings
     else:
-        assert stands == {hazard, *header(text, "also")}, findings
+        assert open_findings == {hazard, *header(text, "also")}, findings
     assert all("{" not in finding.message for finding in findings)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", examples("good"))
-def test_a_good_example_has_not_that_hazard(database: Database, example: str) -> None:
+def test_a_good_example_does_not_have_that_hazard(database: Database, example: str) -> None:
     hazard = example.partition("/")[0]
     found = [f for f in rehearse_example(database, example) if f.hazard.id == hazard]
-    assert [f for f in found if f.stands or hazard == "outside-transaction"] == []
+    assert [f for f in found if f.is_open or hazard == "outside-transaction"] == []
 
 
 def test_every_hazard_has_a_bad_and_a_good_example() -> None:
-    compared = {"down-loses-data"}  # told by a comparison of schemas
+    compared = {"down-loses-data"}  # found by comparing schemas
     for examples_of in (examples("bad"), examples("good")):
         assert {each.partition("/")[0] for each in examples_of} == set(hazards()) - compared
 
@@ -139,7 +139,9 @@ def test_every_hazard_has_a_bad_and_a_good_example() -> None:
         "drop table events;",
     ],
 )
-def test_a_partitioned_table_is_told_without_its_partitions(database: Database, text: str) -> None:
+def test_a_partitioned_table_is_reported_without_its_partitions(
+    database: Database, text: str
+) -> None:
     setup = """
         create table events (id bigint, at date) partition by range (at);
         create table events_1 partition of events for values from ('2024-01-01') to ('2025-01-01');
@@ -154,23 +156,22 @@ def test_a_partitioned_table_is_told_without_its_partitions(database: Database, 
     [
         (
             "alter table orders alter column id type bigint;",
-            "rewrites public.orders (41 GB, 210 M rows) while ACCESS EXCLUSIVE is held: "
-            "blocks reads and writes",
+            "rewrites public.orders (41 GB, 210 M rows) under ACCESS EXCLUSIVE "
+            "(blocks reads and writes)",
         ),
         (
             "create index i on orders (id);",
-            "builds public.i on public.orders (41 GB, 210 M rows) while SHARE is held: "
-            "blocks writes",
+            "builds public.i on public.orders (41 GB, 210 M rows) under SHARE (blocks writes)",
         ),
         (
             "drop table orders cascade;",
-            "drops public.orders (41 GB, 210 M rows), and with it "
+            "drops public.orders (41 GB, 210 M rows), together with "
             "constraint items_order_id_fkey on table items and view numbers",
         ),
         (
             "alter table items add note text;\n\nselect 1;\nupdate items set note = '';",
-            "holds ACCESS EXCLUSIVE on public.items (41 GB, 210 M rows) over 2 later statements, "
-            "of which line 4 writes public.items: blocks reads and writes",
+            "holds ACCESS EXCLUSIVE (blocks reads and writes) on public.items "
+            "(41 GB, 210 M rows) during 2 later statements: line 4 writes public.items",
         ),
         (
             "create table notes (order_id integer references orders);",
@@ -178,7 +179,7 @@ def test_a_partitioned_table_is_told_without_its_partitions(database: Database, 
         ),
     ],
 )
-def test_a_message_names_tables_sizes_and_whom_it_blocks(
+def test_a_message_names_tables_sizes_and_what_is_blocked(
     database: Database, text: str, message: str
 ) -> None:
     setup = """
@@ -207,7 +208,7 @@ def script(text: str) -> Script:
 def findings(
     text: str, *traces: Trace, sizes: dict[str, Size] | None = None, known: Facts | None = None
 ) -> list[Finding]:
-    """Weigh made-up traces of a script's statements."""
+    """Return the findings for made-up traces of a script's statements."""
     read = script(text)
     statements = [statement for unit in read.units for statement in unit.statements]
     given = replace(known or Facts(), sizes=sizes or {})
@@ -225,14 +226,14 @@ REQUIRED = Trace((replace(ALTER, columns_added=("note",), columns_required=("not
         (REWRITE, LARGE, Severity.FINDING),
         (REWRITE, Size(SMALL, 9), Severity.FINDING),
         (REWRITE, Size(SMALL - 1, 9), Severity.INFORMATION),
-        (REWRITE, None, Severity.FINDING),  # nobody knows how large it is
-        (DROP, Size(0, 0), Severity.FINDING),  # what is lost is no question of time
+        (REWRITE, None, Severity.FINDING),  # unknown size
+        (DROP, Size(0, 0), Severity.FINDING),  # data is lost, whatever the size
         (REQUIRED, Size(8192, 1), Severity.FINDING),
         (REQUIRED, Size(8192, None), Severity.FINDING),
         (REQUIRED, Size(0, 0), Severity.INFORMATION),
     ],
 )
-def test_a_small_table_is_information_where_only_time_is_at_stake(
+def test_a_small_table_is_a_note_if_only_time_is_at_stake(
     trace: Trace, size: Size | None, expected: Severity
 ) -> None:
     (finding,) = findings("alter;", trace, sizes={"public.orders": size} if size else {})
@@ -242,7 +243,7 @@ def test_a_small_table_is_information_where_only_time_is_at_stake(
 @pytest.mark.parametrize(
     ("items", "expected"), [(LARGE, Severity.FINDING), (Size(0, 0), Severity.INFORMATION)]
 )
-def test_a_lock_on_a_small_table_weighs_what_the_later_statements_do(
+def test_a_lock_on_a_small_table_is_a_finding_if_later_statements_work_on_a_large_one(
     items: Size, expected: Severity
 ) -> None:
     later = Trace((Touch(ITEMS, LockMode.ROW_EXCLUSIVE, is_stronger=True, scans=1),))
@@ -251,14 +252,14 @@ def test_a_lock_on_a_small_table_weighs_what_the_later_statements_do(
     assert (finding.hazard.id, finding.severity) == ("lock-held", expected)
 
 
-def test_a_lock_is_told_again_only_if_it_blocks_more() -> None:
+def test_a_lock_is_reported_again_only_if_it_blocks_more() -> None:
     modes = (LockMode.SHARE, LockMode.SHARE_ROW_EXCLUSIVE, LockMode.ACCESS_EXCLUSIVE)
     traces = [Trace((Touch(ORDERS, mode, is_stronger=True),)) for mode in modes]
     found = findings("a;b;c;d;", *traces, NONE)
     assert [f.statement and f.statement.text for f in found] == ["a;", "c;"]
 
 
-def test_what_the_file_created_in_an_earlier_transaction_concerns_nobody() -> None:
+def test_a_table_that_an_earlier_transaction_of_the_file_created_has_no_hazards() -> None:
     created = Trace((replace(ALTER, is_ours=True),), created=(ORDERS,))
     assert findings("-- migrator: no-transaction\na;\nb;", created, REWRITE) == []
 
@@ -273,7 +274,7 @@ def test_a_renamed_table_keeps_its_size() -> None:
     assert sizes_after(sizes, [renamed]) == {"public.purchases": LARGE}
 
 
-def test_after_a_script_its_new_tables_are_empty_and_its_dropped_ones_gone() -> None:
+def test_new_tables_are_empty_after_a_script_and_dropped_tables_have_no_size() -> None:
     traces = [Trace(created=(ITEMS,)), DROP]
     assert sizes_after({"public.orders": LARGE}, traces) == {"public.items": Size(0, 0)}
 
@@ -289,13 +290,21 @@ def test_after_a_script_its_new_tables_are_empty_and_its_dropped_ones_gone() -> 
         ((("",), ("a", "b")), False),
     ],
 )
-def test_an_index_serves_a_foreign_key_if_it_begins_with_its_columns(
+def test_a_foreign_key_has_an_index_if_one_starts_with_its_columns(
     indexes: tuple[tuple[str, ...], ...], is_found: bool
 ) -> None:
     key = ConstraintChange("k", "f", Change.ADDED_NOT_VALID, ("a", "b"), "public.items")
     trace = Trace((replace(ALTER, constraints=(key,)),))
     found = findings("alter;", trace, known=Facts(indexes={"public.orders": indexes}))
     assert bool(found) is is_found
+
+
+def test_a_foreign_key_that_an_index_serves_partly_is_a_note_with_the_indexed_columns() -> None:
+    key = ConstraintChange("k", "f", Change.ADDED_NOT_VALID, ("a", "b"), "public.items")
+    trace = Trace((replace(ALTER, constraints=(key,)),))
+    (found,) = findings("alter;", trace, known=Facts(indexes={"public.orders": (("b", "c"),)}))
+    assert found.severity is Severity.INFORMATION
+    assert found.message == "foreign key k has no index on a and b of public.orders, only on b"
 
 
 @pytest.mark.parametrize(
@@ -306,11 +315,13 @@ def test_an_index_serves_a_foreign_key_if_it_begins_with_its_columns(
         (Size(SMALL, 9_999), "8192 kB, 9999 rows"),
         (Size(12 * MEGABYTE, 10_000), "12 MB, 10 k rows"),
         (LARGE, "41 GB, 210 M rows"),
+        (Size(0, 999_600), "0 bytes, 1.0 M rows"),
+        (Size(0, 2_000_000), "0 bytes, 2.0 M rows"),
         (Size(50 << 40, 10**13), "50 TB, 10000 G rows"),
     ],
 )
-def test_a_size_is_told_as_the_server_does(size: Size, expected: str) -> None:
-    assert told(size) == expected
+def test_a_size_is_written_as_the_server_does(size: Size, expected: str) -> None:
+    assert size_text(size) == expected
 
 
 # What comments accept
@@ -331,16 +342,16 @@ def test_a_comment_above_a_statement_accepts_a_hazard(comment: str, accepted: bo
     text = f"select 1;\n\n-- because\n{comment}\nalter table orders set unlogged;"
     (finding,) = findings(text, NONE, REWRITE)
     assert (finding.accepted is not None) is accepted
-    assert finding.stands is not accepted
+    assert finding.is_open is not accepted
 
 
-def test_a_comment_accepts_a_hazard_of_the_statement_below_alone() -> None:
+def test_a_comment_accepts_a_hazard_of_the_next_statement_only() -> None:
     text = "-- migrator: allow table-rewrite at night\nalter;\nalter;"
     found = [f for f in findings(text, REWRITE, REWRITE) if f.hazard.id == "table-rewrite"]
     assert [finding.accepted for finding in found] == ["at night", None]
 
 
-def test_a_statement_has_as_many_accepted_hazards_as_comments() -> None:
+def test_each_comment_above_a_statement_accepts_a_hazard() -> None:
     text = (
         "-- migrator: allow table-rewrite at night\n"
         "-- migrator: allow lock-held for a minute\nalter;\nalter;"
@@ -367,11 +378,11 @@ def test_a_statement_has_as_many_accepted_hazards_as_comments() -> None:
         ),
         (
             "alter;\n-- migrator: allow lock-held at night",
-            ["1_a.up.sql:2:1: allow lock-held stands above no statement"],
+            ["1_a.up.sql:2:1: allow lock-held is not above a statement"],
         ),
         (
             "-- migrator: allow lock-held at night\nbegin;\nalter;\ncommit;",
-            ["1_a.up.sql:1:1: allow lock-held stands above no statement"],
+            ["1_a.up.sql:1:1: allow lock-held is not above a statement"],
         ),
     ],
 )
@@ -383,7 +394,7 @@ def test_a_comment_that_accepts_nothing_is_a_problem(text: str, expected: list[s
 
 
 @pytest.mark.parametrize("hazard", hazards().values(), ids=hazards().keys())
-def test_a_hazard_says_when_what_and_what_to_do_instead(hazard: Hazard) -> None:
+def test_a_hazard_has_full_sentences(hazard: Hazard) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)+", hazard.id)
     for sentence in (hazard.condition, hazard.effect, hazard.workaround):
         assert sentence[0].isupper()
@@ -391,9 +402,9 @@ def test_a_hazard_says_when_what_and_what_to_do_instead(hazard: Hazard) -> None:
     assert not hazard.title.endswith(".")
 
 
-def test_a_down_that_loses_data_is_told_with_what_it_restores() -> None:
+def test_the_note_on_lost_data_names_what_is_restored() -> None:
     finding = data_lost("column public.users.phone")
     assert finding.hazard.id == "down-loses-data"
     assert finding.message == (
-        "the down restores the shape of column public.users.phone, and its data are lost"
+        "the down script restores column public.users.phone, but not its data"
     )

@@ -1,4 +1,4 @@
-"""`rehearse --on-target` tries the next migration on the database itself, and leaves nothing."""
+"""`rehearse --on-target` runs the next migration on the target itself, and rolls it back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
 
 
 def state(database: Database) -> list[Any]:
-    """All that a run can have left: the schema, the history, the log; no session, no lock."""
+    """Return the schema, the history and the log, once no other session is left."""
     schema = """
     select c.oid, c.relname, c.relfilenode, array_agg((a.attname, a.atttypid) order by a.attnum)
     from pg_class c join pg_attribute a on a.attrelid = c.oid
@@ -47,7 +47,7 @@ def state(database: Database) -> list[Any]:
 
 
 def tried(migrate: Migrate, *options: str) -> Result:
-    """Try the next migration; the database is as before, whatever comes of it."""
+    """Rehearse on the target, and check that nothing has changed."""
     before = state(migrate.database)
     result = migrate("rehearse", "--on-target", "--small", "0", *options)
     assert "Traceback" not in result.stderr
@@ -56,7 +56,7 @@ def tried(migrate: Migrate, *options: str) -> Result:
 
 
 def start(migrate: Migrate, write: Write, pending: dict[str, str]) -> None:
-    """Apply a table, and leave migrations pending."""
+    """Create a table, and write pending migrations."""
     write(GROUND)
     assert migrate("up").exit_code == 0
     write(pending)
@@ -73,7 +73,7 @@ def without_oids(trace: Any) -> Any:
     return [without_oids(each) for each in trace] if isinstance(trace, list) else trace
 
 
-def test_it_finds_what_a_scratch_database_shows(migrate: Migrate, write: Write) -> None:
+def test_the_findings_are_those_of_a_scratch_database(migrate: Migrate, write: Write) -> None:
     start(migrate, write, RISKY)
     here = tried(migrate, "--json")
     there = migrate("rehearse", "--small", "0", "--json")
@@ -87,15 +87,15 @@ def test_it_finds_what_a_scratch_database_shows(migrate: Migrate, write: Write) 
     assert traces[0] == traces[1]
 
 
-def test_it_says_what_it_has_tried_and_what_not(migrate: Migrate, write: Write) -> None:
+def test_only_the_next_migration_is_run(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {**RISKY, "03_c.up.sql": "select 1;", "04_d.up.sql": "select 1;"})
     result = tried(migrate)
     assert result.exit_code == 4
     assert result.stderr == (
-        "only the next migration is tried on the database itself, not 03_c, 04_d\n"
+        "only the next migration can be run on the database itself, not 03_c, 04_d\n"
     )
-    assert "on the database itself, and rolled back" in result.stdout
-    assert "down: not tried" in result.stdout
+    assert "rehearsed on the database itself, and rolled back" in result.stdout
+    assert "down: not run" in result.stdout
     assert "1 migration, " in result.stdout
 
 
@@ -106,7 +106,7 @@ def test_a_fresh_database_stays_empty(migrate: Migrate, write: Write) -> None:
     assert state(migrate.database) == []
 
 
-def test_where_nothing_is_pending_nothing_is_tried(migrate: Migrate, write: Write) -> None:
+def test_nothing_is_run_if_nothing_is_pending(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {})
     result = tried(migrate)
     assert result.exit_code == 0
@@ -125,17 +125,17 @@ def test_where_nothing_is_pending_nothing_is_tried(migrate: Migrate, write: Writ
         ),
     ],
 )
-def test_an_up_that_fails_is_told_and_is_not_in_the_log(
+def test_an_up_that_fails_is_reported_and_not_logged(
     migrate: Migrate, write: Write, sql: str, message: str
 ) -> None:
     start(migrate, write, {"02_b.up.sql": sql})
     result = tried(migrate)
     assert result.exit_code == 4
     assert message in result.stdout
-    assert "it was rolled back, and the database is as it was" in result.stdout
+    assert "it was rolled back, and nothing has changed" in result.stdout
 
 
-def test_a_role_that_the_file_asks_for_runs_it(migrate: Migrate, write: Write) -> None:
+def test_the_role_of_the_file_runs_it(migrate: Migrate, write: Write) -> None:
     migrate.database.execute(
         "create role trial_owner; grant create on schema public to trial_owner"
     )
@@ -147,7 +147,7 @@ def test_a_role_that_the_file_asks_for_runs_it(migrate: Migrate, write: Write) -
         migrate.database.execute("drop owned by trial_owner; drop role trial_owner")
 
 
-def test_it_waits_for_no_lock_longer_than_a_tenth_of_a_second_and_names_who_has_it(
+def test_a_lock_is_waited_for_briefly_and_its_blockers_are_named(
     database: Database, migrate: Migrate, write: Write, runs: Runs
 ) -> None:
     sql = "-- migrator: lock-timeout 10min\nalter table t add x int;"
@@ -162,7 +162,7 @@ def test_it_waits_for_no_lock_longer_than_a_tenth_of_a_second_and_names_who_has_
 
 
 @pytest.mark.parametrize("timeout", ["0", "'20s'"])
-def test_what_the_script_sets_makes_it_wait_no_longer(
+def test_a_longer_lock_timeout_of_the_script_is_ignored(
     database: Database, migrate: Migrate, write: Write, timeout: str
 ) -> None:
     sql = f"set lock_timeout = {timeout};\nalter table t add x int;"
@@ -171,7 +171,7 @@ def test_what_the_script_sets_makes_it_wait_no_longer(
         assert migrate("rehearse", "--on-target").exit_code == 5
 
 
-def test_a_lock_that_is_never_to_be_had_ends_with_5(
+def test_a_lock_that_is_not_released_exits_with_5(
     database: Database, migrate: Migrate, write: Write
 ) -> None:
     start(migrate, write, {"02_b.up.sql": "alter table t add x int;"})
@@ -182,7 +182,7 @@ def test_a_lock_that_is_never_to_be_had_ends_with_5(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_and_undoes_it(
+def test_a_signal_ends_the_trial_run_and_rolls_it_back(
     database: Database, migrate: Migrate, write: Write, runs: Runs, number: int
 ) -> None:
     start(migrate, write, {"02_b.up.sql": "alter table t add x int;\nselect pg_sleep(600);\n"})
@@ -192,13 +192,11 @@ def test_a_signal_ends_and_undoes_it(
     run.signal(number)
     result = run.result()
     assert result.exit_code == 128 + number
-    assert "the trial was rolled back, and the database is as it was" in result.stderr
+    assert "the trial run was rolled back, and nothing has changed" in result.stderr
     assert state(database) == before
 
 
-def test_nobody_waits_behind_it_when_it_is_over(
-    database: Database, migrate: Migrate, write: Write
-) -> None:
+def test_no_lock_is_left_afterwards(database: Database, migrate: Migrate, write: Write) -> None:
     start(migrate, write, RISKY)
     tried(migrate)
     database.execute("set lock_timeout = '1ms'; alter table t add y int")
@@ -208,12 +206,12 @@ def test_nobody_waits_behind_it_when_it_is_over(
 @pytest.mark.parametrize(
     ("pending", "options", "message"),
     [
-        ("vacuum t;", [], "02_b runs outside a transaction: nothing could take it back"),
+        ("vacuum t;", [], "02_b runs outside a transaction, so it cannot be rolled back"),
         ("select 1;", ["--from-target"], "--on-target needs no scratch database"),
         ("select 1;", ["--scratch-url", "embedded:"], "--on-target needs no scratch database"),
     ],
 )
-def test_what_cannot_be_tried_is_a_matter_of_usage(
+def test_a_migration_that_cannot_be_rolled_back_is_a_usage_error(
     migrate: Migrate, write: Write, pending: str, options: list[str], message: str
 ) -> None:
     start(migrate, write, {"02_b.up.sql": pending})

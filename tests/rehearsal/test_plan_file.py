@@ -1,4 +1,4 @@
-"""`up --plan` runs what was rehearsed or nothing, and takes all of its locks first."""
+"""`up --plan` runs what was rehearsed or nothing, and takes all its locks first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plan(tmp_path: Path) -> Path:
 
 
 def save(migrate: Migrate, write: Write, plan: Path, pending: dict[str, str] = PENDING) -> None:
-    """Apply two tables, and rehearse what is pending."""
+    """Create two tables, and rehearse pending migrations."""
     write(TABLES)
     assert migrate("up").exit_code == 0
     write(dict(pending))
@@ -42,7 +42,7 @@ def save(migrate: Migrate, write: Write, plan: Path, pending: dict[str, str] = P
 
 
 def locks(plan: Path) -> dict[str, Any]:
-    """The locks in a plan file, by version."""
+    """Return the locks in a plan file, by version."""
     import json
 
     return {each["version"]: each["locks"] for each in json.loads(plan.read_text())["steps"]}
@@ -57,9 +57,7 @@ def remarks(result: Result) -> list[str]:
     return [line for line in result.stderr.splitlines() if "rehearsed" in line]
 
 
-def test_what_was_rehearsed_runs_without_a_remark(
-    migrate: Migrate, write: Write, plan: Path
-) -> None:
+def test_a_plan_runs_without_remarks(migrate: Migrate, write: Write, plan: Path) -> None:
     save(migrate, write, plan)
     result = migrate("up", "--plan", plan)
     assert result.exit_code == 0, result.stderr
@@ -69,9 +67,7 @@ def test_what_was_rehearsed_runs_without_a_remark(
     assert (again.exit_code, again.stdout) == (0, "nothing to do\n")
 
 
-def test_a_part_of_what_was_rehearsed_runs_and_then_the_rest(
-    migrate: Migrate, write: Write, plan: Path
-) -> None:
+def test_a_plan_can_be_run_in_parts(migrate: Migrate, write: Write, plan: Path) -> None:
     save(migrate, write, plan)
     assert migrate("up", "--plan", plan, "--to", "02").exit_code == 0
     assert migrate("up", "--plan", plan).exit_code == 0
@@ -95,7 +91,7 @@ def test_a_part_of_what_was_rehearsed_runs_and_then_the_rest(
         ("create index concurrently on a (id);", []),
     ],
 )
-def test_the_plan_names_the_strongest_lock_on_each_table_that_was_there(
+def test_the_plan_has_the_strongest_lock_on_each_existing_table(
     migrate: Migrate, write: Write, plan: Path, script: str, expected: list[list[str]]
 ) -> None:
     save(migrate, write, plan, {"02_b.up.sql": script})
@@ -105,7 +101,7 @@ def test_the_plan_names_the_strongest_lock_on_each_table_that_was_there(
     assert remarks(result) == []
 
 
-def test_every_change_since_is_named_and_nothing_runs(
+def test_every_change_since_the_rehearsal_is_named_and_nothing_runs(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     save(migrate, write, plan)
@@ -118,16 +114,16 @@ def test_every_change_since_is_named_and_nothing_runs(
     error = result.json["error"]
     assert error["code"] == "plan-changed"
     assert error["detail"].splitlines() == [
-        "01_t is pending, and was not rehearsed to its end",
-        "02_b was edited since",
-        "04_d is pending, and was not rehearsed to its end",
-        "01_t was taken back since",
-        "the file of 03_c is gone",
+        "01_t is pending, but was not rehearsed to the end",
+        "the up file of 02_b has been edited since",
+        "04_d is pending, but was not rehearsed to the end",
+        "01_t has been reverted since",
+        "the file of 03_c is missing",
     ]
     assert columns(migrate.database, "a") == ["id"]
 
 
-def test_a_version_that_was_applied_since_is_named(
+def test_a_version_applied_since_the_rehearsal_is_named(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     save(migrate, write, plan)
@@ -136,11 +132,11 @@ def test_a_version_that_was_applied_since_is_named(
     (migrate.directory / "015_x.up.sql").rename(migrate.directory / "15_x.up.sql")
     result = migrate("up", "--plan", plan)
     assert result.exit_code == 4
-    assert "02_b was applied since, with another content" in result.stderr
+    assert "02_b has been applied since, with different content" in result.stderr
     assert applied(migrate.database)[-1] == "02_b"
 
 
-def test_what_failed_in_the_rehearsal_and_what_was_behind_it_does_not_run(
+def test_a_migration_that_failed_in_the_rehearsal_and_later_ones_do_not_run(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     pending = {"02_b.up.sql": "select 1;", "03_c.up.sql": "select 1 / 0;", "04_d.up.sql": "select;"}
@@ -148,13 +144,15 @@ def test_what_failed_in_the_rehearsal_and_what_was_behind_it_does_not_run(
     result = migrate("up", "--plan", plan)
     assert result.exit_code == 4
     for version in ("03_c", "04_d"):
-        assert f"{version} is pending, and was not rehearsed to its end" in result.stderr
+        assert f"{version} is pending, but was not rehearsed to the end" in result.stderr
     assert migrate("up", "--plan", plan, "--to", "02").exit_code == 0
     assert applied(migrate.database) == ["01_t", "02_b"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1}', "\x00"])
-def test_what_is_no_plan_is_refused(migrate: Migrate, write: Write, plan: Path, text: str) -> None:
+def test_a_file_that_is_not_a_plan_is_refused(
+    migrate: Migrate, write: Write, plan: Path, text: str
+) -> None:
     write(TABLES)
     plan.write_text(text)
     result = migrate("up", "--plan", plan, "--json")
@@ -165,7 +163,7 @@ def test_what_is_no_plan_is_refused(migrate: Migrate, write: Write, plan: Path, 
 # Locks
 
 
-def test_a_table_that_was_dropped_since_ends_the_run_before_any_work(
+def test_a_table_that_has_been_dropped_ends_the_run_before_any_work(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     save(migrate, write, plan)
@@ -176,7 +174,7 @@ def test_a_table_that_was_dropped_since_ends_the_run_before_any_work(
     assert columns(migrate.database, "a") == ["id"]
 
 
-def test_an_interrupted_run_goes_on_with_the_same_plan_and_compares_what_is_left(
+def test_an_interrupted_run_resumes_with_the_same_plan(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     script = "-- migrator: no-transaction\nselect 1;\nalter table a add x int;\nvacuum b;\n"
@@ -190,7 +188,7 @@ def test_an_interrupted_run_goes_on_with_the_same_plan_and_compares_what_is_left
     assert applied(migrate.database) == ["01_t", "02_b"]
 
 
-def test_it_waits_for_no_lock_and_does_nothing_before_it_has_all(
+def test_the_locks_are_taken_all_or_none_without_waiting(
     migrate: Migrate, write: Write, plan: Path, runs: Runs
 ) -> None:
     save(migrate, write, plan)
@@ -201,7 +199,7 @@ def test_it_waits_for_no_lock_and_does_nothing_before_it_has_all(
         wait_for(lambda: "try 26 of" in run.stderr)
         assert not waiting_for_a_lock(database), "no reader queues behind it"
         assert columns(database, "a") == columns(database, "b") == ["id"]
-        # Between two tries, and within one, whoever does not need b goes on.
+        # Other sessions can use a, between attempts and during one.
         database.execute("insert into a values (1)")
         assert applied(database) == ["01_t"]
         reader.rollback()
@@ -210,7 +208,7 @@ def test_it_waits_for_no_lock_and_does_nothing_before_it_has_all(
     assert applied(database) == ["01_t", "02_b", "03_c"]
 
 
-def test_an_interrupt_while_it_tries_for_its_locks_leaves_nothing(
+def test_an_interrupt_between_attempts_changes_nothing(
     migrate: Migrate, write: Write, plan: Path, runs: Runs
 ) -> None:
     save(migrate, write, plan)
@@ -223,7 +221,7 @@ def test_an_interrupt_while_it_tries_for_its_locks_leaves_nothing(
     assert applied(migrate.database) == ["01_t"]
 
 
-# What differs
+# Differences from the rehearsal
 
 
 DEPENDS = """\
@@ -233,7 +231,7 @@ end $$;
 """
 
 
-def test_what_was_not_rehearsed_is_said_in_the_end(
+def test_a_lock_that_was_not_rehearsed_is_remarked(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     save(migrate, write, plan, {"02_b.up.sql": f"select 1;\n{DEPENDS}"})
@@ -244,7 +242,7 @@ def test_what_was_not_rehearsed_is_said_in_the_end(
     assert remarks(result) == ["02_b, statement 2: ACCESS EXCLUSIVE on public.b was not rehearsed"]
 
 
-def test_a_rewrite_that_was_rehearsed_and_did_not_happen_is_said(
+def test_a_rehearsed_rewrite_that_did_not_happen_is_remarked(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     script = """do $$ begin
@@ -254,7 +252,7 @@ def test_a_rewrite_that_was_rehearsed_and_did_not_happen_is_said(
     migrate.database.execute("insert into a values (1)")
     result = migrate("up", "--plan", plan)
     assert remarks(result) == [
-        "02_b, statement 1: a rewrite of public.b was rehearsed, and did not happen"
+        "02_b, statement 1: a rewrite of public.b was rehearsed, but did not happen"
     ]
 
 
@@ -264,13 +262,13 @@ def traces(database: Database) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("with_plan", [True, False])
-def test_what_each_statement_did_is_in_the_log(
+def test_the_trace_of_each_statement_is_logged(
     migrate: Migrate, write: Write, plan: Path, with_plan: bool
 ) -> None:
     save(migrate, write, plan)
     result = migrate("up", *(["--plan", plan] if with_plan else ["--trace"]))
     assert result.exit_code == 0
-    assert "public.a: takes ACCESS EXCLUSIVE, which blocks reads and writes" in result.stderr
+    assert "public.a: ACCESS EXCLUSIVE lock (blocks reads and writes)" in result.stderr
     found = traces(migrate.database)
     assert {version: len(detail) for version, detail in found.items()} == {"02_b": 2, "03_c": 1}
     touched = {touch["relation"]["name"] for trace in found["02_b"] for touch in trace["touches"]}
@@ -284,7 +282,7 @@ def test_without_the_option_nothing_is_traced(migrate: Migrate, write: Write) ->
     assert traces(migrate.database) == {}
 
 
-def test_a_statement_that_was_tried_again_is_traced_once(
+def test_a_statement_that_was_retried_is_traced_once(
     migrate: Migrate, write: Write, runs: Runs
 ) -> None:
     write(TABLES)
@@ -298,9 +296,7 @@ def test_a_statement_that_was_tried_again_is_traced_once(
     assert len(traces(migrate.database)["02_b"]) == 2
 
 
-def test_the_traces_of_what_was_finished_before_a_failure_are_in_the_log(
-    migrate: Migrate, write: Write
-) -> None:
+def test_the_traces_before_a_failure_are_logged(migrate: Migrate, write: Write) -> None:
     migrate.database.execute("create role nobody_special")
     write(
         {
@@ -315,17 +311,19 @@ def test_the_traces_of_what_was_finished_before_a_failure_are_in_the_log(
     migrate.database.execute("drop role nobody_special")
 
 
-def test_a_down_that_was_edited_since_is_named(migrate: Migrate, write: Write, plan: Path) -> None:
+def test_a_down_file_edited_since_the_rehearsal_is_named(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
     save(migrate, write, plan, {**PENDING, "02_b.down.sql": "alter table a drop x;"})
     write({"02_b.down.sql": "drop table a;"})
     result = migrate("up", "--plan", plan)
     assert result.exit_code == 4
-    assert "the down of 02_b was edited since" in result.stderr
+    assert "the down file of 02_b has been edited since" in result.stderr
     assert applied(migrate.database) == ["01_t"]
 
 
 def give_the_history(database: Database, role: str) -> None:
-    """Let a role run migrations, and no more."""
+    """Let a role run migrations, and grant it nothing else."""
     for table in ("migration_versions", "migration_log"):
         database.execute(f"alter table {table} owner to {role}")
     database.execute(f"grant all on schema public to {role}")
@@ -353,7 +351,7 @@ def test_the_locks_of_a_plan_are_taken_by_the_role_of_the_file(
         database.execute("drop owned by deploy, owner_t; drop role deploy, owner_t")
 
 
-def test_who_may_only_refer_to_a_table_needs_no_more_for_a_plan(
+def test_a_role_that_may_only_reference_a_table_can_run_a_plan(
     migrate: Migrate, write: Write, plan: Path
 ) -> None:
     database = migrate.database

@@ -1,4 +1,4 @@
-"""Snapshots compared: a table, without a server."""
+"""Comparing schemas, without a server."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from migrator.rehearsal.schema import (
     ROLE_KINDS,
-    Change,
     Schema,
     SchemaObject,
+    Sign,
     compare,
-    lines,
+    difference_lines,
     recreated,
 )
 
@@ -48,49 +48,49 @@ COMPARED: list[tuple[Schema, Schema, list[str]]] = [
     ((), (), []),
     (USERS, USERS, []),
     (USERS, USERS[::-1], []),
-    ((), USERS, ["table public.users: added (with 2 × column)"]),
-    (USERS, (), ["table public.users: removed (with 2 × column)"]),
-    (USERS, (*USERS, column("phone", at=3)), ["column public.users.phone: added"]),
+    ((), USERS, ["+ table public.users (with 2 × column)"]),
+    (USERS, (), ["- table public.users (with 2 × column)"]),
+    (USERS, (*USERS, column("phone", at=3)), ["+ column public.users.phone text"]),
     (
         USERS,
         (table(), column("id", "bigint"), column("email", "text not null", at=2)),
-        ["column public.users.email: changed", "  - text", "  + text not null"],
+        ["~ column public.users.email", "  - text", "  + text not null"],
     ),
-    # re-added in the last place
+    # added again in the last position
     (USERS, (*USERS[:2], column("email", at=3)), []),
-    # another one between them is no other order
+    # a column between others does not change their order
     (
         USERS,
         (table(), column("id", "bigint"), column("a", at=2), column("email", at=3)),
-        ["column public.users.a: added"],
+        ["+ column public.users.a text"],
     ),
     (
         USERS,
         (table(), column("id", "bigint", at=4), column("email", at=2)),
-        ["column order public.users: changed", "  - id, email", "  + email, id"],
+        ["~ column order public.users", "  - id, email", "  + email, id"],
     ),
-    # a table's parts follow it, from the outside in; the next table follows those
+    # the parts of a table come after it, and before the next table
     (
         (*USERS, table("zebras")),
         (*USERS[:2], index("an_index"), index("users_email"), table("apes")),
         [
-            "table public.apes: added",
-            "column public.users.email: removed",
-            "index public.an_index: added",
-            "index public.users_email: added",
-            "table public.zebras: removed",
+            "+ table public.apes",
+            "- column public.users.email text",
+            "+ index public.an_index",
+            "+ index public.users_email",
+            "- table public.zebras",
         ],
     ),
-    # what a partition inherits is its parent's change
+    # a change that a partition inherits is part of its parent's
     (
         (column("note", of="all"), column("note", "text inherited", of="part", inherits="all")),
         (
             column("note", "text not null", of="all"),
             column("note", "text not null inherited", of="part", inherits="all"),
         ),
-        ["column public.all.note: changed (with 1 × column)", "  - text", "  + text not null"],
+        ["~ column public.all.note (with 1 × column)", "  - text", "  + text not null"],
     ),
-    # and not what was changed otherwise there
+    # a change of its own is not
     (
         (column("note", of="all"), column("note", "text inherited", of="part", inherits="all")),
         (
@@ -98,31 +98,33 @@ COMPARED: list[tuple[Schema, Schema, list[str]]] = [
             column("note", "text default 1 inherited", of="part", inherits="all"),
         ),
         [
-            "column public.all.note: changed",
+            "~ column public.all.note",
             "  - text",
             "  + text not null",
-            "column public.part.note: changed",
+            "~ column public.part.note",
             "  - text inherited",
             "  + text default 1 inherited",
         ],
     ),
-    # a long definition shows its changed lines, with one around them
+    # of a long definition the changed lines are shown, with one line around them
     (
         (SchemaObject("view", "v", "a\nb\nc\nd\ne\nf\ng"),),
         (SchemaObject("view", "v", "a\nB\nc\nd\ne\nf\nG"),),
-        ["view v: changed", "    a", "  - b", "  + B", "    c", "  …", "    f", "  - g", "  + G"],
+        ["~ view v", "    a", "  - b", "  + B", "    c", "  …", "    f", "  - g", "  + G"],
     ),
 ]
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), COMPARED)
-def test_differences_read_as_lines(before: Schema, after: Schema, expected: list[str]) -> None:
-    assert list(lines(compare(before, after))) == expected
+def test_differences_are_written_as_lines(
+    before: Schema, after: Schema, expected: list[str]
+) -> None:
+    assert list(difference_lines(compare(before, after))) == expected
 
 
 def test_a_difference_has_both_definitions() -> None:
     (found,) = compare([index("i", "old")], [index("i", "new")])
-    assert (found.change, found.before, found.after) == (Change.CHANGED, "old", "new")
+    assert (found.sign, found.before, found.after) == (Sign.CHANGED, "old", "new")
 
 
 def test_kinds_can_be_left_out() -> None:
@@ -131,7 +133,7 @@ def test_kinds_can_be_left_out() -> None:
     assert compare(before, after, leave_out=ROLE_KINDS) == ()
 
 
-def test_of_two_kinds_with_one_name_each_is_compared_with_its_own() -> None:
+def test_objects_of_two_kinds_with_one_name_are_compared_separately() -> None:
     constraint = SchemaObject("constraint", "public.users.email", "check (true)")
     assert compare([*USERS, constraint], [constraint, *USERS]) == ()
 
@@ -140,23 +142,23 @@ RECREATED: list[tuple[Schema, Schema, list[str]]] = [
     (USERS, USERS, []),
     (USERS, (), []),
     ((), USERS, []),
-    # a column that was dropped and added again is another one
+    # a column that was dropped and added again is a new one
     (USERS, (*USERS[:2], column("email", at=3)), ["column public.users.email"]),
-    # whatever its definition is: its data are lost all the same
+    # its data is lost with another definition too
     (USERS, (*USERS[:2], column("email", "citext", at=3)), ["column public.users.email"]),
-    # with its table, all its columns are others
+    # the columns of a new table are new too
     (
         USERS,
         (table(oid=2), column("id", "bigint", oid=2), column("email", at=2, oid=2)),
         ["table public.users"],
     ),
-    # what has no identity can be rebuilt
+    # an object without an identity holds no data
     ((index("i"),), (index("i"),), []),
 ]
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), RECREATED)
-def test_the_recreated_are_what_lost_its_data(
+def test_recreated_objects_have_lost_their_data(
     before: Schema, after: Schema, expected: list[str]
 ) -> None:
     assert [each.label for each in recreated(before, after)] == expected

@@ -1,4 +1,4 @@
-"""Scratch databases: made, given a schema, and gone whatever happens."""
+"""Scratch databases are created, given a schema, and dropped however their use ends."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from migrator import config
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
 from migrator.events import Event, Remarked
 from migrator.rehearsal import clone, schema, scratch
-from migrator.rehearsal.schema import compare, lines
+from migrator.rehearsal.schema import compare, difference_lines
 
 from ..conftest import Database, Postgres, ScratchDatabases, process_environment
-from . import test_snapshots as described
+from .test_snapshots import BASE
 
 pytestmark = pytest.mark.slow
 
@@ -30,14 +30,14 @@ LOCK_TIMEOUT = 2000
 
 
 def ignore(event: Event) -> None:
-    """Hear nothing."""
+    """Do nothing."""
 
 
 @contextmanager
 def made(
     postgres: Postgres, like: scratch.Locality | None = None
 ) -> Iterator[tuple[config.Database, list[str]]]:
-    """Make a scratch database, and give it with what was remarked."""
+    """Create a scratch database; yield it with the remarks."""
     remarks: list[str] = []
 
     def notify(event: Event) -> None:
@@ -57,7 +57,7 @@ def connect(database: config.Database) -> psycopg.Connection[tuple[object, ...]]
 # Creating and dropping
 
 
-def test_it_is_there_in_the_with_and_gone_after_it(
+def test_a_scratch_database_exists_within_the_with_only(
     postgres: Postgres, scratch_databases: ScratchDatabases
 ) -> None:
     with made(postgres) as (database, remarks), connect(database) as conn:
@@ -68,7 +68,7 @@ def test_it_is_there_in_the_with_and_gone_after_it(
 
 
 @pytest.mark.parametrize("reason", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_it_is_gone_after_an_error_with_sessions_on_it(
+def test_a_scratch_database_with_sessions_is_dropped_after_an_error(
     postgres: Postgres, scratch_databases: ScratchDatabases, reason: type[BaseException]
 ) -> None:
     def fail() -> None:
@@ -97,7 +97,7 @@ with scratch.database(config.Database(sys.argv[1]), None, print):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_is_gone_after_a_signal(
+def test_a_scratch_database_is_dropped_after_a_signal(
     postgres: Postgres, scratch_databases: ScratchDatabases, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-c", WAITING, postgres.url()]
@@ -115,7 +115,7 @@ def test_it_is_gone_after_a_signal(
     assert scratch_databases() == []
 
 
-def test_what_a_killed_run_left_is_dropped_an_hour_later_if_nobody_uses_it(
+def test_an_idle_scratch_database_of_a_killed_run_is_dropped_an_hour_later(
     postgres: Postgres, scratch_databases: ScratchDatabases
 ) -> None:
     now = datetime.now(UTC)
@@ -129,19 +129,19 @@ def test_what_a_killed_run_left_is_dropped_an_hour_later_if_nobody_uses_it(
         for name in everything:
             conn.execute(f"create database {name}".encode())
     with psycopg.connect(postgres.url(used)), made(postgres) as (_, remarks):
-        assert remarks == [f'dropped the scratch database "{old}" of a killed run']
+        assert remarks == [f'dropped the leftover scratch database "{old}"']
     assert scratch_databases() == sorted([used, young, foreign])
 
 
 @pytest.mark.parametrize(
     "name", ["postgres", "migrator_scratch_", "migrator_scratch_of_my_own", "x_migrator_scratch_1"]
 )
-def test_nothing_else_is_dropped(database: Database, name: str) -> None:
+def test_a_database_with_another_name_is_not_dropped(database: Database, name: str) -> None:
     with database.connect() as conn:
         if name != "postgres":
             conn.execute(f"create database {name}".encode())
         try:
-            with pytest.raises(ScratchError, match="no scratch database"):
+            with pytest.raises(ScratchError, match="not a scratch database"):
                 scratch.drop(conn, name, force=True)
             still = conn.execute("select from pg_database where datname = %s", [name])
             assert still.fetchone() is not None
@@ -150,7 +150,7 @@ def test_nothing_else_is_dropped(database: Database, name: str) -> None:
                 conn.execute(f"drop database {name}".encode())
 
 
-def test_it_encodes_and_sorts_as_the_target(postgres: Postgres) -> None:
+def test_a_scratch_database_encodes_and_sorts_as_the_target(postgres: Postgres) -> None:
     create = "create database odd template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'"
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         conn.execute(
@@ -167,7 +167,9 @@ def test_it_encodes_and_sorts_as_the_target(postgres: Postgres) -> None:
             conn.execute("drop database odd")
 
 
-def test_it_sorts_as_c_and_says_so_where_the_server_lacks_the_locale(postgres: Postgres) -> None:
+def test_a_scratch_database_sorts_as_c_if_the_server_does_not_have_the_locale(
+    postgres: Postgres,
+) -> None:
     like = scratch.Locality("UTF8", "xx_XX.utf8", "xx_XX.utf8")
     with made(postgres, like) as (database, remarks), connect(database) as conn:
         found = scratch.locality(conn)
@@ -177,13 +179,13 @@ def test_it_sorts_as_c_and_says_so_where_the_server_lacks_the_locale(postgres: P
         assert "xx_XX.utf8" in remark
 
 
-def test_a_role_that_may_not_create_databases_is_told_so(postgres: Postgres) -> None:
+def test_a_role_that_may_not_create_databases_gets_an_error(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         conn.execute("create role poor login password 'secret'")
         try:
             admin = config.Database(postgres.tcp_url("postgres", "poor", "secret"))
             with (
-                pytest.raises(ScratchError, match="does not create") as caught,
+                pytest.raises(ScratchError, match="could not create") as caught,
                 scratch.database(admin, None, ignore),
             ):
                 pass
@@ -192,18 +194,18 @@ def test_a_role_that_may_not_create_databases_is_told_so(postgres: Postgres) -> 
             conn.execute("drop role poor")
 
 
-def test_without_a_server_there_is_no_connection(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_a_connection_error(tmp_path: Path) -> None:
     admin = config.Database(f"host={tmp_path}")
     with pytest.raises(DatabaseConnectionError), scratch.database(admin, None, ignore):
         pass
 
 
-# Loading a schema
+# Copying a schema
 
 
 @pytest.fixture
 def target(postgres: Postgres) -> Iterator[Database]:
-    """An empty database, and the roles that the described schema names."""
+    """An empty database, and the roles that `BASE` names."""
     roles = "snapshot_reader, snapshot_owner"
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         for role in roles.split(", "):
@@ -213,29 +215,29 @@ def target(postgres: Postgres) -> Iterator[Database]:
         conn.execute(f"drop role {roles}".encode())
 
 
-def test_a_loaded_schema_is_the_same_to_a_snapshot(postgres: Postgres, target: Database) -> None:
-    target.execute(described.BASE)
-    # A trace of the life of a database: what was dropped leaves gaps behind.
+def test_a_copied_schema_has_no_differences(postgres: Postgres, target: Database) -> None:
+    target.execute(BASE)
+    # Dropped columns leave gaps in the catalog.
     target.execute(
         "alter table public.users drop column born, add column phone text;"
         "alter table public.posts validate constraint posts_short;"
         "create index invalid_one on public.users (phone)"
     )
     with made(postgres) as (copy, _):
-        loaded = clone.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.copy_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
         with target.connect() as before, connect(copy) as after:
             found = compare(schema.read(before, None), schema.read(after, None))
-            assert list(lines(found)) == ["user mapping snapshot_reader on server far: removed"]
+            assert list(difference_lines(found)) == ["- user mapping snapshot_reader on server far"]
             populated = "select relispopulated from pg_class where relname = 'totals'"
             assert after.execute(populated).fetchone() == (True,)
     mapping = clone.Skipped(
         "create user mapping for snapshot_reader server far options",
-        "left out: it would reach another server",
+        "skipped: it would connect to another server",
     )
-    assert loaded == clone.Loaded(skipped=(mapping,))
+    assert loaded == clone.Missing(skipped=(mapping,))
 
 
-def test_roles_that_the_scratch_server_lacks_are_named(
+def test_roles_that_the_scratch_server_does_not_have_are_named(
     contrib_postgres: Postgres, postgres: Postgres
 ) -> None:
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
@@ -246,20 +248,19 @@ def test_roles_that_the_scratch_server_lacks_are_named(
             "create table u (id integer); grant select on u to absent"
         )
         with made(contrib_postgres) as (copy, _):
-            loaded = clone.load_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+            loaded = clone.copy_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
             with connect(copy) as conn2:
                 assert len(conn2.execute("table t").fetchall()) == 0
                 assert len(conn2.execute("table u").fetchall()) == 0
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         conn.execute("drop role absent")
     assert loaded.roles == ("absent",)
-    assert loaded.lacking == ("the role absent",)
     assert [each for each in loaded.skipped if "absent" not in each.statement] == []
     assert clone.Skipped("GRANT SELECT ON TABLE public.u TO absent;",
                            'role "absent" does not exist') in loaded.skipped  # fmt: skip
 
 
-def test_extensions_that_the_scratch_server_lacks_are_named(
+def test_extensions_that_the_scratch_server_does_not_have_are_named(
     contrib_database: Database, postgres: Postgres
 ) -> None:
     with psycopg.connect(postgres.url()) as conn:
@@ -269,12 +270,12 @@ def test_extensions_that_the_scratch_server_lacks_are_named(
     contrib_database.execute("create extension pgcrypto; create view t as select crypt('a', 'b')")
     with made(postgres) as (copy, _):
         target = config.Database(contrib_database.url)
-        loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
-    assert loaded.lacking == ("the extension pgcrypto",)
+        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+    assert loaded.extensions == ("pgcrypto",)
     assert any(each.statement.startswith("CREATE VIEW public.t") for each in loaded.skipped)
 
 
-def test_owner_privileges_and_settings_of_the_database_come_along(
+def test_the_owner_privileges_and_settings_of_the_database_are_copied(
     postgres: Postgres, target: Database, scratch_databases: ScratchDatabases
 ) -> None:
     name = target.name
@@ -286,7 +287,7 @@ def test_owner_privileges_and_settings_of_the_database_come_along(
     )
     with made(postgres) as (copy, _):
         origin = config.Database(target.url)
-        assert clone.settle(origin, copy) == ()
+        assert clone.copy_properties(origin, copy) == ()
         with connect(copy) as conn:
             settings = conn.execute(
                 "select current_setting('search_path'), current_setting('work_mem')"
@@ -302,7 +303,7 @@ def test_owner_privileges_and_settings_of_the_database_come_along(
     assert scratch_databases() == []
 
 
-def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(
+def test_a_schema_of_several_batches_is_copied_completely_despite_errors(
     postgres: Postgres, database: Database
 ) -> None:
     tables = [f"create table t{number} (id integer primary key)" for number in range(500)]
@@ -312,7 +313,7 @@ def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(
         with connect(copy) as conn:
             conn.execute("create table t250 (id text)")
         target = config.Database(database.url)
-        loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
         with connect(copy) as conn:
             count = "select count(*) from pg_class where relname ~ '^t[0-9]+$'"
             assert conn.execute(count).fetchone() == (500,)
@@ -321,37 +322,35 @@ def test_a_schema_of_more_than_a_batch_with_errors_in_it_arrives_whole(
     )
 
 
-def test_a_table_that_is_locked_is_not_waited_for_without_end(
+def test_a_locked_table_is_waited_for_up_to_the_lock_timeout(
     postgres: Postgres, database: Database
 ) -> None:
     database.execute("create table t (id integer)")
     with database.connect() as holder, made(postgres) as (copy, _):
         holder.execute("begin; lock table t")
         with pytest.raises(DumpError) as caught:
-            clone.load_schema(config.Database(database.url), copy, lock_timeout=50)
+            clone.copy_schema(config.Database(database.url), copy, lock_timeout=50)
     assert "LOCK TABLE public.t" in (caught.value.detail or "")
 
 
-def test_a_target_that_needs_a_password_is_read_with_it(
-    postgres: Postgres, database: Database
-) -> None:
+def test_pg_dump_gets_the_password_of_the_target(postgres: Postgres, database: Database) -> None:
     database.execute("create table t (id integer)")
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         conn.execute("create role keeper superuser login password 'p @''\"\\'")
         try:
             target = config.Database(database.tcp_url("keeper", "p @'\"\\"))
             with made(postgres) as (copy, _):
-                loaded = clone.load_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
-            assert loaded == clone.Loaded()
+                loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+            assert loaded == clone.Missing()
         finally:
             conn.execute("drop role keeper")
 
 
-def test_the_target_is_dumped_in_a_read_only_session_with_the_options_of_the_user(
+def test_pg_dump_runs_read_only_with_the_options_of_the_user(
     postgres: Postgres, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = postgres.server.home / "log"
-    # The server logs what a session was started with when it refuses a part of it.
+    # The server logs the options of a session when it refuses one of them.
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=never")
     with pytest.raises(DumpError) as caught:
         clone.dump_schema(
@@ -377,16 +376,16 @@ def program(folder: Path, major: int) -> Path:
     return path
 
 
-def test_the_oldest_pg_dump_that_can_read_the_server_is_taken(tmp_path: Path) -> None:
+def test_the_oldest_pg_dump_that_can_read_the_server_is_used(tmp_path: Path) -> None:
     programs = {major: program(tmp_path / str(major), major) for major in (90, 92, 95)}
     path = os.pathsep.join(str(programs[major].parent) for major in (95, 90, 92))
     found = [clone.find_pg_dump(major, {"PATH": path}) for major in (90, 91, 93)]
     assert found == [programs[90], programs[92], programs[95]]
-    with pytest.raises(DumpError, match="no pg_dump that can read PostgreSQL 96"):
+    with pytest.raises(DumpError, match="no pg_dump found that can read PostgreSQL 96"):
         clone.find_pg_dump(96, {"PATH": path})
 
 
-def test_pg_dump_is_also_looked_for_beside_the_configured_server(tmp_path: Path) -> None:
+def test_pg_dump_is_also_found_beside_the_configured_server(tmp_path: Path) -> None:
     expected = program(tmp_path / "bin", 90)
     environ = {"MIGRATOR_PG_BINDIR": str(expected.parent)}
     assert clone.find_pg_dump(90, environ) == expected

@@ -1,4 +1,4 @@
-"""A rehearsal tells what `up` would do, proves the downs, and touches nothing on the target."""
+"""A rehearsal shows what `up` would do, checks the downs, and leaves the target untouched."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
 
 
 def state(database: Database) -> list[Any]:
-    """Everything about the target that a rehearsal could have changed."""
+    """Return everything of the target that a rehearsal could have changed."""
     rows: list[Any] = database.rows(SCHEMA)
     if database.rows("select to_regclass('migration_versions')") != [(None,)]:
         rows += database.rows("select * from migration_versions order by 1")
@@ -56,7 +56,7 @@ def state(database: Database) -> list[Any]:
 
 
 def start(migrate: Migrate, write: Write, pending: dict[str, str], setup: str = LARGE) -> None:
-    """Apply a table with 1,000 rows, and write what is to be rehearsed."""
+    """Create a table with 1,000 rows, and write the migrations to rehearse."""
     write(TABLE)
     assert migrate("up").exit_code == 0
     migrate.database.execute(setup)
@@ -64,7 +64,7 @@ def start(migrate: Migrate, write: Write, pending: dict[str, str], setup: str = 
 
 
 def rehearse(migrate: Migrate, *options: str | Path) -> Result:
-    """Rehearse with no table too small, and hold that nothing has been touched."""
+    """Rehearse with no table too small, and check that the target is untouched."""
     before = state(migrate.database)
     with new_scratch_databases(migrate.database.postgres) as scratch_databases:
         result = migrate("rehearse", "--small", "0", *options)
@@ -83,15 +83,15 @@ def hazards(result: Result) -> list[tuple[str, str, str]]:
 
 
 def the_down(result: Result) -> Any:
-    """The down proof of the last migration."""
+    """Return the down check of the last migration."""
     return result.json["migrations"][-1]["down"]
 
 
-# What all databases of a server share
+# What the databases of a server share
 
 
 def shared(database: Database) -> list[Any]:
-    """What a migration can change outside its database."""
+    """Return what a migration can change outside its database."""
     return (
         database.rows("select rolname, rolpassword, rolcreatedb, rolconnlimit from pg_authid")
         + database.rows("select roleid::regrole, member::regrole from pg_auth_members")
@@ -125,7 +125,7 @@ def app(database: Database) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("sql", SHARED)
-def test_what_changes_the_server_is_refused_where_the_scratch_database_is_on_it(
+def test_a_change_of_the_server_is_refused_on_the_server_of_the_target(
     migrate: Migrate, write: Write, app: str, sql: str
 ) -> None:
     start(migrate, write, {"02_b.up.sql": sql})
@@ -137,7 +137,7 @@ def test_what_changes_the_server_is_refused_where_the_scratch_database_is_on_it(
     assert shared(migrate.database) == before
 
 
-def test_a_history_that_has_changed_the_server_is_not_run_again_on_it(
+def test_a_history_that_changes_the_server_is_not_replayed_on_it(
     migrate: Migrate, write: Write, app: str
 ) -> None:
     write({"01_r.up.sql": "alter role app password 'initial'; create table a (id int);"})
@@ -147,25 +147,25 @@ def test_a_history_that_has_changed_the_server_is_not_run_again_on_it(
     before = shared(migrate.database)
     result = rehearse(migrate)
     assert result.exit_code == 0, result.stderr
-    assert "on a copy of its schema, without rows, because" in result.stdout
+    assert "with a copy of the schema, without rows, because" in result.stdout
     drift = migrate("drift")
     assert drift.exit_code == 4
     assert "--scratch-url" in drift.stderr
     assert shared(migrate.database) == before
 
 
-def test_a_down_that_changes_the_server_is_not_run_either(
+def test_a_down_that_changes_the_server_is_refused_too(
     migrate: Migrate, write: Write, app: str
 ) -> None:
     start(migrate, write, {"02_b.up.sql": "create table b ();", "02_b.down.sql": "drop role app;"})
     before = shared(migrate.database)
     result = rehearse(migrate)
     assert result.exit_code == 0
-    assert "down: it fails: 02_b changes what all databases" in result.stdout
+    assert "down: fails: 02_b changes what all databases" in result.stdout
     assert shared(migrate.database) == before
 
 
-def test_what_belongs_to_the_database_alone_is_none_of_it(
+def test_a_change_within_the_database_is_not_refused(
     migrate: Migrate, write: Write, app: str
 ) -> None:
     sql = """
@@ -203,21 +203,21 @@ def test_a_fresh_database_stays_empty(migrate: Migrate, write: Write) -> None:
     assert result.stdout.endswith("2 migrations, 0 findings\n")
 
 
-def test_nothing_is_touched_when_something_is_found(migrate: Migrate, write: Write) -> None:
+def test_the_target_is_untouched_when_there_are_findings(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_b.up.sql": "alter table t alter id type bigint;"})
     assert rehearse(migrate).exit_code == 4
 
 
-def test_nothing_is_touched_when_an_up_fails(migrate: Migrate, write: Write) -> None:
+def test_the_target_is_untouched_when_an_up_fails(migrate: Migrate, write: Write) -> None:
     pending = {"02_b.up.sql": "create table b ();\nselect 1 / 0;\n", "03_c.up.sql": "select 1;"}
     start(migrate, write, pending)
     result = rehearse(migrate)
     assert result.exit_code == 4
     assert "02_b.up.sql:2:1: division by zero" in result.stdout
     assert "SQLSTATE 22012" in result.stdout
-    assert "the target was not touched" in result.stdout
-    assert "migrator up" not in result.stdout, "there is nothing to go on with"
-    assert "not rehearsed, because 02_b stands in the way: 03_c" in result.stdout
+    assert "the target database was not touched" in result.stdout
+    assert "migrator up" not in result.stdout, "there is nothing to resume"
+    assert "not rehearsed, because 02_b failed: 03_c" in result.stdout
     assert result.stdout.endswith("1 failed, 1 not rehearsed\n")
     document = rehearse(migrate, "--json").json
     assert document["migrations"][-1]["error"]["code"] == "statement"
@@ -225,7 +225,7 @@ def test_nothing_is_touched_when_an_up_fails(migrate: Migrate, write: Write) -> 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_nothing_is_touched_and_the_scratch_database_is_gone_after_a_signal(
+def test_the_target_is_untouched_and_the_scratch_database_dropped_after_a_signal(
     scratch_databases: ScratchDatabases,
     database: Database,
     runs: Runs,
@@ -245,7 +245,7 @@ def test_nothing_is_touched_and_the_scratch_database_is_gone_after_a_signal(
     run.signal(number)
     result = run.result()
     assert (result.exit_code, result.stdout) == (code, "")
-    assert "interrupted; the target was not touched" in result.stderr
+    assert "interrupted; the target database was not touched" in result.stderr
     assert "Traceback" not in result.stderr
     assert "migrator up" not in result.stderr
     assert scratch_databases() == []
@@ -253,22 +253,22 @@ def test_nothing_is_touched_and_the_scratch_database_is_gone_after_a_signal(
     assert not database.rows(sleeping)
 
 
-def test_the_history_it_starts_from_is_made_again(migrate: Migrate, write: Write) -> None:
+def test_the_history_is_replayed_first(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_b.up.sql": "alter table t add b int;"})
-    assert "in the state that its history makes" in rehearse(migrate).stdout
+    assert "scratch database built by replaying the history" in rehearse(migrate).stdout
 
 
-def test_from_target_the_schema_is_copied(migrate: Migrate, write: Write) -> None:
+def test_with_from_target_the_schema_is_copied(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_b.up.sql": "alter table by_hand add b int;"})
-    assert rehearse(migrate).exit_code == 4, "the history does not make this table"
+    assert rehearse(migrate).exit_code == 4, "the history does not create this table"
     migrate.database.execute("create table by_hand ()")
     result = rehearse(migrate, "--from-target")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "on a copy of its schema, without rows\n" in result.stdout
+    assert "with a copy of the schema, without rows\n" in result.stdout
     assert "drift: not compared" in result.stdout
 
 
-def test_a_history_that_cannot_run_again_is_replaced_by_a_copy(
+def test_a_history_that_cannot_be_replayed_is_replaced_by_a_copy(
     migrate: Migrate, write: Write
 ) -> None:
     migrate.database.execute("create table outside (id int)")
@@ -278,17 +278,17 @@ def test_a_history_that_cannot_run_again_is_replaced_by_a_copy(
     result = rehearse(migrate)
     assert result.exit_code == 0, result.stdout
     assert (
-        "on a copy of its schema, without rows, because the script of 01_a does not run"
+        "with a copy of the schema, without rows, because the script of 01_a cannot be replayed"
         in result.stderr
     )
-    assert "the script of 01_a does not run again: " in result.stdout
+    assert "the script of 01_a cannot be replayed: " in result.stdout
     assert migrate.database.rows("select count(*) from outside") == [(0,)]
     drift = migrate("drift")
     assert (drift.exit_code, drift.stdout) == (4, "")
-    assert "cannot be compared with its history: the script of 01_a does not run" in drift.stderr
+    assert "cannot compare the database with its history: the script of 01_a" in drift.stderr
 
 
-def test_only_to_a_version(migrate: Migrate, write: Write) -> None:
+def test_a_rehearsal_can_end_at_a_version(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_b.up.sql": "select 1;", "03_c.up.sql": "select 1 / 0;"})
     result = rehearse(migrate, "--to", "02", "--json")
     assert result.exit_code == 0
@@ -305,8 +305,8 @@ def test_a_finding_names_the_size_in_the_target_and_exits_with_4(
     result = rehearse(migrate)
     ((size,),) = migrate.database.rows("select pg_table_size('t') / 1024")
     assert result.exit_code == 4
-    rewrite = f"rewrites public.t ({size} kB, 1000 rows) while ACCESS EXCLUSIVE is held"
-    assert f"FINDING table-rewrite line 1: {rewrite}: blocks reads and writes" in result.stdout
+    rewrite = f"rewrites public.t ({size} kB, 1000 rows) under ACCESS EXCLUSIVE"
+    assert f"FINDING table-rewrite line 1: {rewrite} (blocks reads and writes)" in result.stdout
     assert "instead: Add a new column of the type you want" in result.stdout
     assert result.stdout.endswith("1 migration, 1 finding\n")
 
@@ -321,14 +321,16 @@ def test_a_small_table_is_a_note_and_exits_with_0(migrate: Migrate, write: Write
     assert migrate("rehearse", "--small", "much").exit_code == 2
 
 
-def test_what_is_accepted_with_a_reason_exits_with_0(migrate: Migrate, write: Write) -> None:
+def test_a_finding_that_is_accepted_with_a_reason_exits_with_0(
+    migrate: Migrate, write: Write
+) -> None:
     drop = "-- migrator: allow column-dropped nobody reads it\nalter table t drop column phone;\n"
     start(migrate, write, {"02_b.up.sql": drop})
     result = rehearse(migrate)
     assert result.exit_code == 0, result.stdout
     assert "accepted column-dropped line 2" in result.stdout
     assert "(accepted: nobody reads it)" in result.stdout
-    assert "0 findings (1 accepted)" in result.stdout
+    assert "0 findings, 1 more accepted" in result.stdout
     write({"02_b.up.sql": drop.partition("\n")[2]})
     assert rehearse(migrate).exit_code == 4
 
@@ -346,7 +348,7 @@ def test_an_enum_value_that_is_used_too_early_is_a_finding(migrate: Migrate, wri
     assert migrate("up").exit_code == 1, "PostgreSQL says the same"
 
 
-def test_what_runs_outside_a_transaction_is_sampled(migrate: Migrate, write: Write) -> None:
+def test_a_statement_outside_a_transaction_is_sampled(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_i.up.sql": "create index concurrently i on t (phone);"})
     result = rehearse(migrate, "--json")
     assert result.exit_code == 0
@@ -356,7 +358,9 @@ def test_what_runs_outside_a_transaction_is_sampled(migrate: Migrate, write: Wri
     assert "(sampled: brief locks may be missing)" in rehearse(migrate).stdout
 
 
-def test_sizes_follow_a_table_that_is_renamed_on_the_way(migrate: Migrate, write: Write) -> None:
+def test_a_table_keeps_its_size_when_an_earlier_migration_renames_it(
+    migrate: Migrate, write: Write
+) -> None:
     pending = {
         "02_b.up.sql": "alter table t rename to s;",
         "03_c.up.sql": "alter table s add x xml",
@@ -364,7 +368,8 @@ def test_sizes_follow_a_table_that_is_renamed_on_the_way(migrate: Migrate, write
     start(migrate, write, pending)
     stdout = rehearse(migrate).stdout
     assert (
-        ", 1000 rows): takes ACCESS EXCLUSIVE, which blocks reads and writes, renamed to" in stdout
+        ", 1000 rows): renamed to public.s; ACCESS EXCLUSIVE lock (blocks reads and writes)"
+        in stdout
     )
 
 
@@ -377,46 +382,47 @@ def test_sizes_follow_a_table_that_is_renamed_on_the_way(migrate: Migrate, write
         (
             "alter table t add a int;",
             "alter table t drop a;",
-            "restores the schema, and the up can be applied again",
+            "down: restores the schema, and the up can be applied again",
         ),
-        ("alter table t add a int;", None, "there is none; the migration is irreversible"),
+        ("alter table t add a int;", None, "no down script: the migration is irreversible"),
         (
             "create table a (); create table b ();",
             "drop table a; drop table if exists nix; alter table b rename to c;",
-            "leaves the schema different from before:\n    table public.c: added",
+            "down: does not restore the schema (+ left over, - not restored, ~ different):"
+            "\n    + table public.c",
         ),
         (
             "alter table t drop phone;",
             "alter table t add phone text;",
-            "restores the shape, and not the data: column public.t.phone",
+            "down: restores column public.t.phone, but not its data",
         ),
         (
             "create table a (); create table b ();",
             "drop table a;",
-            "it leaves something behind, so that an up after it fails: ",
+            "down: succeeds, but a second up fails: ",
         ),
-        ("create table a ();", "drop table nix;", "it fails: "),
+        ("create table a ();", "drop table nix;", "down: fails: "),
         (
             "alter table t drop phone;",
             "-- migrator: irreversible they are gone\n",
-            "irreversible, says its file: they are gone",
+            "down: marked irreversible: they are gone",
         ),
         (
             "alter table t drop phone;",
             "-- migrator: irreversible they are gone\nalter table t add phone text;\n",
-            "irreversible, says its file: they are gone",
+            "down: marked irreversible: they are gone",
         ),
     ],
     ids=["undoes", "none", "leaves", "data", "leftover", "fails", "irreversible", "partly"],
 )
-def test_whether_the_down_undoes_the_up_is_said(
+def test_the_report_says_whether_the_down_undoes_the_up(
     migrate: Migrate, write: Write, up: str, down: str | None, said: str
 ) -> None:
     start(migrate, write, {"02_b.up.sql": up, **({"02_b.down.sql": down} if down else {})})
-    assert f"down: {said}" in rehearse(migrate).stdout
+    assert said in rehearse(migrate).stdout
 
 
-def test_the_down_proof_in_json(migrate: Migrate, write: Write) -> None:
+def test_the_down_check_in_json(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": "create table a (x int);", "01_a.down.sql": "drop table a;"})
     assert the_down(rehearse(migrate, "--json")) == {
         "undoes": True,
@@ -428,7 +434,7 @@ def test_the_down_proof_in_json(migrate: Migrate, write: Write) -> None:
     }
 
 
-def test_a_second_up_that_fails_is_told_and_hides_nothing_of_the_next_ones(
+def test_migrations_after_a_second_up_that_fails_are_rehearsed(
     migrate: Migrate, write: Write
 ) -> None:
     write(
@@ -444,10 +450,13 @@ def test_a_second_up_that_fails_is_told_and_hides_nothing_of_the_next_ones(
     assert (down["undoes"], "already exists" in down["error"]["message"]) == (False, True)
     assert [each["version"] for each in result.json["migrations"]] == ["01_a", "02_c"]
     assert result.json["not_rehearsed"] == []
-    assert "beginning again behind 01_a, which its down broke" in result.stderr
+    assert (
+        "using a new scratch database: after its down, 01_a cannot be applied again"
+        in result.stderr
+    )
 
 
-def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearsed(
+def test_migrations_after_a_down_that_was_rolled_back_are_rehearsed(
     migrate: Migrate, write: Write
 ) -> None:
     write(
@@ -461,7 +470,7 @@ def test_a_down_that_fails_whole_does_not_keep_the_next_ones_from_being_rehearse
     assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
 
 
-def test_a_down_that_fails_halfway_hides_nothing_of_the_next_ones(
+def test_migrations_after_a_down_that_failed_halfway_are_rehearsed(
     migrate: Migrate, write: Write
 ) -> None:
     write(
@@ -477,9 +486,7 @@ def test_a_down_that_fails_halfway_hides_nothing_of_the_next_ones(
     assert the_down(result)["undoes"]
 
 
-def test_an_irreversible_one_does_not_keep_the_next_ones_from_being_rehearsed(
-    migrate: Migrate, write: Write
-) -> None:
+def test_migrations_after_an_irreversible_one_are_rehearsed(migrate: Migrate, write: Write) -> None:
     write(
         {
             "01_a.up.sql": "create table a ();",
@@ -495,7 +502,7 @@ def test_an_irreversible_one_does_not_keep_the_next_ones_from_being_rehearsed(
 # Drift
 
 
-def test_drift_is_told_with_the_rehearsal_and_alone(
+def test_drift_is_shown_by_rehearse_and_by_drift(
     migrate: Migrate, write: Write, scratch_databases: ScratchDatabases
 ) -> None:
     pending = {"02_b.up.sql": "alter table t add b int;", "02_b.down.sql": "alter table t drop b;"}
@@ -503,9 +510,9 @@ def test_drift_is_told_with_the_rehearsal_and_alone(
     clean = migrate("drift")
     assert (clean.exit_code, clean.stdout) == (
         0,
-        "no drift: the database is as its history makes it\n",
+        "no drift: the schema matches its history\n",
     )
-    assert "drift: none" in rehearse(migrate).stdout
+    assert "no drift: the schema matches its history" in rehearse(migrate).stdout
     migrate.database.execute(
         "create index by_hand on t (phone); alter table t alter id type bigint"
     )
@@ -514,24 +521,30 @@ def test_drift_is_told_with_the_rehearsal_and_alone(
     assert state(migrate.database) == before
     assert scratch_databases() == []
     assert found.exit_code == 4
-    assert "index public.by_hand: added\n" in found.stdout
-    assert "column public.t.id: changed\n  - integer not null\n  + bigint not null" in found.stdout
-    assert migrate("drift", "--json").json == {"drift": found.stdout.splitlines()}
+    header, _, *lines, _, total = found.stdout.splitlines()
+    assert header == (
+        "drift: the schema does not match its history "
+        "(+ only in the database, - only in the history, ~ different)"
+    )
+    assert "+ index public.by_hand" in lines
+    assert total == "2 differences"
+    assert "~ column public.t.id\n  - integer not null\n  + bigint not null" in found.stdout
+    assert migrate("drift", "--json").json == {"drift": lines}
     result = rehearse(migrate)
     assert result.exit_code == 4
-    assert "drift: the database differs from what its history makes" in result.stdout
+    assert "drift: the schema does not match its history (+ only in" in result.stdout
     assert result.stdout.endswith("drift in 2 objects\n")
 
 
-def test_a_fresh_database_with_strange_tables_drifts(migrate: Migrate) -> None:
+def test_a_table_in_a_fresh_database_is_drift(migrate: Migrate) -> None:
     migrate.database.execute("create table strange ()")
-    assert "table public.strange: added" in migrate("drift").stdout
+    assert "+ table public.strange" in migrate("drift").stdout
 
 
-# Whole histories
+# Entire histories
 
 
-def test_the_worked_example_rehearses_to_its_end(migrate: Migrate) -> None:
+def test_the_worked_example_is_rehearsed_completely(migrate: Migrate) -> None:
     result = migrate("rehearse", "--json", dir=PROJECT / "migrations")
     assert result.exit_code in (0, 4), result.stderr
     ups = list((PROJECT / "migrations").glob("*.up.sql"))
@@ -552,7 +565,7 @@ def test_the_worked_example_rehearses_to_its_end(migrate: Migrate) -> None:
     ],
     ids=lambda history: history.folder,
 )
-def test_the_last_third_of_a_real_history_rehearses_to_its_end(
+def test_the_last_third_of_a_real_history_is_rehearsed_completely(
     history: History, database: Database, tmp_path: Path
 ) -> None:
     set_up(history, [database])
@@ -572,16 +585,16 @@ def test_the_last_third_of_a_real_history_rehearses_to_its_end(
 # Where the scratch database is
 
 
-def test_versions_with_the_same_text_are_each_run_again(migrate: Migrate, write: Write) -> None:
+def test_versions_with_the_same_text_are_each_replayed(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": "-- nothing here\n", "02_b.up.sql": "-- nothing here\n"})
     assert migrate("up").exit_code == 0
     write({"03_c.up.sql": "create table c ();"})
     result = rehearse(migrate)
     assert result.exit_code == 0
-    assert "in the state that its history makes" in result.stdout
+    assert "scratch database built by replaying the history" in result.stdout
 
 
-def test_the_embedded_server_takes_part_where_the_role_may_make_no_database(
+def test_the_embedded_server_is_used_if_the_role_may_not_create_databases(
     migrate: Migrate, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = migrate.database
@@ -595,15 +608,15 @@ def test_the_embedded_server_takes_part_where_the_role_may_make_no_database(
         for options in ([], ["--scratch-url", "embedded:"]):
             result = migrate("rehearse", *options, database=url)
             assert result.exit_code == 0, result.stderr
-            assert ("trying the embedded PostgreSQL" in result.stderr) == (not options)
+            assert ("on this server; using the embedded PostgreSQL" in result.stderr) == (
+                not options
+            )
         assert database.rows("select to_regclass('a')") == [(None,)]
     finally:
         database.execute("drop owned by modest; drop role modest")
 
 
-def test_a_table_of_the_target_that_is_locked_is_said_to_be_one(
-    migrate: Migrate, write: Write
-) -> None:
+def test_a_locked_table_of_the_target_is_a_lock_timeout(migrate: Migrate, write: Write) -> None:
     start(migrate, write, {"02_b.up.sql": "select 1;"})
     with holding(migrate.database, "lock table t"):
         result = migrate("rehearse")
