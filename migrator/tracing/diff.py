@@ -1,4 +1,4 @@
-"""Read the answers to the questions of `probes`, and tell two of them apart as a trace."""
+"""Read the answers to the queries of `probe`, and compare two of them into a trace."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 from .trace import Change, ConstraintChange, LockMode, ObjectChange, Relation, Touch, Trace
 
 Row = list[Any]
-"""A relation or object as the server told it; `_State` and `_Object` say what is in it."""
+"""A relation or object as the server sent it; `_State` and `_Object` name its items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one question was answered.
+    """The answer to one query.
 
     Attributes:
-        locks: The strongest mode that is held on a relation, by its OID.
-        gone: Relations on which a lock is held and that are no more.
-        relations: Those that there are if `whole`, else those on which a lock is held; by OID.
-        objects: Those that there are if `whole`, else those that a lock shows, gone ones among
-            them; by the OIDs of the catalog and of the object.
-        whole: Whether it tells of everything, so that what is not in it is no more.
+        locks: The strongest lock mode held on each relation, by OID.
+        gone: Relations that are locked and no longer exist, by OID.
+        relations: All relations if `whole`, else the locked ones, by OID.
+        objects: All objects if `whole`, else those that a lock shows, dropped ones too; by the
+            OIDs of the catalog and of the object.
+        whole: Whether it has everything, so that what is missing no longer exists.
         sampled: Whether the locks were seen from another session.
     """
 
@@ -63,7 +63,7 @@ class _Counts(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A relation at a moment; columns and constraints are None where nobody asked for them."""
+    """A relation at one time; columns and constraints are None if they were not asked for."""
 
     oid: int
     name: str
@@ -76,7 +76,7 @@ class _State(NamedTuple):
 
 
 class _Object(NamedTuple):
-    """An object at a moment; kind and name are None if it is gone."""
+    """An object at one time; kind and name are None if it no longer exists."""
 
     kind: str | None
     name: str | None
@@ -84,7 +84,7 @@ class _Object(NamedTuple):
 
 
 def read(text: str | bytes) -> Snapshot:
-    """Read the answer to a question of `probes`."""
+    """Read the answer to a query of `probe`."""
     answer = json.loads(text)
     rows: list[Row] = answer["relations"] or []
     return Snapshot(
@@ -96,34 +96,34 @@ def read(text: str | bytes) -> Snapshot:
     )
 
 
-_GONE = 2  # of a relation that is no more, there is the lock and the OID
+_GONE = 2  # items of a relation that no longer exists: the lock and the OID
 
 
 def difference(before: Snapshot, after: Snapshot, start: Snapshot) -> Trace:
-    """Tell what one statement did.
+    """Return what one statement did.
 
     Args:
-        before: As it was before the statement: `start` for the first one of a transaction.
-        after: As it was after it.
-        start: As it was at the beginning of the transaction; it is `whole`.
+        before: Before the statement; `start` for the first one of a transaction.
+        after: After the statement.
+        start: At the start of the transaction; it is `whole`.
     """
-    look = _Look(before, after, start, _replaced(before, after, start))
-    touches = [touch for oid in _touched(look) if (touch := _touch(look, oid))]
-    created = (t.relation for t in touches if not t.dropped and look.was(t.relation.oid) is None)
+    seen = _Snapshots(before, after, start, _replaced(before, after, start))
+    touches = [touch for oid in _touched(seen) if (touch := _touch(seen, oid))]
+    created = (t.relation for t in touches if not t.dropped and seen.was(t.relation.oid) is None)
     return Trace(
         touches=tuple(sorted(touches, key=lambda touch: (touch.relation.name, touch.relation.oid))),
         created=tuple(sorted(created, key=lambda relation: relation.name)),
-        objects=tuple(sorted(_object_changes(look), key=lambda each: (each.kind, each.name))),
+        objects=tuple(sorted(_object_changes(seen), key=lambda each: (each.kind, each.name))),
         sampled=after.sampled,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """The three snapshots, and what they say of one relation.
+class _Snapshots:
+    """Three snapshots, and the relations in them.
 
     Attributes:
-        replaced: The indexes that stand in for another one of the same name, with its OID.
+        replaced: The OID of the index of the same name that an index replaced, by its OID.
     """
 
     before: Snapshot
@@ -132,7 +132,7 @@ class _Look:
     replaced: Mapping[int, int]
 
     def was(self, oid: int) -> _State | None:
-        """Give a relation as it was before; None if it was not there."""
+        """Return a relation before the statement; None if it did not exist."""
         oid = self.replaced.get(oid, oid)
         if oid in self.before.gone:
             return None
@@ -143,22 +143,22 @@ class _Look:
         return state
 
     def now(self, oid: int) -> _State | None:
-        """Give a relation as it is after; None if it is no more."""
+        """Return a relation after the statement; None if it no longer exists."""
         return _state(self.after.relations.get(oid))
 
     def mode(self, snapshot: Snapshot, oid: int) -> LockMode | None:
-        """Give the strongest lock that is held on a relation, or on the index it replaced."""
+        """Return the strongest lock on a relation, or on the index that it replaced."""
         oids = (oid, self.replaced.get(oid, oid))
         return max((snapshot.locks[each] for each in oids if each in snapshot.locks), default=None)
 
     def name(self, oid: int) -> str | None:
-        """Give the name of a relation, the latest that is known."""
+        """Return the latest known name of a relation."""
         rows = (each.relations.get(oid) for each in (self.after, self.before, self.start))
         return next((str(row[2]) for row in rows if row), None)
 
 
 def _replaced(before: Snapshot, after: Snapshot, start: Snapshot) -> dict[int, int]:
-    """Match the indexes that ALTER … TYPE or REINDEX CONCURRENTLY put in the place of others."""
+    """Match the indexes that ALTER … TYPE or REINDEX CONCURRENTLY created to replace others."""
 
     def known(oid: int) -> Row | None:
         return before.relations.get(oid) or start.relations.get(oid)
@@ -176,35 +176,35 @@ def _replaced(before: Snapshot, after: Snapshot, start: Snapshot) -> dict[int, i
     }
 
 
-def _touched(look: _Look) -> Iterator[int]:
-    """Give what a statement can have touched: what is locked, and what differs."""
-    before, after = look.before.relations, look.after.relations
-    standing_in = set(look.replaced.values())
-    yield from look.after.gone - standing_in
+def _touched(seen: _Snapshots) -> Iterator[int]:
+    """Yield the relations that a statement may have touched: locked or different ones."""
+    before, after = seen.before.relations, seen.after.relations
+    replaced = set(seen.replaced.values())
+    yield from seen.after.gone - replaced
     for oid, row in after.items():
-        if not look.after.whole or row[1:] != before.get(oid, ())[1:] or oid in look.after.locks:
+        if not seen.after.whole or row[1:] != before.get(oid, ())[1:] or oid in seen.after.locks:
             yield oid
-    if look.after.whole:
-        yield from before.keys() - after.keys() - look.after.gone - standing_in
+    if seen.after.whole:
+        yield from before.keys() - after.keys() - seen.after.gone - replaced
 
 
-def _touch(look: _Look, oid: int) -> Touch | None:
-    """Tell what became of one relation; None if nothing did."""
-    was, now = look.was(oid), look.now(oid)
+def _touch(seen: _Snapshots, oid: int) -> Touch | None:
+    """Return what a statement did to one relation; None if it did nothing."""
+    was, now = seen.was(oid), seen.now(oid)
     state = now or was
     if state is None:
-        return None  # made and dropped by one statement, as a table's copy in a rewrite is
-    mode, held = look.mode(look.after, oid), look.mode(look.before, oid)
-    table = look.name(state.table) if state.table else None
+        return None  # created and dropped by the statement, such as the copy in a rewrite
+    mode, held = seen.mode(seen.after, oid), seen.mode(seen.before, oid)
+    table = seen.name(state.table) if state.table else None
     untouched = Touch(
         Relation(oid, state.name, state.kind, table),
         mode,
-        is_ours=look.replaced.get(oid, oid) not in look.start.relations,
+        is_ours=seen.replaced.get(oid, oid) not in seen.start.relations,
     )
     changes: dict[str, Any] = {
         "is_stronger": mode is not None and (held is None or mode > held),
         "dropped": now is None,
-        "constraints": tuple(_constraint_changes(was, now, look)),
+        "constraints": tuple(_constraint_changes(was, now, seen)),
         **(_changes(was, now) if was and now else {}),
         **_counts(was, now),
     }
@@ -213,7 +213,7 @@ def _touch(look: _Look, oid: int) -> Touch | None:
 
 
 def _changes(was: _State, now: _State) -> dict[str, Any]:
-    """Tell how a relation differs, its constraints apart."""
+    """Return how a relation differs, except for its constraints."""
     changes: dict[str, Any] = {
         "rewritten": was.file != now.file and now.kind != "S",
         "renamed_from": was.name if was.name != now.name else None,
@@ -243,15 +243,15 @@ def _type(column: _Column) -> tuple[int, int, int]:
 
 def _counts(was: _State | None, now: _State | None) -> dict[str, int]:
     before = was.counts if was else _Counts()
-    # TRUNCATE sets some of them back, and what is no more has none.
+    # TRUNCATE resets some counters, and a dropped relation has none.
     after = now.counts if now else before
     return {name: max(0, getattr(after, name) - getattr(before, name)) for name in _Counts._fields}
 
 
 def _constraint_changes(
-    was: _State | None, now: _State | None, look: _Look
+    was: _State | None, now: _State | None, seen: _Snapshots
 ) -> Iterator[ConstraintChange]:
-    """Tell how the constraints of a relation differ, by name; those of a dropped one do not."""
+    """Yield how the constraints of a relation differ, by name; nothing if it was dropped."""
     if now is None or now.constraints is None:
         return
     before = {each.oid: each for each in (was.constraints if was else None) or ()}
@@ -262,7 +262,7 @@ def _constraint_changes(
         (a.name, a.kind)
         for a in lost
         for b in fresh
-        if (a.name, a.kind) == (b.name, b.kind) and _is_retyped(look, (now.oid, b.references))
+        if (a.name, a.kind) == (b.name, b.kind) and _is_retyped(seen, (now.oid, b.references))
     }
     changes = [(each, was, Change.DROPPED) for each in lost]
     changes += [(each, now, _ADDED[each.is_valid]) for each in fresh]
@@ -273,19 +273,19 @@ def _constraint_changes(
         if each.is_valid and oid in before and not before[oid].is_valid
     ]
     for constraint, state, change in sorted(changes, key=lambda each: each[0].name):
-        # A foreign key to a partitioned table has another one to each of its partitions.
-        is_part = constraint.parent in (before | after)
-        is_told_by_its_column = constraint.kind == "n" and change in _TOLD_BY_ITS_COLUMN
-        if state and not is_part and not is_told_by_its_column:
-            yield _constraint_change(constraint, state, change, look)
+        # A foreign key to a partitioned table has a child for each of its partitions.
+        is_child = constraint.parent in (before | after)
+        is_of_column = constraint.kind == "n" and change in _NOT_NULL_OF_COLUMN
+        if state and not is_child and not is_of_column:
+            yield _constraint_change(constraint, state, change, seen)
 
 
 _ADDED = {True: Change.ADDED_VALID, False: Change.ADDED_NOT_VALID}
-_TOLD_BY_ITS_COLUMN = {Change.ADDED_VALID, Change.DROPPED}
+_NOT_NULL_OF_COLUMN = {Change.ADDED_VALID, Change.DROPPED}
 
 
 def _constraint_change(
-    constraint: _Constraint, state: _State, change: Change, look: _Look
+    constraint: _Constraint, state: _State, change: Change, seen: _Snapshots
 ) -> ConstraintChange:
     names = {column.number: column.name for column in state.columns or ()}
     return ConstraintChange(
@@ -293,13 +293,13 @@ def _constraint_change(
         constraint.kind,
         change,
         tuple(names[number] for number in constraint.columns or () if number in names),
-        look.name(constraint.references) if constraint.references else None,
+        seen.name(constraint.references) if constraint.references else None,
     )
 
 
-def _is_retyped(look: _Look, oids: Iterable[int]) -> bool:
-    """Whether a column got another type: its constraints are dropped and added for that."""
-    states = ((look.was(oid), look.now(oid)) for oid in oids)
+def _is_retyped(seen: _Snapshots, oids: Iterable[int]) -> bool:
+    """Whether a column has a new type, for which its constraints are dropped and added again."""
+    states = ((seen.was(oid), seen.now(oid)) for oid in oids)
     return any(
         [_type(each) for each in was.columns] != [_type(each) for each in now.columns]
         for was, now in states
@@ -307,13 +307,13 @@ def _is_retyped(look: _Look, oids: Iterable[int]) -> bool:
     )
 
 
-def _object_changes(look: _Look) -> Iterator[ObjectChange]:
-    """Tell what became of the objects that are no relations."""
-    before, after, start = look.before.objects, look.after.objects, look.start.objects
-    for key in after.keys() | (before.keys() if look.after.whole else set()):
+def _object_changes(seen: _Snapshots) -> Iterator[ObjectChange]:
+    """Yield what a statement did to objects that are not relations."""
+    before, after, start = seen.before.objects, seen.after.objects, seen.start.objects
+    for key in after.keys() | (before.keys() if seen.after.whole else set()):
         was, now = _object(before.get(key) or start.get(key)), _object(after.get(key))
         if was.name is None or was.kind is None:
-            continue  # it was created meanwhile, or dropped before
+            continue  # created by the statement, or dropped before it
         change = ObjectChange(was.kind, now.name or was.name, is_ours=key not in start)
         both = [(was.labels[oid], now.labels[oid]) for oid in now.labels if oid in was.labels]
         changed = replace(

@@ -1,4 +1,4 @@
-"""What one statement did to the database: locks, rewrites, scans, changes; told from snapshots."""
+"""The nouns of a trace: what one statement locked, rewrote, scanned and changed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class LockMode(enum.IntEnum):
-    """A table-level lock mode; a higher number conflicts with at least as much, save SHARE.
+    """A table-level lock mode; except for SHARE, a higher one conflicts with at least as much.
 
-    Source: "Explicit Locking", PostgreSQL's manual, and `lockdefs.h`.
+    Source: "Explicit Locking" in PostgreSQL's manual, and `lockdefs.h`.
     """
 
     ACCESS_SHARE = 1
@@ -35,7 +35,7 @@ class LockMode(enum.IntEnum):
 
     @property
     def sql(self) -> str:
-        """Spell it as `LOCK TABLE` does.
+        """Write it as in `LOCK TABLE`.
 
         >>> LockMode.ACCESS_EXCLUSIVE.sql
         'ACCESS EXCLUSIVE'
@@ -44,7 +44,7 @@ class LockMode(enum.IntEnum):
 
     @classmethod
     def parse(cls, mode: str) -> LockMode:
-        """Read `pg_locks.mode`.
+        """Read a mode as in `pg_locks.mode`.
 
         >>> LockMode.parse("ShareUpdateExclusiveLock").name
         'SHARE_UPDATE_EXCLUSIVE'
@@ -60,10 +60,10 @@ class Relation:
     """A table, index, view, sequence or the like.
 
     Attributes:
-        name: With its schema, and quoted, as SQL takes it.
+        name: With its schema, quoted as in SQL.
         kind: `pg_class.relkind`: r table, p partitioned table, i index, I partitioned index,
             S sequence, v view, m materialized view, c composite type,
-            f foreign table.  TOAST is left out: it shares the fate of its table.
+            f foreign table.  TOAST tables are left out.
         table: The name of the table that an index belongs to; None for other relations.
     """
 
@@ -74,25 +74,25 @@ class Relation:
 
 
 class Change(enum.StrEnum):
-    """What became of a constraint."""
+    """What a statement did to a constraint."""
 
-    ADDED_VALID = "added valid"  # checked against every row that is there
-    ADDED_NOT_VALID = "added not valid"  # for rows to come
+    ADDED_VALID = "added valid"  # all existing rows were checked
+    ADDED_NOT_VALID = "added not valid"
     VALIDATED = "validated"
     DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class ConstraintChange:
-    """What became of a constraint of a table.
+    """What a statement did to one constraint of a table.
 
     Attributes:
-        name: Quoted, as SQL takes it.
+        name: Quoted as in SQL.
         kind: `pg_constraint.contype`: c check, f foreign key, p primary key, u unique,
-            x exclusion, t constraint trigger, and n for a NOT NULL added NOT VALID or
-            validated (18); others are in `Touch.not_null_set`.
-        columns: The constrained ones, in the constraint's order; none for one of no column.
-        references: The table that a foreign key refers to; None for other kinds.
+            x exclusion, t constraint trigger, and n for a NOT NULL that was added NOT VALID
+            or validated (PostgreSQL 18); any other NOT NULL is in `Touch.not_null_set`.
+        columns: In the order of the constraint; may be empty.
+        references: The table that a foreign key references; None for other kinds.
     """
 
     name: str
@@ -104,22 +104,22 @@ class ConstraintChange:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """What one statement did to one relation; columns are named as SQL takes them.
+    """What one statement did to one relation; names of columns are quoted as in SQL.
 
     Attributes:
-        mode: The strongest lock that the transaction holds on it after the statement; None if
-            none was seen.
-        is_stronger: The statement took it, or a stronger one than was held before.
-        is_ours: Created in the same transaction, so that its locks concern nobody.
-        rewritten: It got another file: by a rewrite, a rebuilt index, TRUNCATE, REFRESH.  Nobody
-            minds it of a sequence.
-        renamed_from: Its name before, with its schema; None if it kept it.
-        scans: How often the whole table was read; 0 for what is no table.
-        rows_read: By those scans.
-        columns_required: Those of the added ones that are NOT NULL, and that nothing fills.
-        columns_renamed: Pairs of the name before and after.
-        not_null_set: Columns that were there and are NOT NULL since.
-        types_changed: Columns that were there and have another type or modifier since.
+        mode: The strongest lock that the transaction holds after the statement; None if none
+            was seen.
+        is_stronger: Whether the transaction held no such lock, or a weaker one, before.
+        is_ours: Whether the transaction created it, so that its locks block no other session.
+        rewritten: Whether it has a new file, by a rewrite, a rebuilt index, TRUNCATE or REFRESH;
+            not for sequences.
+        renamed_from: The name before, with its schema; None if it was not renamed.
+        scans: The number of full scans; 0 for other relations than tables.
+        rows_read: The number of rows that these scans read.
+        columns_required: The added columns that are NOT NULL and have no default.
+        columns_renamed: As pairs of the name before and after.
+        not_null_set: Existing columns that were set NOT NULL.
+        types_changed: Existing columns that have a new type or modifier.
     """
 
     relation: Relation
@@ -145,14 +145,14 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """What became of an object that is no relation.
+    """What one statement did to an object that is not a relation.
 
     Attributes:
-        kind: What it is: `type`, `function`, `schema`, `trigger`, `policy`, `extension`, …
-        name: As SQL takes it, with its schema; a trigger or policy as `name on table`.
-        is_ours: Created in the same transaction.
-        renamed_from: Its name before; None if it kept it.
-        values_added: Labels that an enum type got, in its order.
+        kind: Such as `type`, `function`, `schema`, `trigger`, `policy`, `extension`.
+        name: With its schema, quoted as in SQL; a trigger or policy as `name on table`.
+        is_ours: Whether the transaction created it.
+        renamed_from: The name before; None if it was not renamed.
+        values_added: New labels of an enum type, in its order.
         values_renamed: Labels of an enum type, as pairs of before and after.
     """
 
@@ -170,12 +170,12 @@ class Trace:
     """What one statement did.
 
     Attributes:
-        touches: One for each relation that it took or strengthened a lock on, rewrote, scanned,
-            changed, created or dropped; by name.
-        created: Those that it created, by name; they are in `touches` too.
-        objects: As far as locks on objects show them; by kind and name.
-        sampled: Watched from another session, so that a lock held for a moment may be
-            missing, and nothing is known of scans and rows.
+        touches: One for each relation that it locked, rewrote, scanned, changed, created or
+            dropped, by name.
+        created: The relations that it created, by name; they are in `touches` too.
+        objects: As far as locks on objects show them, by kind and name.
+        sampled: Whether it was watched from another session: brief locks may be missing, and
+            scans and rows are not counted.
     """
 
     touches: tuple[Touch, ...] = ()
@@ -194,14 +194,14 @@ def names_before(traces: Iterable[Trace]) -> dict[int, str]:
 
 
 def to_json(trace: Trace) -> dict[str, Any]:
-    """Turn a trace into what `json.dumps` takes; what is as usual is left out."""
+    """Convert a trace for `json.dumps`, without the values that are defaults."""
     plain = _plain(trace)
     assert isinstance(plain, dict), "a trace is a dataclass"
     return plain
 
 
 def from_json(document: Mapping[str, Any]) -> Trace:
-    """Turn what `to_json` gave, after any way through JSON, into the trace again."""
+    """Convert the result of `to_json`, read from JSON, back to a trace."""
     return Trace(
         touches=tuple(_touch(each) for each in document.get("touches", ())),
         created=tuple(Relation(**each) for each in document.get("created", ())),
@@ -244,7 +244,7 @@ def _touch(document: Mapping[str, Any]) -> Touch:
 
 
 def _tuples(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn lists, and lists in them, into tuples."""
+    """Convert lists, and lists in lists, to tuples."""
     return {
         name: tuple(tuple(each) if isinstance(each, list) else each for each in content)
         if isinstance(content, list)

@@ -1,4 +1,4 @@
-"""What statements lock, rewrite, read and change, by the server's own account."""
+"""What statements lock, rewrite, read and change, as the server reports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTHING, PERHAPS = "nothing", "perhaps "
 
 @dataclass(slots=True)
 class Row:
-    """A row of `statements.txt`; its head says what is in it."""
+    """An entry of `statements.txt`, which describes its format at the top."""
 
     statements: list[str] = field(default_factory=list)
     expected: dict[str, str] = field(default_factory=dict)
@@ -33,9 +33,10 @@ class Row:
     perhaps: dict[str, str] = field(default_factory=dict)
     needs: int = 13
 
-    def at(self, version: int, told: dict[str, str]) -> dict[str, str]:
-        """What is expected of a version that tells this."""
-        expected = self.expected | {name: self.perhaps[name] for name in told.keys() & self.perhaps}
+    def at(self, version: int, found: dict[str, str]) -> dict[str, str]:
+        """Return what is expected of a version, given what it reports."""
+        names = found.keys() & self.perhaps
+        expected = self.expected | {name: self.perhaps[name] for name in names}
         for since, otherwise in sorted(self.since.items()):
             expected |= otherwise if since <= version else {}
         return expected
@@ -53,11 +54,11 @@ def rows() -> Iterator[Row]:
                 row.statements.append(rest)
                 row.needs = since
             elif rest != NOTHING:
-                told = row.expected if since == row.needs else row.since.setdefault(since, {})
+                found = row.expected if since == row.needs else row.since.setdefault(since, {})
                 if rest.startswith(PERHAPS):
-                    rest, told = rest.removeprefix(PERHAPS), row.perhaps
+                    rest, found = rest.removeprefix(PERHAPS), row.perhaps
                 names, _, fate = rest.partition(": ")
-                told |= dict.fromkeys(names.split(", "), fate)
+                found |= dict.fromkeys(names.split(", "), fate)
         if row.statements:
             yield row
 
@@ -74,13 +75,13 @@ ROWS = list(rows())
 
 
 def sentences(trace: Trace) -> dict[str, str]:
-    """Say what became of each relation and object, as `statements.txt` does."""
+    """Describe each relation and object as `statements.txt` does."""
     assert len({touch.relation.name for touch in trace.touches}) == len(trace.touches)
-    told = {
+    found = {
         short(touch.relation.name): of_touch(touch, is_made=touch.relation in trace.created)
         for touch in trace.touches
     }
-    return told | {f"{each.kind} {short(each.name)}": of_object(each) for each in trace.objects}
+    return found | {f"{each.kind} {short(each.name)}": of_object(each) for each in trace.objects}
 
 
 def of_touch(touch: Touch, *, is_made: bool) -> str:
@@ -127,7 +128,7 @@ def ask(conn: Session, question: bytes) -> diff.Snapshot:
 
 
 def trace(conn: Session, *statements: str, schema: str = "migrator") -> Trace:
-    """Run statements in a transaction that is rolled back, and give the trace of the last."""
+    """Run statements in a transaction, roll it back, and return the trace of the last one."""
     question = probe.after_statement(schema, conn.info.server_version)
     conn.execute("begin")
     try:
@@ -141,10 +142,10 @@ def trace(conn: Session, *statements: str, schema: str = "migrator") -> Trace:
 
 
 def forget_statistics(conn: Session) -> None:
-    """Have the planner know as little of every table as when it was made.
+    """Reset the planner's statistics of every table.
 
-    CREATE INDEX and its like write what they counted in place, and no rollback takes that back:
-    what a statement scans would depend on those traced before it.
+    CREATE INDEX and others update them in place, which is not rolled back, so the scans of a
+    statement would depend on the statements before it.
     """
     unknown = -1 if conn.info.server_version >= 140000 else 0
     conn.execute(
@@ -168,7 +169,7 @@ def shop(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def session(shop: Database) -> Iterator[Session]:
-    """One session for many traces, so that what one of them counted is there in the next."""
+    """One session for many traces, so that counters of one are seen by the next."""
     with shop.connect() as conn:
         conn.prepare_threshold = None
         yield conn
@@ -183,8 +184,8 @@ def test_a_statement_does_what_the_table_says(session: Session, row: Row) -> Non
     if version < row.needs:
         pytest.skip(f"needs PostgreSQL {row.needs}")
     forget_statistics(session)
-    told = sentences(trace(session, *row.statements))
-    assert told == row.at(version, told)
+    found = sentences(trace(session, *row.statements))
+    assert found == row.at(version, found)
 
 
 # Lock modes
@@ -220,7 +221,7 @@ def test_a_lock_mode_conflicts_as_on_the_server(database: Database) -> None:
         assert found[weaker] - {LockMode.SHARE} <= found[stronger], (weaker, stronger)
 
 
-# What is left out
+# Left out
 
 
 def test_our_own_tables_are_left_out(database: Database) -> None:
@@ -246,7 +247,7 @@ def test_our_own_tables_are_left_out(database: Database) -> None:
         }
 
 
-def test_a_history_may_stand_in_a_schema_of_any_name(database: Database) -> None:
+def test_a_history_may_be_in_a_schema_of_any_name(database: Database) -> None:
     database.execute("""create schema "It's"; create table "It's".migration_log (id int)""")
     with database.connect() as conn:
         statement = """insert into "It's".migration_log values (1)"""
@@ -258,25 +259,25 @@ def test_what_an_earlier_transaction_counted_is_not_counted_again(database: Data
     with database.connect() as conn:
         conn.execute("insert into orders select id from orders")
         conn.execute("update orders set id = 2")
-        told = sentences(trace(conn, "insert into orders values (3)"))
-    assert told == {"orders": "row exclusive, 1 inserted"}
+        found = sentences(trace(conn, "insert into orders values (3)"))
+    assert found == {"orders": "row exclusive, 1 inserted"}
 
 
-# Where it can be asked
+# Sessions and settings
 
 
-def test_an_ordinary_role_suffices(shop: Database, session: Session) -> None:
+def test_an_ordinary_role_can_trace(shop: Database, session: Session) -> None:
     session.execute("create role ordinary login password 'secret'")
     session.execute("create schema workshop authorization ordinary")
     try:
         with psycopg.connect(shop.tcp_url("ordinary", "secret"), autocommit=True) as conn:
             conn.execute("create table workshop.tools (id integer)")
-            told = sentences(trace(conn, "alter table workshop.tools alter id type bigint"))
-            assert told == {
+            found = sentences(trace(conn, "alter table workshop.tools alter id type bigint"))
+            assert found == {
                 "workshop.tools": "access exclusive, rewritten, scanned, id of another type"
             }
-            told = sentences(trace(conn, "drop table workshop.tools"))
-            assert told == {"workshop.tools": "access exclusive, dropped"}
+            found = sentences(trace(conn, "drop table workshop.tools"))
+            assert found == {"workshop.tools": "access exclusive, dropped"}
     finally:
         session.execute("drop owned by ordinary cascade")
         session.execute("drop role ordinary")
@@ -294,9 +295,9 @@ def test_an_ordinary_role_suffices(shop: Database, session: Session) -> None:
         "set local enable_indexscan to off",
     ],
 )
-def test_settings_do_not_matter(session: Session, setting: str) -> None:
-    told = sentences(trace(session, setting, "select from public.alone"))
-    assert told == {"alone": "access share, scanned"}
+def test_a_trace_does_not_depend_on_settings(session: Session, setting: str) -> None:
+    found = sentences(trace(session, setting, "select from public.alone"))
+    assert found == {"alone": "access share, scanned"}
 
 
 def test_a_serializable_transaction_has_the_same_trace(session: Session) -> None:
@@ -307,7 +308,7 @@ def test_a_serializable_transaction_has_the_same_trace(session: Session) -> None
         session.execute("reset default_transaction_isolation")
 
 
-def test_a_prepared_question_has_the_same_answer(session: Session) -> None:
+def test_a_prepared_query_has_the_same_answer(session: Session) -> None:
     session.execute("begin")
     session.execute(probe.prepare("migrator", session.info.server_version))
     session.execute("alter table orders add column extra integer")
@@ -351,13 +352,13 @@ def test_a_statement_outside_a_transaction_is_watched(
     if statement.endswith(" concurrently") and database.postgres.version < 14:
         pytest.skip("needs PostgreSQL 14")
     database.execute((FOLDER / "schema.sql").read_text())
-    told = sentences(watched(database, statement, "orders, lines, events"))
+    found = sentences(watched(database, statement, "orders, lines, events"))
     for name, fate in expected.items():
-        assert fate in told[name].split(", "), told
+        assert fate in found[name].split(", "), found
 
 
 def watched(database: Database, statement: str, tables: str) -> Trace:
-    """Trace a statement that waits for its first lock until the watcher has seen it wait."""
+    """Trace a statement whose first lock is held by another session until it is seen waiting."""
     with database.connect() as holder, database.connect() as watcher, database.connect() as conn:
         before = ask(watcher, probe.start("migrator"))
         pids = conn.info.backend_pid, watcher.info.backend_pid
@@ -375,7 +376,7 @@ def watched(database: Database, statement: str, tables: str) -> Trace:
 
 
 def release_when_seen(holder: Session, database: Database, pid: int, watcher: int) -> None:
-    """Let a session that waits go on, once another one has asked for its locks and got them."""
+    """Release the lock that a session waits for, once the watcher has sampled its locks."""
     waits = f"select 1 from pg_locks where pid = {pid} and not granted".encode()
     asked = f"select query_start from pg_stat_activity where pid = {watcher}".encode()
     with database.connect() as conn:
@@ -388,7 +389,7 @@ def release_when_seen(holder: Session, database: Database, pid: int, watcher: in
     holder.execute("rollback")
 
 
-def test_what_was_sampled_says_so(shop: Database) -> None:
+def test_a_trace_from_another_session_is_sampled(shop: Database) -> None:
     with shop.connect() as watcher, shop.connect() as conn:
         before = ask(watcher, probe.start("migrator"))
         with probe.sampling(watcher, conn.info.backend_pid, "migrator") as sampled:
@@ -397,7 +398,7 @@ def test_what_was_sampled_says_so(shop: Database) -> None:
     assert found == Trace(sampled=True)
 
 
-def test_the_strongest_lock_seen_is_told(shop: Database) -> None:
+def test_a_sampled_trace_has_the_strongest_lock(shop: Database) -> None:
     with shop.connect() as watcher, shop.connect() as conn:
         before = ask(watcher, probe.start("migrator"))
         conn.execute("begin")

@@ -1,4 +1,4 @@
-"""The nouns of a trace, and how two snapshots are told apart, without a server."""
+"""Traces and their JSON, and comparing snapshots, without a server."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_trace_survives_json(trace: Trace) -> None:
     assert from_json(json.loads(json.dumps(to_json(trace)))) == trace
 
 
-def test_the_json_of_a_trace_leaves_out_what_is_as_usual() -> None:
+def test_the_json_of_a_trace_leaves_out_defaults() -> None:
     trace = Trace(touches=(Touch(Relation(1, "public.t", "r"), LockMode.SHARE, is_stronger=True),))
     assert to_json(trace) == {
         "touches": [
@@ -102,7 +102,7 @@ def test_the_json_of_a_trace_leaves_out_what_is_as_usual() -> None:
 
 
 def table(oid: int, mode: int | None = None, **given: Any) -> list[Any]:
-    """Make a table as the server tells it."""
+    """Return a table as the server sends it."""
     state = {
         "name": "public.t",
         "kind": "r",
@@ -123,7 +123,7 @@ def snapshot(*relations: list[Any], whole: bool = False, objects: Any = None) ->
 START = snapshot(table(1), whole=True)
 
 
-def test_nothing_done_is_an_empty_trace() -> None:
+def test_a_statement_that_does_nothing_has_an_empty_trace() -> None:
     assert diff.difference(START, snapshot(), START) == Trace()
 
 
@@ -138,7 +138,7 @@ def test_a_stronger_lock_is_a_touch() -> None:
     assert touch == Touch(Relation(1, "public.t", "r"), LockMode.ACCESS_EXCLUSIVE, is_stronger=True)
 
 
-def test_columns_that_were_not_asked_for_before_are_those_of_the_start() -> None:
+def test_columns_that_were_not_asked_for_before_are_taken_from_the_start() -> None:
     before = snapshot(table(1, 1, columns=None, constraints=None))
     after = snapshot(table(1, 8, columns=[[2, "b", 23, -1, True]]))
     (touch,) = diff.difference(before, after, START).touches
@@ -146,17 +146,17 @@ def test_columns_that_were_not_asked_for_before_are_those_of_the_start() -> None
     assert touch.not_null_set == ()
 
 
-def test_columns_that_are_not_asked_for_are_not_dropped() -> None:
+def test_columns_that_were_not_asked_for_are_not_dropped() -> None:
     after = snapshot(table(1, 3, columns=None, constraints=None, counts=[0, 0, 5, 0, 0]))
     (touch,) = diff.difference(START, after, START).touches
     assert (touch.columns_dropped, touch.inserted) == ((), 5)
 
 
-def test_what_a_statement_creates_and_drops_itself_is_not_told() -> None:
+def test_a_relation_that_a_statement_creates_and_drops_is_not_in_its_trace() -> None:
     assert diff.difference(START, snapshot([8, 99]), START) == Trace()
 
 
-def test_what_is_gone_was_dropped_by_one_statement_only() -> None:
+def test_a_relation_is_dropped_by_one_statement_only() -> None:
     gone = snapshot([8, 1])
     (touch,) = diff.difference(START, gone, START).touches
     assert touch.dropped
@@ -164,14 +164,14 @@ def test_what_is_gone_was_dropped_by_one_statement_only() -> None:
     assert diff.difference(gone, gone, START) == Trace()
 
 
-def test_counters_that_truncate_sets_back_count_nothing() -> None:
+def test_counters_that_truncate_resets_count_nothing() -> None:
     before = snapshot(table(1, 8, counts=[1, 5, 3, 0, 0]))
     after = snapshot(table(1, 8, counts=[1, 5, 0, 0, 0], file=2))
     (touch,) = diff.difference(before, after, START).touches
     assert (touch.rewritten, touch.inserted, touch.scans) == (True, 0, 0)
 
 
-def test_an_index_in_the_place_of_another_is_the_same_one() -> None:
+def test_an_index_that_replaces_one_of_the_same_name_is_not_new() -> None:
     index: dict[str, Any] = {"name": "public.t_a", "kind": "i", "table": 1}
     index |= {"columns": None, "constraints": None}
     start = snapshot(table(1), table(2, **index), whole=True)
@@ -186,7 +186,7 @@ def test_an_index_in_the_place_of_another_is_the_same_one() -> None:
     assert rebuilt.touches[0].rewritten
 
 
-def test_a_constraint_made_again_for_a_new_type_is_the_same_one() -> None:
+def test_a_constraint_added_again_for_a_new_type_is_not_new() -> None:
     check = [["t_a_check", "c", True, [1], 0, 0]]
     before, after = ([[oid, *each] for each in check] for oid in (5, 6))
     start = snapshot(table(1, constraints=before), whole=True)
@@ -200,7 +200,7 @@ def test_a_constraint_made_again_for_a_new_type_is_the_same_one() -> None:
     ]
 
 
-def test_a_whole_snapshot_says_by_silence_what_is_gone() -> None:
+def test_a_relation_missing_in_a_whole_snapshot_was_dropped() -> None:
     after = snapshot(table(7, name="public.u"), whole=True)
     trace = diff.difference(START, after, START)
     assert [(touch.relation.name, touch.dropped) for touch in trace.touches] == [
@@ -213,7 +213,7 @@ def test_a_whole_snapshot_says_by_silence_what_is_gone() -> None:
 TYPE = 1247
 
 
-def test_an_object_is_named_as_it_was_before_it_was_dropped() -> None:
+def test_a_dropped_object_has_its_name_from_before() -> None:
     start = snapshot(objects=[[TYPE, 5, "type", "public.mood", [[6, "calm"]]]], whole=True)
     gone = snapshot(objects=[[TYPE, 5, None, None, None]])
     dropped = (ObjectChange("type", "public.mood", dropped=True),)
@@ -221,7 +221,7 @@ def test_an_object_is_named_as_it_was_before_it_was_dropped() -> None:
     assert diff.difference(gone, gone, start).objects == ()
 
 
-def test_labels_are_told_apart_by_their_identity() -> None:
+def test_enum_labels_are_compared_by_oid() -> None:
     start = snapshot(objects=[[TYPE, 5, "type", "m", [[6, "a"], [7, "b"]]]], whole=True)
     after = snapshot(objects=[[TYPE, 5, "type", "m", [[8, "x"], [6, "a"], [7, "c"]]]])
     assert diff.difference(start, after, start).objects == (

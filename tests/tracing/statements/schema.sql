@@ -1,4 +1,4 @@
--- What the statements of statements.txt find.
+-- The schema that the statements of statements.txt run on.
 
 create type mood as enum ('calm', 'angry');
 create type address as (street text);
