@@ -1,10 +1,10 @@
--- The whole schema of a database, one row for each object: kind, name, definition, identity,
--- parents and position, as `schema.SchemaObject` describes them.  PostgreSQL 13 to 18.
+-- The schema of a database, one row for each object: kind, name, definition, identity, parents
+-- and position, as in `schema.SchemaObject`.  For PostgreSQL 13 to 18.
 --
--- Every arm of `thing` also gives class, oid and sub, which name the object as pg_depend does,
--- and owner, acl and acl_type, the last as acldefault() takes it.
+-- Each query of `object` also returns class, oid and sub, which identify the object as in
+-- pg_depend, and owner, acl and acl_type, the last as acldefault() takes it.
 
--- what belongs to an extension, and what a range type brings along
+-- members of extensions, and what CREATE TYPE … AS RANGE creates with the type
 with member as materialized (
     select classid, objid
     from pg_depend
@@ -59,7 +59,7 @@ owned as materialized (
       and d.deptype in ('a', 'i')
       and d.objid in (select oid from relation where relkind = 'S')
 ),
-thing as materialized (
+object as materialized (
 
 -- tables
 
@@ -70,7 +70,7 @@ select r.kind,
        r.name,
        '{}'::text[] as parents,
        0 as position,
-       -- a partitioned table has its rows in its partitions, a foreign one elsewhere
+       -- partitioned and foreign tables have no rows of their own
        case when r.relkind = 'r' then r.oid::text else '' end as identity,
        concat_ws(
            ' ',
@@ -181,7 +181,7 @@ select 'column', 'pg_class'::regclass, r.oid, a.attnum, r.name || '.' || quote_i
            case when a.attstorage <> t.typstorage then 'storage ' || a.attstorage::text end,
            'compression ' || nullif(a.compression, '')::text,
            'statistics ' || nullif(a.attstattarget, -1),
-           -- pg_attver is PostgreSQL's own: it changes by itself, and pg_dump leaves it out, too.
+           -- pg_attver is internal: it changes by itself, and pg_dump leaves it out too.
            'with (' || (
                select nullif(string_agg(o, ', '), '')
                from unnest(a.attoptions) o
@@ -191,13 +191,13 @@ select 'column', 'pg_class'::regclass, r.oid, a.attnum, r.name || '.' || quote_i
            case when a.attinhcount > 0 and not a.attislocal then 'inherited' end
        ),
        null, a.attacl, 'c'
--- In 13 pg_attribute has no such column, and the name means that of `older`.
+-- In 13, pg_attribute has no such column, and the name refers to `older`.
 from (values (''::"char")) as older (attcompression)
 cross join lateral (select *, attcompression as compression from pg_attribute) as a
 join relation r on r.oid = a.attrelid
 join pg_type t on t.oid = a.atttypid
 left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
--- From 18 on; before, `not null` is no constraint of its own.
+-- Since 18; before, NOT NULL is not a constraint of its own.
 left join pg_constraint n
     on n.conrelid = a.attrelid and n.contype = 'n' and n.conkey[1] = a.attnum
 left join heritage h on h.oid = a.attrelid
@@ -205,7 +205,7 @@ where a.attnum > 0
   and not a.attisdropped
   and r.relkind <> 'S'
 
--- constraints; what a table has from its parent alone is its parent's
+-- constraints, without those that are only inherited
 
 union all
 select 'constraint', 'pg_constraint'::regclass, c.oid, 0, r.name || '.' || quote_ident(c.conname),
@@ -215,7 +215,7 @@ select 'constraint', 'pg_constraint'::regclass, c.oid, 0, r.name || '.' || quote
            pg_get_constraintdef(c.oid),
            case when c.oid in (
                select tgconstraint from pg_trigger where tgisinternal and tgenabled <> 'O'
-           ) then '(its triggers are not enabled as usual)' end
+           ) then '(its triggers are not in their default state)' end
        ),
        null, null, null
 from pg_constraint c
@@ -262,7 +262,7 @@ left join pg_inherits h on h.inhrelid = i.indexrelid
 left join pg_class p on p.oid = h.inhparent
 left join space ps on ps.oid = p.relnamespace
 
--- triggers; one that a partition has from its parent only where their states differ
+-- triggers; a trigger that a partition inherits only if it is enabled differently
 
 union all
 select 'trigger', 'pg_trigger'::regclass, t.oid, 0, r.name || '.' || quote_ident(t.tgname),
@@ -368,7 +368,7 @@ from pg_proc p
 join space s on s.oid = p.pronamespace
 where (p.oid, 'pg_proc'::regclass) not in (select objid, classid from member)
 
--- types and domains; neither the arrays nor the row types, which come with what they are of
+-- types and domains, without array types and row types of tables
 
 union all
 select case t.typtype when 'd' then 'domain' else 'type' end,
@@ -407,7 +407,7 @@ select case t.typtype when 'd' then 'domain' else 'type' end,
                    'collate ' || nullif(g.rngcollation, 0)::regcollation,
                    nullif(g.rngcanonical, 0)::regprocedure,
                    nullif(g.rngsubdiff, 0)::regprocedure,
-                   -- from 14 on
+                   -- since 14
                    format_type((to_jsonb(g) ->> 'rngmultitypid')::oid, null)
                )
                from pg_range g
@@ -451,7 +451,7 @@ select 'extension', 'pg_extension'::regclass, e.oid, 0, quote_ident(e.extname), 
        e.extowner, null, null
 from pg_extension e
 
--- subscriptions; an ordinary role may not read their OIDs in 13, nor their connections at all
+-- subscriptions; ordinary roles may not read their OIDs in 13, and their connections in any version
 
 union all
 select 'subscription', 'pg_subscription'::regclass, 0, 0, quote_ident(s.subname), '{}', 0, '',
@@ -464,7 +464,7 @@ select 'subscription', 'pg_subscription'::regclass, 0, 0, quote_ident(s.subname)
 from pg_subscription s
 where s.subdbid = (select oid from pg_database where datname = current_database())
 
--- what is rare: named by pg_identify_object(), and described by its own row
+-- rare objects, named by pg_identify_object() and described by their catalog row
 
 union all
 select i.type, x.class, x.oid, 0, i.identity, '{}', 0, '', x.definition, x.owner, x.acl, x.acl_type
@@ -596,7 +596,7 @@ from (
     from pg_foreign_server s
     join pg_foreign_data_wrapper w on w.oid = s.srvfdw
     union all
-    -- without its options: a password is one of them
+    -- without options, which may contain a password
     select 'pg_user_mapping'::regclass, umid, '', null, null, null
     from pg_user_mappings
     union all
@@ -617,13 +617,13 @@ from (
                'where ' || pg_get_expr(p.condition, p.prrelid)
            ),
            null, null, null
-    -- from 15 on, as `older` in columns
+    -- since 15; `older` as for columns
     from (values (null::pg_node_tree, null::int2vector)) as older (prqual, prattrs)
     cross join lateral (
         select oid, prrelid, prqual as condition, prattrs as columns from pg_publication_rel
     ) as p
     union all
-    -- a catalog from 15 on: read by its dependencies, which are there in every version
+    -- a catalog since 15, read from pg_depend, which every version has
     select distinct classid, objid, '', null::oid, null::aclitem[], null::"char"
     from pg_depend
     where classid = to_regclass('pg_publication_namespace')
@@ -661,28 +661,28 @@ from (
     from pg_default_acl
 ) as x
 cross join lateral pg_identify_object(x.class, x.oid, 0) as i
-where x.oid >= 16384  -- FirstNormalObjectId: below are the server's own
+where x.oid >= 16384  -- FirstNormalObjectId: lower OIDs are the server's own objects
   and (i.schema is null or i.schema !~ '^pg_' and i.schema <> 'information_schema')
   and (x.oid, x.class) not in (select objid, classid from member)
 )
 select kind, name, coalesce(definition, ''), identity, parents, position
-from thing
+from object
 
--- what is said of all of them
+-- comments, owners and privileges of all objects
 
 union all
 select 'comment', t.kind || ' ' || t.name, d.description, '', array[t.kind || ' ' || t.name], 0
-from thing t
+from object t
 join pg_description d on d.classoid = t.class and d.objoid = t.oid and d.objsubid = t.sub
 union all
 select 'owner', t.kind || ' ' || t.name, pg_get_userbyid(t.owner)::text, '',
        array[t.kind || ' ' || t.name], 0
-from thing t
+from object t
 where t.owner is not null
 union all
 select 'privileges', t.kind || ' ' || t.name, coalesce(p.granted, 'none'), '',
        array[t.kind || ' ' || t.name], 0
-from thing t
+from object t
 cross join lateral (
     select string_agg(g.granted, E'\n' order by g.granted) filter (where g.actual) as granted,
            string_agg(g.granted, E'\n' order by g.granted) filter (where not g.actual) as usual
