@@ -19,6 +19,7 @@ from .statement import (
     StatementTrace,
     blocked,
     listed,
+    touches_of,
 )
 
 _QUERIED = TABLES | frozenset(OTHER_RELATIONS)
@@ -165,9 +166,7 @@ def _was_added_in_transaction(
 ) -> bool:
     return constraint.change is Change.VALIDATED and any(
         earlier.name == constraint.name and earlier.change is Change.ADDED_NOT_VALID
-        for _, trace in context.in_transaction(context.before)
-        for touch in trace.touches
-        if touch.relation.oid == table.oid
+        for touch in touches_of(table, context.in_transaction(context.before))
         for earlier in touch.constraints
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
 from ..sql import classify
-from ..tracing.trace import Change, ConstraintChange, ObjectChange, Relation, Touch
+from ..tracing.trace import Change, ConstraintChange, ObjectChange, Relation
 from .statement import (
     CONSTRAINTS,
     CONSTRAINTS_WITH_INDEX,
@@ -16,6 +16,7 @@ from .statement import (
     StatementContext,
     StatementTrace,
     listed,
+    touches_of,
 )
 
 
@@ -77,7 +78,7 @@ def _is_created_again(relation: Relation, context: StatementContext) -> bool:
 def _column_drops(context: StatementContext) -> Iterator[Candidate]:
     for touch in context.existing(TABLES):
         table = touch.relation
-        added = {c for earlier in _earlier(context, table) for c in earlier.columns_added}
+        added = _columns_added_before(table, context)
         for column in touch.columns_dropped if not touch.dropped else ():
             if column not in added:
                 name = f"{table.name}.{column}"
@@ -85,8 +86,8 @@ def _column_drops(context: StatementContext) -> Iterator[Candidate]:
                 yield Candidate("column-dropped", table, message)
 
 
-def _earlier(context: StatementContext, table: Relation) -> list[Touch]:
-    return [t for _, trace in context.before for t in trace.touches if t.relation.oid == table.oid]
+def _columns_added_before(table: Relation, context: StatementContext) -> set[str]:
+    return {c for earlier in touches_of(table, context.before) for c in earlier.columns_added}
 
 
 def _truncations(context: StatementContext) -> Iterator[Candidate]:
@@ -101,7 +102,7 @@ def _truncations(context: StatementContext) -> Iterator[Candidate]:
 def _constraint_drops(context: StatementContext) -> Iterator[Candidate]:
     for touch in context.existing(TABLES):
         table = touch.relation
-        added = {c.name for t in _earlier(context, table) for c in t.constraints}
+        added = {c.name for t in touches_of(table, context.before) for c in t.constraints}
         for constraint in touch.constraints if not touch.dropped else ():
             name, kind = constraint.name, constraint.kind
             is_dropped = constraint.change is Change.DROPPED and kind in CONSTRAINTS
@@ -121,12 +122,11 @@ def _dropped_tables(context: StatementContext) -> set[str]:
 
 def _is_replaced(dropped: ConstraintChange, table: Relation, context: StatementContext) -> bool:
     """Whether the script adds one with the same name, or of the same kind on the same columns."""
-    touches = [t for _, trace in context.later for t in trace.touches] + [*context.trace.touches]
+    traced = [(context.statement, context.trace), *context.later]
     return any(
         (added.name == dropped.name and dropped.kind not in CONSTRAINTS_WITH_INDEX)
         or (added.columns == dropped.columns and _family(added) == _family(dropped))
-        for touch in touches
-        if touch.relation.oid == table.oid
+        for touch in touches_of(table, traced)
         for added in touch.constraints
         if added.change in (Change.ADDED_VALID, Change.ADDED_NOT_VALID)
     )
@@ -149,7 +149,9 @@ def _renames(context: StatementContext) -> Iterator[Candidate]:
             what = "" if is_table else f"{OTHER_RELATIONS[relation.kind]} "
             message = f"renames {what}{before} to {relation.name}"
             yield Candidate(hazard, relation, message)
-        added = {c for earlier in _earlier(context, relation) for c in earlier.columns_added}
+        added = {
+            c for earlier in touches_of(relation, context.before) for c in earlier.columns_added
+        }
         for old, new in touch.columns_renamed:
             if old not in added:
                 message = f"renames column {relation.name}.{old} to {new}"
@@ -237,17 +239,12 @@ def _is_dropped(constraint: ConstraintChange, table: Relation, context: Statemen
     return any(
         touch.dropped
         or any(c.name == constraint.name and c.change is Change.DROPPED for c in touch.constraints)
-        for _, trace in context.later
-        for touch in trace.touches
-        if touch.relation.oid == table.oid
+        for touch in touches_of(table, context.later)
     )
 
 
 def _last_name(table: Relation, later: Iterable[StatementTrace]) -> str:
-    names = [
-        t.relation.name for _, trace in later for t in trace.touches if t.relation.oid == table.oid
-    ]
-    return names[-1] if names else table.name
+    return [table, *(touch.relation for touch in touches_of(table, later))][-1].name
 
 
 def indexed(columns: Sequence[str], indexes: Iterable[Sequence[str]]) -> tuple[str, ...]:

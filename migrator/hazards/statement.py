@@ -114,13 +114,14 @@ class StatementContext:
 
     def held_before(self, relation: Relation) -> LockMode | None:
         """Return the strongest lock that the transaction already held; None if it held none."""
-        modes = [
-            touch.mode
-            for _, trace in self.in_transaction(self.before)
-            for touch in trace.touches
-            if touch.relation.oid == relation.oid and touch.mode
-        ]
-        return max(modes, default=None)
+        earlier = touches_of(relation, self.in_transaction(self.before))
+        return max((touch.mode for touch in earlier if touch.mode), default=None)
+
+
+def touches_of(relation: Relation, traced: Iterable[StatementTrace]) -> list[Touch]:
+    """Return what some statements did to a relation, in their order."""
+    touches = (touch for _, trace in traced for touch in trace.touches)
+    return [touch for touch in touches if touch.relation.oid == relation.oid]
 
 
 def blocked(relation: Relation, mode: LockMode | None) -> str:

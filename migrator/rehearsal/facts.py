@@ -76,16 +76,16 @@ with dependents as (
       and r.ev_class is distinct from d.refobjid
       and k.conrelid is distinct from d.refobjid
 )
-select t.name || case when whole then '' else '.' || quote_ident(a.attname) end,
+select t.name || case when is_table then '' else '.' || quote_ident(a.attname) end,
        array_agg(distinct d.description)
 from dependents d
 join pg_catalog.pg_class c on c.oid = d.refobjid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 cross join lateral format('%I.%I', n.nspname, c.relname) t (name)
-cross join (values (true), (false)) w (whole)
+cross join (values (true), (false)) w (is_table)
 left join pg_catalog.pg_attribute a
     on a.attrelid = d.refobjid and a.attnum = d.refobjsubid and d.refobjsubid > 0
-where whole or a.attname is not null
+where is_table or a.attname is not null
 group by 1
 """
 

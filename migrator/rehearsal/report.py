@@ -81,7 +81,7 @@ class Report:
 
     Attributes:
         origin: Where the migrations were rehearsed: what follows "rehearsed on".
-        missing: What the scratch server lacks or refused, such as `the role app`.
+        missing: What the scratch server does not have or refused, one sentence each.
         drift: How the target differs from its history; None if they were not compared.
         sizes: Of the target's tables, by name.
         not_rehearsed: The versions after one that failed, in their order.

@@ -20,10 +20,10 @@ class Snapshot:
     Attributes:
         locks: The strongest lock mode held on each relation, by OID.
         gone: Relations that are locked and no longer exist, by OID.
-        relations: All relations if `whole`, else the locked ones, by OID.
-        objects: All objects if `whole`, else those that a lock shows, dropped ones too; by the
+        relations: All relations if `complete`, else the locked ones, by OID.
+        objects: All objects if `complete`, else those that a lock shows, dropped ones too; by the
             OIDs of the catalog and of the object.
-        whole: Whether it has everything, so that what is missing no longer exists.
+        complete: Whether it has everything, so that what is missing no longer exists.
         sampled: Whether the locks were seen from another session.
     """
 
@@ -31,7 +31,7 @@ class Snapshot:
     gone: frozenset[int] = frozenset()
     relations: Mapping[int, Row] = field(default_factory=dict, repr=False)
     objects: Mapping[tuple[int, int], Row] = field(default_factory=dict, repr=False)
-    whole: bool = False
+    complete: bool = False
     sampled: bool = False
 
 
@@ -92,7 +92,7 @@ def read(text: str | bytes) -> Snapshot:
         gone=frozenset(row[1] for row in rows if len(row) == _GONE),
         relations={row[1]: row for row in rows if len(row) > _GONE},
         objects={(row[0], row[1]): row for row in answer["objects"] or []},
-        whole=answer["whole"],
+        complete=answer["complete"],
     )
 
 
@@ -105,7 +105,7 @@ def difference(before: Snapshot, after: Snapshot, start: Snapshot) -> Trace:
     Args:
         before: Before the statement; `start` for the first one of a transaction.
         after: After the statement.
-        start: At the start of the transaction; it is `whole`.
+        start: At the start of the transaction; it is `complete`.
     """
     seen = _Snapshots(before, after, start, _replaced(before, after, start))
     touches = [touch for oid in _touched(seen) if (touch := _touch(seen, oid))]
@@ -163,7 +163,7 @@ def _replaced(before: Snapshot, after: Snapshot, start: Snapshot) -> dict[int, i
     def known(oid: int) -> Row | None:
         return before.relations.get(oid) or start.relations.get(oid)
 
-    lost = before.relations.keys() if after.whole else after.gone - before.gone
+    lost = before.relations.keys() if after.complete else after.gone - before.gone
     names = {
         row[2]: oid
         for oid in lost
@@ -182,9 +182,9 @@ def _touched(seen: _Snapshots) -> Iterator[int]:
     replaced = set(seen.replaced.values())
     yield from seen.after.gone - replaced
     for oid, row in after.items():
-        if not seen.after.whole or row[1:] != before.get(oid, ())[1:] or oid in seen.after.locks:
+        if not seen.after.complete or row[1:] != before.get(oid, ())[1:] or oid in seen.after.locks:
             yield oid
-    if seen.after.whole:
+    if seen.after.complete:
         yield from before.keys() - after.keys() - seen.after.gone - replaced
 
 
@@ -310,7 +310,7 @@ def _is_retyped(seen: _Snapshots, oids: Iterable[int]) -> bool:
 def _object_changes(seen: _Snapshots) -> Iterator[ObjectChange]:
     """Yield what a statement did to objects that are not relations."""
     before, after, start = seen.before.objects, seen.after.objects, seen.start.objects
-    for key in after.keys() | (before.keys() if seen.after.whole else set()):
+    for key in after.keys() | (before.keys() if seen.after.complete else set()):
         was, now = _object(before.get(key) or start.get(key)), _object(after.get(key))
         if was.name is None or was.kind is None:
             continue  # created by the statement, or dropped before it

@@ -144,7 +144,7 @@ _REGCLASSES = ", ".join(f"'pg_catalog.{catalog}'::regclass" for catalog in _CATA
 
 _START = """
 select pg_catalog.json_build_object(
-    'whole', true,
+    'complete', true,
     'relations', (
         select pg_catalog.json_agg({relation})
         from pg_catalog.pg_class c
@@ -174,7 +174,7 @@ with locks as materialized (
     group by 1, 2
 )
 select pg_catalog.json_build_object(
-    'whole', false,
+    'complete', false,
     'relations', (
         select pg_catalog.json_agg(
             case when c.oid is null then

@@ -115,12 +115,12 @@ def table(oid: int, mode: int | None = None, **given: Any) -> list[Any]:
     return [mode, oid, *(state | given).values()]
 
 
-def snapshot(*relations: list[Any], whole: bool = False, objects: Any = None) -> Snapshot:
-    answer = {"whole": whole, "relations": list(relations) or None, "objects": objects}
+def snapshot(*relations: list[Any], complete: bool = False, objects: Any = None) -> Snapshot:
+    answer = {"complete": complete, "relations": list(relations) or None, "objects": objects}
     return diff.read(json.dumps(answer))
 
 
-START = snapshot(table(1), whole=True)
+START = snapshot(table(1), complete=True)
 
 
 def test_a_statement_that_does_nothing_has_an_empty_trace() -> None:
@@ -174,7 +174,7 @@ def test_counters_that_truncate_resets_count_nothing() -> None:
 def test_an_index_that_replaces_one_of_the_same_name_is_not_new() -> None:
     index: dict[str, Any] = {"name": "public.t_a", "kind": "i", "table": 1}
     index |= {"columns": None, "constraints": None}
-    start = snapshot(table(1), table(2, **index), whole=True)
+    start = snapshot(table(1), table(2, **index), complete=True)
     after = snapshot(table(1, 8), [8, 2], table(3, 6, **index | {"file": 2}))
     kept = diff.difference(start, after, start)
     assert kept.created == ()
@@ -189,7 +189,7 @@ def test_an_index_that_replaces_one_of_the_same_name_is_not_new() -> None:
 def test_a_constraint_added_again_for_a_new_type_is_not_new() -> None:
     check = [["t_a_check", "c", True, [1], 0, 0]]
     before, after = ([[oid, *each] for each in check] for oid in (5, 6))
-    start = snapshot(table(1, constraints=before), whole=True)
+    start = snapshot(table(1, constraints=before), complete=True)
     retyped = [[1, "a", 20, -1, False]]
     same = diff.difference(start, snapshot(table(1, 8, columns=retyped, constraints=after)), start)
     assert same.touches[0].constraints == ()
@@ -200,8 +200,8 @@ def test_a_constraint_added_again_for_a_new_type_is_not_new() -> None:
     ]
 
 
-def test_a_relation_missing_in_a_whole_snapshot_was_dropped() -> None:
-    after = snapshot(table(7, name="public.u"), whole=True)
+def test_a_relation_missing_in_a_complete_snapshot_was_dropped() -> None:
+    after = snapshot(table(7, name="public.u"), complete=True)
     trace = diff.difference(START, after, START)
     assert [(touch.relation.name, touch.dropped) for touch in trace.touches] == [
         ("public.t", True),
@@ -214,7 +214,7 @@ TYPE = 1247
 
 
 def test_a_dropped_object_has_its_name_from_before() -> None:
-    start = snapshot(objects=[[TYPE, 5, "type", "public.mood", [[6, "calm"]]]], whole=True)
+    start = snapshot(objects=[[TYPE, 5, "type", "public.mood", [[6, "calm"]]]], complete=True)
     gone = snapshot(objects=[[TYPE, 5, None, None, None]])
     dropped = (ObjectChange("type", "public.mood", dropped=True),)
     assert diff.difference(start, gone, start).objects == dropped
@@ -222,7 +222,7 @@ def test_a_dropped_object_has_its_name_from_before() -> None:
 
 
 def test_enum_labels_are_compared_by_oid() -> None:
-    start = snapshot(objects=[[TYPE, 5, "type", "m", [[6, "a"], [7, "b"]]]], whole=True)
+    start = snapshot(objects=[[TYPE, 5, "type", "m", [[6, "a"], [7, "b"]]]], complete=True)
     after = snapshot(objects=[[TYPE, 5, "type", "m", [[8, "x"], [6, "a"], [7, "c"]]]])
     assert diff.difference(start, after, start).objects == (
         ObjectChange("type", "m", values_added=("x",), values_renamed=(("b", "c"),)),
