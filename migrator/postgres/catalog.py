@@ -1,4 +1,4 @@
-"""Questions to pg_catalog: who blocks, who holds the runner's lock, what is left behind."""
+"""Look relations up in pg_catalog: by name, by OID, and those that are half-made."""
 
 from __future__ import annotations
 
@@ -6,68 +6,9 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
-from ..events import Backend, Objects
-
-# Ages by the server's clock; the query is cut here so that a huge one is not sent.
-_BACKENDS = """
-select pid,
-       usename::text as user,
-       nullif(application_name, '') as application,
-       coalesce(client_hostname, host(client_addr)) as host,
-       state,
-       extract(epoch from clock_timestamp() - xact_start)::float8 as transaction_age,
-       left(regexp_replace(query, '\\s+', ' ', 'g'), 200) as query
-from pg_catalog.pg_stat_activity
-where pid = any (%(pids)s)
-order by xact_start nulls last, pid
-"""
-
-_BLOCKERS = """
-select array(
-    select distinct unnest(pg_catalog.pg_blocking_pids(pid))
-    from unnest(%(pids)s::int[]) as waiting (pid)
-)
-"""
-
-_PREPARED = """
-select 0 as pid,
-       owner::text as user,
-       null as application,
-       null as host,
-       'prepared transaction' as state,
-       extract(epoch from clock_timestamp() - prepared)::float8 as transaction_age,
-       format('prepare transaction %L', gid) as query
-from pg_catalog.pg_prepared_xacts
-where database = current_database()
-order by prepared
-"""
-
-
-def backends(conn: psycopg.Connection[Any], pids: Iterable[int]) -> tuple[Backend, ...]:
-    """Return what is known of some server processes, the oldest transaction first.
-
-    Source: `pg_stat_activity`; a role without `pg_read_all_stats` sees others' queries
-    as `<insufficient privilege>`.
-    """
-    with conn.cursor(row_factory=class_row(Backend)) as cursor:
-        return tuple(cursor.execute(_BACKENDS, {"pids": list(pids)}).fetchall())
-
-
-def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
-    """Return who holds what `pid` waits for, by `pg_blocking_pids()`; none if it does not wait."""
-    row = conn.execute(_BLOCKERS, {"pids": [pid]}).fetchone()
-    pids = row[0] if row else []
-    found = backends(conn, [p for p in pids if p]) if pids else ()
-    # 0 stands for a prepared transaction, which has no session; which one, nobody tells.
-    return (*found, *_prepared(conn)) if 0 in pids else found
-
-
-def _prepared(conn: psycopg.Connection[Any]) -> tuple[Backend, ...]:
-    with conn.cursor(row_factory=class_row(Backend)) as cursor:
-        return tuple(cursor.execute(_PREPARED).fetchall())
-
+from ..events import Objects
 
 # Those of a null `relations` are all of the database.
 _OBJECTS = """

@@ -12,7 +12,7 @@ import psycopg
 from ..errors import CancelledError, RunnerLockError
 from ..events import Backend, Event, Waiting
 from ..interrupts import Interrupts
-from . import catalog
+from . import activity
 from .connection import KEEPALIVES, Connection, idle_limits, reported
 
 _POLL = 0.25  # seconds between two tries for the runner's lock
@@ -138,4 +138,4 @@ def _tried(conn: Connection, worker: Connection | None, key: dict[str, str]) -> 
                 return _Try(had=True)
             conn.rollback()
         row = conn.execute(_HOLDERS, key).fetchone()
-        return _Try(had=False, others=catalog.backends(conn, (row and row[0]) or ()))
+        return _Try(had=False, others=activity.backends(conn, (row and row[0]) or ()))

@@ -14,7 +14,7 @@ from migrator.events import Progress, Progressed, StepFinished
 from migrator.model import Direction, Step
 from migrator.output.progress import Ticker, event_text, progress_text
 from migrator.output.text import plain
-from migrator.postgres.progress import of
+from migrator.postgres import activity
 from migrator.sql import parser
 
 from ..conftest import Database, Write
@@ -118,7 +118,7 @@ def test_a_vacuum_says_how_much_of_the_table_it_has_read(
     with database.connect() as conn:
 
         def under_way() -> Progress | None:
-            now = of(conn, pid)
+            now = activity.progress(conn, pid)
             return now if now and now.done else None
 
         seen = wait_for(under_way)
