@@ -107,7 +107,7 @@ def _from_url(url: str, defaults: Mapping[str, str]) -> Database:
     if url.startswith(_EMBEDDED):
         return Database(embedded=url.removeprefix(_EMBEDDED).strip("/") or "postgres")
     scheme, separator, _ = url.partition("://")
-    if separator and scheme not in ("postgres", "postgresql"):
+    if separator and "=" not in scheme and scheme not in ("postgres", "postgresql"):
         driver = f'drop the "+…" of "{scheme}"' if "+" in scheme else "migrator is for PostgreSQL"
         raise ConfigurationError(
             f'the database URL begins with "{scheme}://"',

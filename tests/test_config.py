@@ -27,6 +27,7 @@ URL = "postgresql://app:s3cret@db.example:5432/shop"
         ({"DATABASE_URL": f" {URL}\n"}, Database(url=URL)),
         ({"DATABASE_URL": "postgres://h/d"}, Database(url="postgres://h/d")),
         ({"DATABASE_URL": "host=h dbname=d"}, Database(url="host=h dbname=d")),
+        ({"DATABASE_URL": "host=h password=a://b"}, Database(url="host=h password=a://b")),
         ({"DATABASE_URL": "service=prod"}, Database(url="service=prod")),
         ({"DATABASE_URL": URL, "DATABASE_HOST": "other"}, Database(url=URL)),
         ({"DATABASE_URL": URL, "DATABASE_PORT": "x"}, Database(url=URL)),

@@ -45,6 +45,9 @@ _PASSWORD = re.compile(  # a literal of any kind, cut short perhaps, or a part o
     re.DOTALL,
 )
 
+# In a URL that was given as the name of a host or database.
+_CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
+
 _HINTS = (
     ("password authentication failed", "check the user and the password{}USER, _PASSWORD"),
     ("no password supplied", "give a password, or use a passfile{}PASSWORD"),
@@ -53,6 +56,7 @@ _HINTS = (
     ("does not exist", "create it, or check its name{}NAME, _USER"),
     ("resolve host", "check the host's name{}HOST"),
     ("translate host name", "check the host's name{}HOST"),
+    (" value", "check this parameter of the connection: DATABASE_URL, or libpq's PG* variables"),
     ("", "check that the server runs there{}HOST, _PORT"),
 )
 _VARIABLES = ": DATABASE_URL, or DATABASE_"
@@ -121,24 +125,18 @@ def connect(database: Database) -> Connection:
         return psycopg.connect(
             **parameters, autocommit=True, prepare_threshold=None, cursor_factory=_LoggingCursor
         )
-    except psycopg.OperationalError as error:
-        raise _no_connection(error, parameters.get("password")) from None
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        raise _no_connection(error) from None
 
 
 def _parsed(url: str) -> dict[str, Any]:
-    """Read a URL or connection string, without ever repeating a part of it.
-
-    A "@" or "/" in a password cuts it in two, and libpq takes the rest of it for the host's
-    or the database's name: every later message would show it.
-    """
+    """Read a URL or connection string, without ever repeating a part of it."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         given = {}
     port = str(given.get("port", "0"))
-    places = (str(given.get(name, "")) for name in ("host", "dbname"))
-    cut = "://" in url and any("@" in place and place in url for place in places)
-    if (url and not given) or cut or not port.replace(",", "0").isdecimal():
+    if (url and not given) or _is_cut(url) or not port.replace(",", "0").isdecimal():
         raise ConfigurationError(
             "the database URL cannot be read",
             hint="write postgresql://user:password@host:5432/name, with special characters "
@@ -147,12 +145,24 @@ def _parsed(url: str) -> dict[str, Any]:
     return given
 
 
-def _no_connection(error: psycopg.Error, password: Any) -> DatabaseConnectionError:
+def _is_cut(url: str) -> bool:
+    """Whether a password ends early, at a "@" or "/" of its own.
+
+    libpq takes the rest of it for the name of a host or database, and repeats that in messages.
+    """
+    if not url.startswith(("postgresql://", "postgres://")):
+        return False
+    authority, _, path = url.partition("://")[2].partition("/")
+    host = authority.partition("@")[2]
+    return any("@" in place.partition("?")[0] for place in (host, path))
+
+
+def _no_connection(error: psycopg.Error) -> DatabaseConnectionError:
     text = _PREFIXES.sub("", " ".join(str(error).split()))
-    for secret in (password, os.environ.get("PGPASSWORD")):
-        text = text.replace(str(secret), "****") if secret else text
     hint = next(hint for part, hint in _HINTS if part in text)
-    return DatabaseConnectionError(text, hint=hint.format(_VARIABLES))
+    # The server and libpq never repeat a password that they were given as one.
+    masked = _PASSWORD.sub(r"\1****", _CREDENTIALS.sub(":****@", text))
+    return DatabaseConnectionError(masked, hint=hint.format(_VARIABLES))
 
 
 _SEE_STATUS = "see how far it came with: migrator status"

@@ -1,0 +1,134 @@
+"""Why no connection was made: the server's own words, with no password in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import pytest
+
+from migrator import config
+from migrator.errors import ConfigurationError, DatabaseConnectionError
+from migrator.postgres import connection
+
+from ..conftest import Database, free_port
+
+
+def refusal(url: str | None, environ: Mapping[str, str]) -> DatabaseConnectionError:
+    """Return the error of a connection that cannot be made."""
+    database = config.database(url, environ)
+    assert database
+    with pytest.raises(DatabaseConnectionError) as caught:
+        connection.connect(database)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("absent", "absent"), ("absent", "e"), ("x", "x"), ("on", "o")]
+)
+def test_a_wrong_password_changes_nothing_in_the_message(
+    database: Database, user: str, password: str
+) -> None:
+    error = refusal(database.tcp_url(user, password), {})
+    assert error.message.startswith('connection to server at "127.0.0.1", port ')
+    assert error.message.endswith(f'FATAL: password authentication failed for user "{user}"')
+    assert (error.hint or "").startswith("check the user and the password: DATABASE_URL")
+
+
+@pytest.mark.parametrize("password", ["exit", "exist", "x", "does not exist"])
+def test_a_password_may_be_a_part_of_another_name(database: Database, password: str) -> None:
+    role = f"role_{database.name}"
+    database.execute(f"create role {role} login password '{password}'")
+    try:
+        error = refusal(database.postgres.tcp_url("exit", role, password), {})
+    finally:
+        database.execute(f"drop role {role}")
+    assert error.message.endswith('FATAL: database "exit" does not exist')
+    assert (error.hint or "").startswith("create it, or check its name: DATABASE_URL")
+
+
+def test_an_absent_role_is_named_on_a_socket_too(database: Database) -> None:
+    error = refusal(database.url.replace("postgres@", "nobody:x@"), {})
+    assert '"nobody"' in error.message
+    assert "*" not in error.message
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"DATABASE_HOST": "postgresql://app:s3:cr@et@h/d"},
+        {"DATABASE_HOST": "app:s3cr@et@h"},
+        {"DATABASE_NAME": "postgresql://app:s3cret@h/d"},
+        {"DATABASE_NAME": "host=h password=s3cret"},
+        {"DATABASE_NAME": "host=h password='s3 cret' user=u"},
+    ],
+)
+def test_a_password_in_the_name_of_a_host_or_database_is_masked(
+    database: Database, variables: Mapping[str, str]
+) -> None:
+    server = database.postgres
+    database.execute("create role named login password 'pass'")
+    try:
+        error = refusal(
+            None,
+            {
+                "DATABASE_HOST": "127.0.0.1",
+                "DATABASE_PORT": str(server.server.port),
+                "DATABASE_USER": "named",
+                "DATABASE_PASSWORD": "pass",
+                **variables,
+            },
+        )
+    finally:
+        database.execute("drop role named")
+    assert "****" in error.message
+    assert not any(part in error.message for part in ("s3", "cr", "et@"))
+    hints = {"DATABASE_HOST": "check the host's name", "DATABASE_NAME": "create it"}
+    assert (error.hint or "").startswith(hints[next(iter(variables))])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:12/cr%20et@h/d",
+        "postgresql://app:12@cr%20et@h/d",
+        "postgresql://app:12@localhost:1@h/d",
+        "postgresql://app:12/cret@h/d?application_name=x",
+    ],
+)
+def test_a_url_that_a_password_cuts_short_is_refused_unread(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connection.connect(config.Database(url=url))
+    assert caught.value.message == "the database URL cannot be read"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["://s3@cr/et@x", "s3 cr@et", "s3?cr#et", "%41"],
+)
+def test_a_password_of_any_characters_is_read_where_it_is_quoted(text: str) -> None:
+    port = free_port()
+    for url in (
+        f"postgresql://app:{quote(text, safe='')}@127.0.0.1:{port}/d",
+        f"postgresql://127.0.0.1:{port}/d?user=app&password={quote(text, safe='')}",
+        f"host=127.0.0.1 port={port} user=app password='{text}'",
+    ):
+        error = refusal(url, {})
+        assert "Connection refused" in error.message
+        assert "s3" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("connect_timeout=soon", "bad value for connect_timeout: 'soon'"),
+        ("sslmode=perhaps", 'invalid sslmode value: "perhaps"'),
+        ("target_session_attrs=x", 'invalid target_session_attrs value: "x"'),
+    ],
+)
+def test_a_parameter_that_cannot_be_right_is_named(
+    database: Database, parameter: str, message: str
+) -> None:
+    error = refusal(f"{database.url}&{parameter}", {})
+    assert message in error.message
+    assert (error.hint or "").startswith("check this parameter of the connection")
