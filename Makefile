@@ -1,84 +1,124 @@
-# What a developer does in a checkout.  `make help` lists it; a deployment calls `migrator` itself.
+# `make help` lists what can be done in a checkout.  A deployment calls `migrator` itself.
 
-.PHONY: help migrate-up migrate-down migrate-redo migrate-status migrate-create migrate-verify \
-	test test-fast check fmt golden bench chaos clean
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
 
-# Variables that name a database.  Where all are empty or absent, the embedded PostgreSQL is used.
-# Others that begin alike (PGPASSWORD, PGSSLMODE, PGDATA, …) do not say where a database is.
+# A target is what `make help` lists: a rule with `##` and a description.
+targets := $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' Makefile)
+commands := $(filter migrate-%,$(targets))
+.PHONY: $(targets)
+
+quote = '$(subst ','\'',$(1))'
+refuse = $(shell printf '%s\n' $(call quote,make: $(strip $(1))) >&2)$(error nothing was run)
+
+# Options are `name=value` on the command line of make; variables of the environment do not count.
+given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
+valued = $(foreach option,$(1),$(if $(call given,$(option)),--$(option) $(call quote,$(call given,$(option)))))
+switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(option))),--$(option)))
+
+# Those of the commands.
+with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
+	statement-timeout scratch-url small html save limit reason
+switches := all yes dry-run out-of-order from-files trace flush-each check offline \
+	from-target on-target markdown accept applied reverted unchecked
+of-command := $(with-value) $(switches) dir schema json verbose
+# Those of all other targets.
+of-developer := n rounds mb only against output durable no-peers seed workers package json stop
+
+# Variables that name a database.  If all of them are empty or unset, the embedded PostgreSQL is
+# used.  Others of the same prefix (PGPASSWORD, PGSSLMODE, PGDATA, …) do not name one.
 database-variables := \
 	DATABASE_URL DATABASE_HOST DATABASE_PORT DATABASE_NAME DATABASE_USER DATABASE_PASSWORD DATABASE_SSL \
 	PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGSERVICE
-needs-database = $(if $(call switched,offline),,yes)
+
+# Goals and options are checked before anything runs.  Otherwise make would run `migrate-up 5` up to
+# the missing target `5`, and ignore an option that it does not know.
+goals := $(filter $(targets) test-pg%,$(MAKECMDGOALS))
+no-goals := $(filter-out $(targets) test-pg%,$(MAKECMDGOALS))
+command := $(firstword $(filter $(commands),$(goals)))
+# The option that a word alone stands for: `to` for `5` in `make migrate-up 5`.
+meant-migrate-up := to
+meant-migrate-down := $(if $(findstring _,$(no-goals)),to,steps)
+meant-migrate-redo := steps
+meant-migrate-create := name
+meant-migrate-rehearse := to
+meant-migrate-log := version
+meant-migrate-repair := version
+meant-migrate-baseline := version
+meant := $(meant-$(command))
+as-options = $(shell printf '%s ' $(call quote,$(no-goals)) | sed \
+	-e 's/--\([a-z-]*\) \([^-][^ ]*\) /\1=\2 /g' -e 's/--\([a-z-]*\) /\1=1 /g' $(if $(meant),-e 's/^\([^= ]*\) /$(meant)=\1 /'))
+instead := $(if $(no-goals),$(or \
+	$(if $(command),$(if $(meant)$(filter --%,$(no-goals)),make $(command) $(as-options))), \
+	$(if $(goals),,$(addprefix make ,$(filter $(no-goals:%=migrate-%),$(commands))))))
+ifneq ($(no-goals),)
+  $(call refuse,there is no target $(firstword $(no-goals))$(if $(instead),; did you mean: $(instead),: see make help))
+endif
+
+options-given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+options-given := $(filter-out MAKE% -*-% $(database-variables) MIGRATOR_%,$(options-given))
+known := args PYTHON $(if $(command),$(of-command)) $(if $(filter-out $(commands),$(goals)),$(of-developer))
+unknown := $(firstword $(filter-out $(known),$(options-given)))
+ifneq ($(unknown),)
+  instead := $(filter $(unknown:--%=%),$(known))
+  $(call refuse,there is no option $(unknown)$(if $(instead),; did you mean: $(instead)=$(value $(unknown)),: see make help))
+endif
+empty := $(strip $(foreach v,$(options-given),$(if $(strip $(value $(v))),,$(v))))
+ifneq ($(empty),)
+  $(call refuse,an option has no value: $(empty))
+endif
+require = $(if $(filter $(1),$(goals)),$(if $(call given,$(2)),,$(call refuse,missing $(2): make $(1) $(3))))
+$(call require,migrate-create,name,name=add_phone)
+$(call require,migrate-repair,version,version=05 accept=1 reason="…")
+$(call require,migrate-baseline,version,version=05)
+
+# `$*` is the command; `argument` names the option that it takes as an argument.
+argument = $(if $(filter create,$*),name)$(if $(filter repair baseline,$*),version)
+options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
+	$(call given,args) $(if $(argument),-- $(call quote,$(call given,$(argument))))
+needs-database = $(if $(or $(call switched,offline),$(filter create,$*)),,yes)
 ifeq ($(strip $(foreach variable,$(database-variables),$(value $(variable)))),)
   announce = $(if $(needs-database),@echo 'no DATABASE_* or PG* variable is set: using the embedded PostgreSQL (DATABASE_URL=embedded:)' >&2)
   chosen = $(if $(needs-database),DATABASE_URL=embedded:)
 endif
-uses-embedded = $(or $(chosen),$(filter embedded:%,$(value DATABASE_URL)))
+uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(value DATABASE_URL))))
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
+# MIGRATOR_CALLED_AS lets the program suggest targets of make instead of its own commands.
+migrate = MIGRATOR_CALLED_AS=make $(chosen) $(python) -m migrator \
+	$(call valued,dir schema) $(call switched,json verbose)
 
-# Options, as `name=value` on make's own command line; variables of the environment are none.
-# One that is misspelled or empty would be ignored, and the command would run without it.
-known := all args check dir dry-run from-files json name offline out-of-order schema steps to verbose yes \
-	n rounds mb only against output durable no-peers seed workers package stop PYTHON
-options-given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
-options-given := $(filter-out MAKE% -% $(database-variables) MIGRATOR_%,$(options-given))
-ifneq ($(filter-out $(known),$(options-given)),)
-  $(error there is no option $(filter-out $(known),$(options-given)): see make help)
-endif
-ifneq ($(strip $(foreach v,$(options-given),$(if $(strip $(value $(v))),,$(v)))),)
-  $(error an option is given without a value: see make help)
-endif
-quote = '$(subst ','\'',$(1))'
-given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
-valued = $(foreach option,$(1),$(if $(call given,$(option)),--$(option) $(call quote,$(call given,$(option)))))
-switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(option))),--$(option)))
-every = $(call valued,dir schema) $(call switched,json verbose)
-options = $(call valued,to steps) \
-	$(call switched,all check dry-run from-files offline out-of-order yes) $(call given,args)
-migrate = $(chosen) $(python) -m migrator $(every)
-
-help: ## say what there is (this text)
-	@echo 'make TARGET [option=value …]'
+help: ## list the targets (this text)
+	@echo 'make TARGET [name=value …]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+	@echo 'Migrations:'
+	@awk -F ':.*## ' '/^migrate-[a-z]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'Options of migrate-*: dir=DIR schema=NAME json=1 verbose=1, to=VERSION steps=N all=1 dry-run=1'
-	@echo 'out-of-order=1 from-files=1 yes=1 check=1 offline=1, and args="…" for whatever else migrator takes:'
-	@echo '  make migrate-up to=05          make migrate-down steps=2 yes=1'
-	@echo 'Without DATABASE_URL, DATABASE_HOST … or PGHOST … they use an embedded PostgreSQL in .migrator/.'
+	@echo '  All take dir=DIR schema=NAME json=1 verbose=1, and each takes the options of its command:'
+	@echo '  lock-timeout=5s is --lock-timeout 5s, dry-run=1 is --dry-run; args="…" is passed on as it is.'
+	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, an embedded PostgreSQL in .migrator/ is used.'
+	@echo '  If migrator fails, make prints its exit code ("Error 4") and exits with 2.  A script that needs'
+	@echo '  the exit code calls .venv/bin/migrator.'
+	@echo
+	@echo 'Development:'
+	@awk -F ':.*## ' '/^migrate-/ { next } /^[a-z0-9%-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 
-migrate-up: ## apply what is pending
+migrate-status: ## list all migrations and their state; fail unless all are applied: check=1
+migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 out-of-order=1 plan=FILE
+migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
+migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
+migrate-create: ## create the next pair of files: name=add_phone
+migrate-verify: ## check the files, and compare them with the history; the files only: offline=1
+migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
+migrate-drift: ## compare the database with what its history should have produced
+migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
+migrate-repair: ## record a decision about one migration: version=05 accept=1 reason="…"
+migrate-baseline: ## record migrations as applied without running them: version=05
+
+$(commands): migrate-%:
 	@.ci/venv $(embedded)
 	$(announce)
-	@$(migrate) up $(options)
-
-migrate-down: ## take back the newest migration; asks first on a terminal, yes=1 does not
-	@.ci/venv $(embedded)
-	$(announce)
-	@$(migrate) down $(options)
-
-migrate-redo: ## take back the newest migration and apply it again
-	@.ci/venv $(embedded)
-	$(announce)
-	@$(migrate) redo $(options)
-
-migrate-status: ## show every version and its state
-	@.ci/venv $(embedded)
-	$(announce)
-	@$(migrate) status $(options)
-
-migrate-verify: ## check files against history; offline=1 checks the files alone
-	@.ci/venv $(embedded)
-	$(announce)
-	@$(migrate) verify $(options)
-
-migrate-create: ## make the next pair of files: name=add_phone
-	@$(if $(call given,name),,echo 'make: say what it is called: make migrate-create name=add_phone' >&2; exit 2)
-	@.ci/venv
-	@$(python) -m migrator $(every) create $(call given,args) -- $(call quote,$(call given,name))
+	@$(migrate) $* $(options)
 
 test: ## run the tests; args="-k word" picks some
 	@.ci/venv embedded dev
@@ -95,21 +135,21 @@ check: ## run everything that CI runs: format, lint, types, tests
 	$(python) -m mypy
 	$(python) -m pytest -n auto
 
-fmt: ## format, and mend what the linter can mend
+fmt: ## format, and fix what the linter can fix
 	@.ci/venv embedded dev
 	@$(python) -m ruff check --fix --quiet . || true
 	@$(python) -m ruff format .
 
-golden: ## write what users read into the golden files; read the diff
+golden: ## rewrite the golden files, which hold what users read; read the diff
 	@.ci/venv embedded dev
 	@MIGRATOR_GOLDEN=1 $(python) -m pytest $(call given,args)
 
-bench: ## measure; n=1000 rounds=5 mb=50 only=local,far against=DIR output=FILE durable=1
+bench: ## measure: n=1000 rounds=5 only=local,far against=DIR output=FILE …
 	@.ci/venv embedded dev
 	@$(python) -m tests.benchmarks $(call valued,n rounds mb only against output) \
 		$(call switched,durable no-peers) $(call given,args)
 
-chaos: ## strike runs at random and look what is left: n=1000 seed=1 workers=4 package=DIR json=FILE stop=1
+chaos: ## interrupt runs at random moments and check what is left: n=1000 seed=1 stop=1 …
 	@.ci/venv embedded dev
 	@$(python) -m tests.chaos --rounds $(call quote,$(or $(call given,n),100)) \
 		$(call valued,seed workers package json) $(call switched,stop) $(call given,args)
@@ -119,8 +159,8 @@ test-pg%: ## run the tests on another PostgreSQL: test-pg13 … test-pg18, fetch
 	@$(python) .ci/fetch_postgres.py $* .migrator/builds
 	@MIGRATOR_PG_BINDIR="$$(pwd)/.migrator/builds/pg$*/native/bin" $(python) -m pytest -n auto $(call given,args)
 
-clean: ## remove all that make made, the embedded database too
-	@# For root, .migrator may only link to the embedded database.
+clean: ## remove everything that make created, including the embedded database
+	@# Where root runs make, .migrator may hold only a link to the embedded database.
 	@[ ! -L .migrator/elsewhere ] || rm -rf "$$(readlink .migrator/elsewhere)"
 	rm -rf .venv .migrator build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find migrator tests -name __pycache__ -prune -exec rm -rf {} +

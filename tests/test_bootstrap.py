@@ -1,4 +1,4 @@
-"""The Makefile and `.ci/venv`: options reach the program, and what is missing is one sentence."""
+"""The Makefile and `.ci/venv`: options reach the program, and each refusal is one sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+
+from migrator.cli.main import main
 
 from .conftest import PROJECT
 
@@ -26,7 +29,7 @@ case "$*" in *venv*) exit 1 ;; *python_version*) echo 3.11.2 ;; *) exit 0 ;; esa
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in a path with a space, where make was never run."""
+    """A checkout whose path has a space, where make has not run yet."""
     checkout = tmp_path / "a checkout"
     checkout.mkdir()
     for name in ("Makefile", "pyproject.toml"):
@@ -36,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    # The tests may run under make themselves, which hands its options down.
+    # The tests themselves may run under make, which passes its options on.
     inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.run(
         ["make", *arguments],
@@ -49,7 +52,7 @@ def make(checkout: Path, *arguments: str, **environ: str) -> subprocess.Complete
 
 
 def planned(checkout: Path, *arguments: str, **environ: str) -> str:
-    """Give the last command that make would run, with single blanks."""
+    """Return the last command that make would run, with single spaces."""
     done = make(checkout, "--dry-run", *arguments, **environ)
     assert done.returncode == 0, done.stderr
     return " ".join(done.stdout.splitlines()[-1].split())
@@ -67,23 +70,109 @@ def planned(checkout: Path, *arguments: str, **environ: str) -> str:
         (["migrate-status", "json=1", "check=1"], "--json status --check"),
         (["migrate-up", "dir=a b's"], "--dir 'a b'\\''s' up"),
         (["migrate-up", "args=--lock-wait 5s"], "up --lock-wait 5s"),
+        (["migrate-log", "version=05", "limit=9"], "log --version '05' --limit '9'"),
+        (
+            ["migrate-repair", "version=05", "accept=1", 'reason=a "b" $HOME'],
+            "repair --reason 'a \"b\" $HOME' --accept -- '05'",
+        ),
+        (["migrate-baseline", "version=05", "unchecked=1"], "baseline --unchecked -- '05'"),
+        (["migrate-rehearse", "html=a b.html"], "rehearse --html 'a b.html'"),
+        (["migrate-up", "version=05"], "up --version '05'"),  # which the program refuses
+        (["migrate-up", "name=x"], "up --name 'x'"),
     ],
 )
 def test_options_reach_the_program(checkout: Path, arguments: list[str], expected: str) -> None:
-    command = planned(checkout, *arguments)
-    assert command == f"DATABASE_URL=embedded: .venv/bin/python -m migrator {expected}"
+    called = "MIGRATOR_CALLED_AS=make DATABASE_URL=embedded: .venv/bin/python -m migrator"
+    assert planned(checkout, *arguments) == f"{called} {expected}"
 
 
 def test_a_name_reaches_the_program_as_one_word(checkout: Path) -> None:
     command = planned(checkout, "migrate-create", "name=add phone; rm")
-    assert command == ".venv/bin/python -m migrator create -- 'add phone; rm'"
+    called = "MIGRATOR_CALLED_AS=make .venv/bin/python -m migrator"
+    assert command == f"{called} create -- 'add phone; rm'"
 
 
-def test_a_name_is_asked_for(checkout: Path) -> None:
-    done = make(checkout, "migrate-create", name="from the environment")
-    assert done.returncode != 0
-    assert "make migrate-create name=add_phone" in done.stderr
+@pytest.mark.parametrize(
+    ("command", "parameter"),
+    [
+        pytest.param(name, parameter, id=f"{name}-{parameter.name}")
+        for name, command in main.commands.items()
+        for parameter in command.params
+    ],
+)
+def test_every_option_of_a_command_is_one_of_make(
+    checkout: Path, command: str, parameter: click.Parameter
+) -> None:
+    option = max(parameter.opts, key=len).removeprefix("--")
+    needed = {"create": ["name=n"], "repair": ["version=5"], "baseline": ["version=5"]}
+    line = planned(checkout, f"migrate-{command}", *needed.get(command, []), f"{option}=7")
+    given = f"--{option}" if isinstance(parameter, click.Option) else "-- '7'"
+    assert given in line
+
+
+@pytest.mark.parametrize(
+    ("target", "example"),
+    [
+        ("migrate-create", "name=add_phone"),
+        ("migrate-repair", 'version=05 accept=1 reason="…"'),
+        ("migrate-baseline", "version=05"),
+    ],
+)
+def test_a_missing_argument_is_asked_for(checkout: Path, target: str, example: str) -> None:
+    name = example.partition("=")[0]
+    done = make(checkout, target, **{name: "of the environment"})
+    assert refused(checkout, done) == f"missing {name}: make {target} {example}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("migrate-up 5", "there is no target 5; did you mean: make migrate-up to=5"),
+        ("migrate-up -- --to 5", "there is no target --to; did you mean: make migrate-up to=5"),
+        (
+            "migrate-up -- --to 5 --dry-run",
+            "there is no target --to; did you mean: make migrate-up to=5 dry-run=1",
+        ),
+        (
+            "migrate-status -- --check",
+            "there is no target --check; did you mean: make migrate-status check=1",
+        ),
+        ("migrate-down -- --steps=2", "there is no option --steps; did you mean: steps=2"),
+        ("migrate-down 2", "there is no target 2; did you mean: make migrate-down steps=2"),
+        ("migrate-down 05_a", "there is no target 05_a; did you mean: make migrate-down to=05_a"),
+        ("5 migrate-up", "there is no target 5; did you mean: make migrate-up to=5"),
+        (
+            "migrate-create add",
+            "there is no target add; did you mean: make migrate-create name=add",
+        ),
+        ("migrate-log 5", "there is no target 5; did you mean: make migrate-log version=5"),
+        ("migrate-status 5", "there is no target 5: see make help"),
+        ("test 5", "there is no target 5: see make help"),
+        ("up", "there is no target up; did you mean: make migrate-up"),
+        ("nonsense", "there is no target nonsense: see make help"),
+        ("migrate-down dry_run=1", "there is no option dry_run: see make help"),
+        ("migrate-down step=3", "there is no option step: see make help"),
+        ("migrate-up seed=1", "there is no option seed: see make help"),
+        ("test to=5", "there is no option to: see make help"),
+        ("migrate-down to=", "an option has no value: to"),
+    ],
+)
+def test_what_make_would_ignore_is_refused(checkout: Path, arguments: str, said: str) -> None:
+    assert refused(checkout, make(checkout, *arguments.split())) == said
+
+
+def test_a_blank_option_is_refused(checkout: Path) -> None:
+    done = make(checkout, "migrate-down", "steps= ")
+    assert refused(checkout, done) == "an option has no value: steps"
+
+
+def refused(checkout: Path, done: subprocess.CompletedProcess[str]) -> str:
+    """Return why make refused to run anything."""
+    reason, stopped = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert stopped.endswith("*** nothing was run.  Stop.")
     assert not (checkout / ".venv").exists()
+    return reason.removeprefix("make: ")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +186,7 @@ def test_a_name_is_asked_for(checkout: Path) -> None:
         ({"PGSERVICE": "app"}, False),
     ],
 )
-def test_the_embedded_server_is_for_those_who_name_no_database(
+def test_without_a_database_the_embedded_server_is_used(
     checkout: Path, environ: dict[str, str], is_embedded: bool
 ) -> None:
     done = make(checkout, "--dry-run", "migrate-up", **environ)
@@ -117,12 +206,23 @@ def test_help_names_every_target(checkout: Path) -> None:
     assert sorted(listed) == sorted(targets)
 
 
-def refuse(checkout: Path, python: str) -> str:
-    """Run make with a program for Python, and give the one sentence that it says."""
+def test_help_lists_the_commands_first(checkout: Path) -> None:
+    done = make(checkout)
+    migrations, _, development = done.stdout.partition("\nDevelopment:\n")
+    for command in main.commands:
+        assert f"\n  migrate-{command} " in migrations
+    for target in ("help", "test", "check", "bench", "test-pg%", "clean"):
+        assert f"  {target} " in development
+    assert "migrate-" not in development
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+
+
+def missing(checkout: Path, python: str) -> str:
+    """Run make with this program as Python, and return the one sentence that it prints."""
     program = checkout.parent / "python3"
     program.write_text(python)
     program.chmod(0o755)
-    # No uv, which would bring what is missing.
+    # Without uv, which would install what is missing.
     done = make(checkout, "migrate-up", PYTHON=str(program), PATH="/usr/bin:/bin")
     assert done.returncode != 0
     assert not (checkout / ".venv").exists()
@@ -134,7 +234,7 @@ def refuse(checkout: Path, python: str) -> str:
 
 
 def test_an_old_python_is_refused(checkout: Path) -> None:
-    said = refuse(checkout, OLD_PYTHON)
+    said = missing(checkout, OLD_PYTHON)
     assert "Python 3.11 or newer is needed" in said
     assert "is 3.9.2: install a newer one" in said
 
@@ -142,7 +242,7 @@ def test_an_old_python_is_refused(checkout: Path) -> None:
 def test_a_python_without_venv_is_refused(checkout: Path) -> None:
     if shutil.which("uv", path="/usr/bin:/bin"):
         pytest.skip("uv makes environments without that module")
-    assert "apt-get install python3-venv" in refuse(checkout, PYTHON_WITHOUT_VENV)
+    assert "apt-get install python3-venv" in missing(checkout, PYTHON_WITHOUT_VENV)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -164,15 +264,13 @@ def test_a_second_run_installs_nothing(checkout: Path) -> None:
     assert done.stderr.startswith(ANNOUNCEMENT)
 
 
-@pytest.mark.parametrize("option", ["dry_run=1", "step=3", "dryrun=1"])
-def test_a_misspelled_option_runs_nothing(checkout: Path, option: str) -> None:
-    done = make(checkout, "migrate-down", option)
+def test_an_exit_code_is_printed_though_make_has_one_of_its_own(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 4\n")
+    python.chmod(0o755)
+    for part in ("runtime", "embedded"):
+        (checkout / ".venv" / f".installed-{part}").touch()
+    done = make(checkout, "migrate-status")
     assert done.returncode == 2
-    assert f"there is no option {option.partition('=')[0]}: see make help" in done.stderr
-
-
-@pytest.mark.parametrize("option", ["to=", "steps= "])
-def test_an_empty_option_runs_nothing(checkout: Path, option: str) -> None:
-    done = make(checkout, "migrate-down", option)
-    assert done.returncode == 2
-    assert "an option is given without a value" in done.stderr
+    assert "migrate-status] Error 4" in done.stderr

@@ -255,14 +255,7 @@ def backend_pid(conn: Connection) -> int:
 
 
 def forget(conn: Connection) -> None:
-<<<<<<< HEAD
-    """Put a session into the state in which it connected; not inside a transaction.
-
-    Behind a pooler RESET ALL does not bring back the encoding that we connected with.
-    """
-=======
     """Put a session into the state in which it connected; not inside a transaction."""
->>>>>>> db969d5 (List once what a session has to forget, as statements)
     conn.execute(b"; ".join(FORGET))
 
 
