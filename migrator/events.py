@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A session of the server, as a DBA has to know it to act on it.
+    """A session of the server, with what a DBA needs to know to act on it.
 
     Attributes:
-        state: As in `pg_stat_activity`, such as `idle in transaction`.
-        transaction_age: In seconds; None outside a transaction.
-        query: What it runs or ran last, on one line, cut at 200 characters.
+        pid: 0 for a prepared transaction, which has no session.
+        state: As in `pg_stat_activity`, such as `idle in transaction`; None if it is hidden.
+        transaction_age: In seconds; None outside a transaction, or if it is hidden.
+        query: What it runs, or ran last, on one line, cut at 200 characters.
     """
 
     pid: int
@@ -32,11 +33,17 @@ class Backend:
     query: str | None
 
     def __str__(self) -> str:
-        who = (("user", self.user), ("application", self.application), ("host", self.host))
-        known = [f"{name} {value}" for name, value in who if value]
-        age = self.transaction_age
-        since = f"{self.state or 'at work'}" + (f" for {age:.0f} s" if age is not None else "")
-        return f"pid {self.pid} ({', '.join([*known, since])}): {self.query or 'no query'}"
+        age = "" if self.transaction_age is None else f" for {self.transaction_age:.0f} s"
+        is_idle = (self.state or "").startswith("idle")
+        parts = (
+            self.application,
+            self.user,
+            self.host and f"from {self.host}",
+            self.state and f"{self.state}{age}",
+            self.query and f"{'last query' if is_idle else 'query'}: {self.query}",
+        )
+        name = f"pid {self.pid}" if self.pid else "no session"
+        return f"{name}  {', '.join(filter(None, parts))}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ..events import Notify
 from ..history.recorder import Recorder
 from ..interrupts import Interrupts
 from ..model import Step
-from ..postgres.activity import Look
+from ..postgres.activity import Observe
 from ..postgres.connection import Connection
 from ..tracing import probe
 
@@ -62,7 +62,7 @@ class Context:
     settings: Settings
     interrupts: Interrupts
     notify: Notify
-    observe: Look
+    observe: Observe
     locks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     tracer: Tracer | None = None
     outcome: str | None = None

@@ -223,7 +223,7 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
             keeper,
             schema,
             worker=None if shares else session.conn,
-            patience=session.settings.lock_wait,
+            timeout=session.settings.lock_wait,
             notify=notify,
             interrupts=interrupts,
         ):

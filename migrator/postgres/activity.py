@@ -1,8 +1,9 @@
-"""Look at a server process from another session, in a thread that nobody waits for.
+"""Ask the server about a process of its own: what blocks it, and how far its command has come.
 
-On the session that works nothing can be asked meanwhile, and the keeper's transaction must
-never be seen with a snapshot.  A pooler that is full lets a third session wait, for a server
-that only the first could give back: so the work does not wait for what is seen.
+The questions go through a third session, in a background thread.  The session that runs the
+migration is busy, and the one that holds the runner's lock must not take a snapshot.  A full
+connection pool makes the third session wait until the first is done, so a run never waits for
+an answer.
 """
 
 from __future__ import annotations
@@ -22,25 +23,29 @@ from ..errors import DatabaseConnectionError
 from ..events import Backend, Observed, Progress
 from . import connection
 
-Look = Callable[[int], "Future[Observed]"]
-"""Looks at a server process; what was seen comes when it comes."""
+Observe = Callable[[int], "Future[Observed]"]
+"""Asks about a server process, by its pid."""
 
-_PATIENCE = 1.0  # seconds for the end of a look when the run is over
+_LAST_ANSWER = 1.0  # seconds to wait at the end of a run for a question under way
 
 
-def nobody(_pid: int) -> Future[Observed]:
-    """See nothing."""
+def observe_nothing(_pid: int) -> Future[Observed]:
+    """Answer at once that nothing blocks a process, and that it reports no progress."""
     future: Future[Observed] = Future()
     future.set_result(Observed())
     return future
 
 
 @contextmanager
-def watching(database: Database) -> Iterator[Look]:
-    """Give a look at the processes of a server; the session for it is made when it is needed."""
+def watching(database: Database) -> Iterator[Observe]:
+    """Connect a third session for a `with`, when the first question is asked.
+
+    A question that is asked before the last answer has arrived gets that answer.  What cannot be
+    asked (no connection, a missing privilege) is answered with nothing.
+    """
     observer = _Observer(database)
     try:
-        yield observer.look
+        yield observer.observe
     finally:
         observer.close()
 
@@ -52,11 +57,11 @@ class _Observer:
         self._latest: Future[Observed] | None = None
         self._thread: Thread | None = None
 
-    def look(self, pid: int) -> Future[Observed]:
+    def observe(self, pid: int) -> Future[Observed]:
         if self._latest and not self._latest.done():
             return self._latest
         if not self._thread:
-            # A daemon: a look that never ends must not keep the program.
+            # A daemon: an answer that never comes must not keep the program running.
             self._thread = Thread(target=self._work, name="observer", daemon=True)
             self._thread.start()
         self._latest = Future()
@@ -66,7 +71,7 @@ class _Observer:
     def close(self) -> None:
         self._asked.put(None)
         if self._thread:
-            self._thread.join(_PATIENCE)
+            self._thread.join(_LAST_ANSWER)
 
     def _work(self) -> None:
         conn: connection.Connection | None = None
@@ -76,7 +81,7 @@ class _Observer:
                 conn = conn or connection.connect(self._database)
                 future.set_result(Observed(blockers(conn, pid), progress(conn, pid)))
             except (psycopg.Error, DatabaseConnectionError):
-                # To be seen is a courtesy; the work has its own connection.
+                # The run has a connection of its own, and does not need the answer.
                 future.set_result(Observed())
                 if conn:
                     conn.close()
@@ -85,7 +90,7 @@ class _Observer:
             conn.close()
 
 
-# Ages by the server's clock; the query is cut here so that a huge one is not sent.
+# The age is by the server's clock.  The query is cut here, so that a huge one is not sent.
 _BACKENDS = """
 select pid,
        usename::text as user,
@@ -121,21 +126,24 @@ order by prepared
 
 
 def backends(conn: psycopg.Connection[Any], pids: Iterable[int]) -> tuple[Backend, ...]:
-    """Return what is known of some server processes, the oldest transaction first.
+    """Return the sessions of some server processes, the oldest transaction first.
 
-    Source: `pg_stat_activity`; a role without `pg_read_all_stats` sees others' queries
-    as `<insufficient privilege>`.
+    Source: `pg_stat_activity`.  A role without `pg_read_all_stats` sees the queries of other
+    roles as `<insufficient privilege>`, and no state.
     """
     with conn.cursor(row_factory=class_row(Backend)) as cursor:
         return tuple(cursor.execute(_BACKENDS, {"pids": list(pids)}).fetchall())
 
 
 def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
-    """Return who holds what `pid` waits for, by `pg_blocking_pids()`; none if it does not wait."""
+    """Return the sessions that hold a lock that `pid` waits for; none if it does not wait.
+
+    Source: `pg_blocking_pids()`.  Its 0 stands for a prepared transaction, without saying which:
+    all of the database are returned, with 0 as their pid.
+    """
     row = conn.execute(_BLOCKERS, {"pids": [pid]}).fetchone()
     pids = row[0] if row else []
     found = backends(conn, [p for p in pids if p]) if pids else ()
-    # 0 stands for a prepared transaction, which has no session; which one, nobody tells.
     return (*found, *_prepared(conn)) if 0 in pids else found
 
 
@@ -144,7 +152,7 @@ def _prepared(conn: psycopg.Connection[Any]) -> tuple[Backend, ...]:
         return tuple(cursor.execute(_PREPARED).fetchall())
 
 
-# What a phase counts: other sessions, tuples or blocks; 0 in all is one that counts nothing.
+# Phases count other sessions, tuples or blocks, or nothing: then all columns are 0.
 _CREATE_INDEX = """
 select command,
        phase,
@@ -188,15 +196,15 @@ select command, 'copying', bytes_processed, bytes_total, 'bytes'
 from pg_catalog.pg_stat_progress_copy
 where pid = %(pid)s
 """
-# From which version on there is such a view.
+# By the major version that added the view.
 _VIEWS = ((13, _CREATE_INDEX), (13, _VACUUM), (13, _CLUSTER), (13, _ANALYZE), (14, _COPY))
 
 
 def progress(conn: psycopg.Connection[Any], pid: int) -> Progress | None:
-    """Return how far the command of a server process has come; None if the server does not tell.
+    """Return how far the command of a server process has come; None if the server does not say.
 
-    Source: "Progress Reporting", PostgreSQL's manual.  A role that is neither that of the
-    process nor in `pg_read_all_stats` is told nothing.
+    Source: "Progress Reporting" in PostgreSQL's manual.  A role sees the progress of its own
+    processes only, unless it is a member of `pg_read_all_stats`.
     """
     major = conn.info.server_version // 10000
     query = "union all".join(view for since, view in _VIEWS if since <= major)

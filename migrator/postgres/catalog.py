@@ -1,4 +1,4 @@
-"""Look relations up in pg_catalog: by name, by OID, and those that are half-made."""
+"""Look up relations in pg_catalog, and what an interrupted statement left half-made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 
 from ..events import Objects
 
-# Those of a null `relations` are all of the database.
+# If `relations` is null: all indexes of the database.
 _OBJECTS = """
 with indexes as (
     select i.indexrelid::bigint as oid,
@@ -43,7 +43,7 @@ select array(select oid from indexes where is_valid order by oid) as valid_index
        ) as partitions,
        {pending} as detaching
 """
-# pg_inherits.inhdetachpending is new in 14, as is DETACH PARTITION … CONCURRENTLY.
+# pg_inherits.inhdetachpending, like DETACH PARTITION … CONCURRENTLY, was added in 14.
 _DETACHING = """
 array(
     select h.inhrelid::bigint from pg_catalog.pg_inherits h
@@ -55,11 +55,11 @@ array(
 
 
 def objects(conn: psycopg.Connection[Any], relations: Collection[int] | None) -> Objects:
-    """Return what a statement outside a transaction can leave half-made, in one round trip.
+    """Return what a statement outside a transaction may leave half-made, in one round trip.
 
     Args:
-        relations: Tables and indexes, by OID: of these and of their indexes; None for the
-            indexes of the whole database.
+        relations: Tables and indexes, by OID; None for all of the database, whose partitions
+            are then not listed.
     """
     pending = _DETACHING if conn.info.server_version >= 140000 else "'{}'::bigint[]"
     oids = None if relations is None else sorted(relations)
@@ -71,14 +71,14 @@ def objects(conn: psycopg.Connection[Any], relations: Collection[int] | None) ->
 
 
 def relations(conn: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[int]:
-    """Return those of some names that are relations, by OID, on the session's search path."""
+    """Return the OIDs of relations, by names on the session's search path; skip unknown names."""
     query = "select to_regclass(name)::oid::bigint from unnest(%(names)s::text[]) as n (name)"
     rows = conn.execute(query, {"names": list(names)}).fetchall()
     return frozenset(oid for (oid,) in rows if oid is not None)
 
 
 def rebuilt(conn: psycopg.Connection[Any], relations: Collection[int]) -> frozenset[int]:
-    """Return the tables whose indexes a REINDEX of some relations makes anew, and those, by OID."""
+    """Return the OIDs that a REINDEX affects: relations, partitions and the tables of indexes."""
     query = """
         with named as (
             select unnest(%(relations)s::oid[]) as oid
@@ -96,7 +96,7 @@ def rebuilt(conn: psycopg.Connection[Any], relations: Collection[int]) -> frozen
 
 
 def names(conn: psycopg.Connection[Any], oids: Iterable[int]) -> tuple[str, ...]:
-    """Return relations by their names, quoted and with their schemas, as SQL takes them."""
+    """Return the names of relations, qualified and quoted, in alphabetical order."""
     query = """
         select format('%%I.%%I', n.nspname, c.relname)
         from pg_catalog.pg_class c
@@ -108,7 +108,7 @@ def names(conn: psycopg.Connection[Any], oids: Iterable[int]) -> tuple[str, ...]
 
 
 def indexes_named(conn: psycopg.Connection[Any], pattern: str) -> frozenset[int]:
-    """Return the indexes whose names, without their schemas, match a regular expression, by OID."""
+    """Return the OIDs of the indexes whose unqualified names match a regular expression."""
     query = """
         select c.oid::bigint
         from pg_catalog.pg_class c
@@ -120,13 +120,13 @@ def indexes_named(conn: psycopg.Connection[Any], pattern: str) -> frozenset[int]
 
 
 def parent(conn: psycopg.Connection[Any], partition: int) -> int:
-    """Return the OID of the table that a partition belongs to."""
+    """Return the OID of the table that a partition is attached to."""
     query = "select inhparent::bigint from pg_catalog.pg_inherits where inhrelid = %s::oid"
     return int(conn.execute(query, [partition]).fetchall()[0][0])
 
 
 def is_empty(conn: psycopg.Connection[Any], schema: str) -> bool:
-    """Whether a database has no relation but those of the system, of extensions and our own."""
+    """Whether a database has no relations except those of the system, of extensions and ours."""
     query = """
         select not exists (
             select from pg_catalog.pg_class c

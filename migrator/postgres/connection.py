@@ -1,4 +1,4 @@
-"""Connect, know the session, take the runner's lock; errors with a place, no password printed."""
+"""Connect to PostgreSQL, reset a session, and turn errors of psycopg into ours."""
 
 from __future__ import annotations
 
@@ -26,41 +26,40 @@ from ..errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 Field = pq.DiagnosticField
 
-_CONNECT_TIMEOUT = "10"  # seconds, for one address; `connect_timeout` in the URL overrides it
-# While an index is built for hours nothing is sent, and a firewall forgets such a connection.
+_CONNECT_TIMEOUT = "10"  # seconds for each address; `connect_timeout` in the URL overrides it
+# A connection is silent while an index is built for hours, and firewalls drop silent connections.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 KEEPALIVES = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
-"""The same as settings of the server, which would wait two hours for a client that is gone."""
-
+"""The same for the server's side: by default it notices after two hours that a client is gone."""
 
 LOG = logging.getLogger("migrator")
-"""Every statement that is sent, at the level DEBUG."""
+"""Logs every statement that is sent, at level DEBUG."""
 
-# psycopg tells stderr of its own what we tell the user in our words.
+# Without a handler, psycopg's warnings go to stderr, and repeat what our errors say.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _LOGGED = 2000  # characters of a statement
-_PASSWORD = re.compile(  # a literal of any kind, cut short perhaps, or a part of a conninfo
+_PASSWORD = re.compile(  # a literal of any kind, possibly truncated, or a part of a conninfo
     r"(?i)(password\s*=?\s*)(?:(?:e|u&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$)|(?<==)[^\s']+)",
     re.DOTALL,
 )
 
-# In a URL that was given as the name of a host or database.
+# A URL where the name of a host or database was expected.
 _CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
 
 _HINTS = (
     ("password authentication failed", "check the user and the password{}USER, _PASSWORD"),
     ("no password supplied", "give a password, or use a passfile{}PASSWORD"),
     ("no pg_hba.conf entry", "allow this user and host in pg_hba.conf, or check{}USER, _SSL"),
-    ("SSL", "check whether the server takes SSL{}SSL"),
+    ("SSL", "check whether the server supports SSL{}SSL"),
     ("does not exist", "create it, or check its name{}NAME, _USER"),
     ("resolve host", "check the host's name{}HOST"),
     ("translate host name", "check the host's name{}HOST"),
     (" value", "check this parameter of the connection: DATABASE_URL, or libpq's PG* variables"),
-    ("", "check that the server runs there{}HOST, _PORT"),
+    ("", "check that PostgreSQL is running there{}HOST, _PORT"),
 )
 _VARIABLES = ": DATABASE_URL, or DATABASE_"
-# What psycopg and Python put before a message of libpq or of the system.
+# What psycopg and Python prepend to messages of libpq and of the operating system.
 _PREFIXES = re.compile(r"^(?:connection failed|connection is bad): |\[Errno -?[0-9]+\] ")
 
 FORGET = (
@@ -72,20 +71,19 @@ FORGET = (
     b"unlisten *",
     b"discard temp",
     b"discard sequences",
-    # Behind a pooler, RESET ALL resets the encoding that we connected with, too.
+    # Through a pooler, RESET ALL also resets the encoding that we connected with.
     b"set client_encoding to 'UTF8'",
 )
-"""Statements that remove what a migration can leave in its session.
+"""Statements that remove what a migration may have left in its session.
 
-DISCARD ALL would do the same, but cannot run in a transaction, and releases advisory locks; one
-of those is ours.
+Not DISCARD ALL: it cannot run in a transaction, and releases our advisory lock.
 """
 
-_LOOKS = 3  # at which sessions a pooler gives us, before we believe that they are our own
+_SAMPLES = 3  # of the processes behind two connections, to recognise a pooler that shares them
 
 
 class _LoggingCursor(psycopg.Cursor[Any]):
-    """A cursor that logs what it sends, and how long the answer took."""
+    """A cursor that logs each statement and how long its answer took."""
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
         started = time.monotonic()
@@ -98,11 +96,11 @@ class _LoggingCursor(psycopg.Cursor[Any]):
 
 
 class _LoggingRawCursor(_LoggingCursor, psycopg.RawCursor[Any]):
-    """The same, with parameters as the server numbers them."""
+    """The same, for parameters written as `$1`, `$2`, …."""
 
 
 def log_statement(text: bytes | str, seconds: float) -> None:
-    """Log a statement that was sent, without passwords; `seconds` until its answer."""
+    """Log a statement without its passwords; its answer took `seconds`."""
     if LOG.isEnabledFor(logging.DEBUG):
         readable = text[:_LOGGED].decode(errors="replace") if isinstance(text, bytes) else text
         shown = _PASSWORD.sub(r"\1****", readable[:_LOGGED])
@@ -110,11 +108,11 @@ def log_statement(text: bytes | str, seconds: float) -> None:
 
 
 def connect(database: Database) -> Connection:
-    """Connect, in autocommit, without prepared statements, in UTF-8.
+    """Connect in autocommit mode, with client encoding UTF-8 and without prepared statements.
 
     Raises:
-        ConfigurationError: The URL cannot be read.
-        DatabaseConnectionError: No connection was made.
+        ConfigurationError: The URL cannot be parsed.
+        DatabaseConnectionError: The server cannot be reached, or refused the connection.
     """
     given = {**database.defaults, **_parsed(database.url), **database.parameters}
     defaults = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
@@ -130,7 +128,7 @@ def connect(database: Database) -> Connection:
 
 
 def _parsed(url: str) -> dict[str, Any]:
-    """Read a URL or connection string, without ever repeating a part of it."""
+    """Parse a URL or connection string; errors repeat no part of it."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -146,9 +144,9 @@ def _parsed(url: str) -> dict[str, Any]:
 
 
 def _is_cut(url: str) -> bool:
-    """Whether a password ends early, at a "@" or "/" of its own.
+    """Whether the password of a URL contains an unescaped "@" or "/", and so ends early.
 
-    libpq takes the rest of it for the name of a host or database, and repeats that in messages.
+    libpq takes the rest for the name of a host or database, and repeats that in its messages.
     """
     if not url.startswith(("postgresql://", "postgres://")):
         return False
@@ -160,28 +158,28 @@ def _is_cut(url: str) -> bool:
 def _no_connection(error: psycopg.Error) -> DatabaseConnectionError:
     text = _PREFIXES.sub("", " ".join(str(error).split()))
     hint = next(hint for part, hint in _HINTS if part in text)
-    # The server and libpq never repeat a password that they were given as one.
+    # Neither libpq nor the server repeats the password itself.
     masked = _PASSWORD.sub(r"\1****", _CREDENTIALS.sub(":****@", text))
     return DatabaseConnectionError(masked, hint=hint.format(_VARIABLES))
 
 
-_SEE_STATUS = "see how far it came with: migrator status"
-_NO_SERVER = "query_wait_timeout"  # PgBouncer's word for it
+_SEE_STATUS = "to see what was done, run: migrator status"
+_POOL_TIMEOUT = "query_wait_timeout"  # PgBouncer's message when no server session became free
 _POOL_IS_FULL = (
-    "a run needs two sessions of the pool, and a third to see who is in its way: connect to\n"
-    "PostgreSQL itself, make the pool larger, or try again when it is less busy"
+    "a run needs two sessions of the pool, and a third to see what blocks it: connect to\n"
+    "PostgreSQL directly, enlarge the pool, or try again when the system is less busy"
 )
 
 
 @contextmanager
 def reported(schema: str | None = None) -> Iterator[None]:
-    """Turn what PostgreSQL refuses of our own statements into errors for the user.
+    """Turn the errors of migrator's own statements into ours; `schema` is that of the history.
 
     Raises:
-        DatabaseConnectionError: The connection broke.
-        LockTimeoutError: Somebody holds a lock on the history.
-        StatementError: Somebody has cancelled it on the server.
-        HistoryError: Everything else, such as a missing privilege.
+        DatabaseConnectionError: The connection was lost.
+        LockTimeoutError: Another session holds a lock on the history.
+        StatementError: The statement was cancelled on the server.
+        HistoryError: Any other error, such as a missing privilege.
     """
     try:
         yield
@@ -193,18 +191,18 @@ def reported(schema: str | None = None) -> Iterator[None]:
             text = " ".join(str(error).split())
             raise DatabaseConnectionError(
                 f"the connection was lost: {text}",
-                hint=_POOL_IS_FULL if _NO_SERVER in text else _SEE_STATUS,
+                hint=_POOL_IS_FULL if _POOL_TIMEOUT in text else _SEE_STATUS,
             ) from error
         if isinstance(error, psycopg.errors.LockNotAvailable):
             what = f'the history in the schema "{schema}"' if schema else "a table"
             raise LockTimeoutError(
-                f"somebody holds a lock on {what} that is to be looked at",
+                f"could not acquire a lock on {what}: another session holds it",
                 sqlstate=sqlstate,
-                hint="see who in pg_locks, wait for it or end it, and try again",
+                hint="find the session in pg_locks, wait for it or end it, and try again",
             ) from error
         if isinstance(error, psycopg.errors.QueryCanceled):
             raise StatementError(
-                f"a statement of migrator's own was ended: {error.diag.message_primary}",
+                f"one of migrator's own statements was cancelled: {error.diag.message_primary}",
                 sqlstate=sqlstate,
                 hint=_SEE_STATUS,
             ) from error
@@ -219,23 +217,23 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
     match error:
         case psycopg.errors.InsufficientPrivilege():
             return (
-                f'to read the history, the role needs "usage" on the schema "{schema}" and '
-                '"select" on its table migration_versions;\n'
-                'to write it, "create" on the schema, or all rights on its tables '
+                f'to read the history, the role needs USAGE on the schema "{schema}" and '
+                "SELECT on its table migration_versions;\n"
+                "to write it, CREATE on the schema, or all privileges on its tables "
                 "migration_versions and migration_log"
             )
         case psycopg.errors.DuplicateTable() | psycopg.errors.DuplicateObject():
-            return "something else has that name: put the history elsewhere with --schema"
+            return "another object has that name: use another schema for the history (--schema)"
     return error.diag.message_hint
 
 
 def send(conn: Connection, text: bytes, parameters: tuple[bytes | None, ...]) -> None:
-    """Send one statement with its parameters in text form, as `$1`, `$2`, …, and wait for it.
+    """Run one statement with parameters in text form, written as `$1`, `$2`, ….
 
-    The wait can be interrupted, as no call of libpq's own can be.
+    Signals interrupt the wait, unlike a blocking call of libpq.
 
     Raises:
-        psycopg.Error: As PostgreSQL has it; OperationalError if the connection broke.
+        psycopg.Error: PostgreSQL refused it; OperationalError if the connection was lost.
     """
     values = [value if value is None else value.decode() for value in parameters]
     _LoggingRawCursor(conn).execute(text, values)
@@ -243,59 +241,59 @@ def send(conn: Connection, text: bytes, parameters: tuple[bytes | None, ...]) ->
 
 @contextmanager
 def writing(conn: Connection) -> Iterator[None]:
-    """Be in a transaction that may write, whatever is the default of the database."""
+    """Open a read-write transaction for a `with`, whatever the default of the database."""
     with conn.transaction():
         conn.execute("set transaction read write")
         yield
 
 
 def backend_pid(conn: Connection) -> int:
-    """Ask which process of the server works for a session; libpq knows what a pooler invents."""
+    """Ask the server for the pid of its process; libpq has the one that a pooler invented."""
     return int(conn.execute("select pg_catalog.pg_backend_pid()").fetchall()[0][0])
 
 
 def forget(conn: Connection) -> None:
-    """Put a session into the state in which it connected; not inside a transaction."""
+    """Reset a session to the state in which it connected; must not be in a transaction."""
     conn.execute(b"; ".join(FORGET))
 
 
 def started_at(conn: Connection) -> Any:
-    """Ask when the server began to run: to the microsecond, no two have the same."""
+    """Ask when the server was started, to the microsecond, which tells servers apart."""
     return conn.execute("select pg_catalog.pg_postmaster_start_time()").fetchall()[0][0]
 
 
 def refuse_standby(conn: Connection) -> None:
-    """Raise if the server only replays what another one does.
+    """Check that the server accepts writes.
 
     Raises:
-        DatabaseConnectionError: It does.
+        DatabaseConnectionError: It is a standby.
     """
     if conn.execute("select pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:
         raise DatabaseConnectionError(
-            "the server is a standby: it can be read, and not be migrated",
-            hint="connect to the primary; libpq finds it: ?target_session_attrs=read-write",
+            "the server is a read-only standby",
+            hint="connect to the primary; libpq finds it with ?target_session_attrs=read-write",
         )
 
 
 def shares_sessions(conn: Connection, other: Connection) -> bool:
-    """Whether a pooler gives each transaction whatever session is free.
+    """Whether a pooler assigns server sessions by transaction, not by connection.
 
-    A session that stays with its client is always the same, and never the other one's.
+    Otherwise each connection always has the same server process, and never that of another.
     """
     mine: set[int] = set()
     others: set[int] = set()
-    for _ in range(_LOOKS):
+    for _ in range(_SAMPLES):
         mine |= {backend_pid(conn), backend_pid(conn)}
         others.add(backend_pid(other))
     return len(mine) > 1 or len(others) > 1 or bool(mine & others)
 
 
 def version(conn: Connection) -> str:
-    """Return the server's version, such as `18.6`."""
+    """Return the version of the server, such as `18.6`."""
     return (conn.info.parameter_status("server_version") or "").partition(" ")[0]
 
 
 def idle_limits(conn: Connection) -> tuple[str, ...]:
-    """Name the settings that end a session for the length of its transaction."""
+    """Return the settings that make the server end a session whose transaction takes too long."""
     newer = ("transaction_timeout",) if conn.info.server_version >= 170000 else ()
     return ("idle_in_transaction_session_timeout", *newer)

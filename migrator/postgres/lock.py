@@ -1,4 +1,4 @@
-"""Hold the lock that lets one runner at a time work on a history."""
+"""The runner's lock: one runner at a time for each history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..interrupts import Interrupts
 from . import activity
 from .connection import KEEPALIVES, Connection, idle_limits, reported
 
-_POLL = 0.25  # seconds between two tries for the runner's lock
+_POLL = 0.25  # seconds between two attempts to take the runner's lock
 
 _TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended(%(key)s, 0))"
 _TRY_SESSION_LOCK = "select pg_try_advisory_lock(hashtextextended(%(key)s, 1))"
@@ -40,44 +40,44 @@ def runner_lock(
     schema: str,
     *,
     worker: Connection | None,
-    patience: float | None,
+    timeout: float | None,
     notify: Callable[[Event], None],
     interrupts: Interrupts,
 ) -> Iterator[None]:
-    """Hold the lock that lets one runner at a time work on a history.
+    """Hold the runner's lock of a history for a `with`.
 
-    It is an advisory lock of an open READ COMMITTED transaction on `conn`, which serves
-    nothing else.  The session that does the work has one, too: where only the client was
-    killed, the server goes on with its statement, and the next runner waits for that.
-    The tries are polled, never waited for inside the server: a waiter's snapshot would
-    stop a CREATE INDEX CONCURRENTLY.
+    The lock is an advisory lock in an open READ COMMITTED transaction on `conn`, which is used
+    for nothing else.  The session that runs the migrations holds a second one: if the client is
+    killed, the server finishes the running statement, and the next runner waits until then.
+    The lock is polled.  A wait inside the server would hold a snapshot, and CREATE INDEX
+    CONCURRENTLY waits for all older snapshots.
 
     Args:
-        worker: The session that does the work; None where a pooler has no session to hold.
-        patience: How long to wait for another runner, in seconds; None for ever.
+        worker: The session that runs the migrations; None if a pooler shares sessions.
+        timeout: How long to wait for another runner, in seconds; None for no limit.
 
     Raises:
-        RunnerLockError: Another runner had the lock all that time.
+        RunnerLockError: Another runner held the lock all the time.
         CancelledError: The user stopped the wait.
     """
     key = {"key": f"migrator:{schema}"}
     started = time.monotonic()
     announced: set[int] = set()
-    while not (holders := _tried(conn, worker, key)).had:
+    while not (attempt := _take_both(conn, worker, key)).succeeded:
         waited = time.monotonic() - started
-        if patience is not None and waited >= patience:
+        if timeout is not None and waited >= timeout:
             raise RunnerLockError(
-                f"another runner is at work, and --lock-wait ends after {patience:g} s",
-                detail="\n".join(map(str, holders.others)) or None,
-                hint="wait for it, or end it with: select pg_terminate_backend(PID);",
+                f"another migrator is still running; gave up after {timeout:g} s (--lock-wait)",
+                detail="\n".join(map(str, attempt.holders)) or None,
+                hint=f"wait for it to finish, or end it: {_termination(attempt.holders)}",
             )
-        pids = {holder.pid for holder in holders.others}
+        pids = {holder.pid for holder in attempt.holders}
         if pids - announced:
-            notify(Waiting("another runner", holders.others, waited))
+            notify(Waiting("another runner", attempt.holders, waited))
             announced = pids
         if worker:
             with reported():
-                worker.execute("select")  # an idle_session_timeout must not end it meanwhile
+                worker.execute("select")  # so that no idle_session_timeout ends it
         if interrupts.wait(_POLL):
             raise CancelledError(
                 "interrupted while waiting for another runner; nothing was run",
@@ -86,7 +86,7 @@ def runner_lock(
     try:
         yield
     finally:
-        # A session that is lost has lost its lock as well.
+        # A lost session has lost its locks as well.
         with suppress(psycopg.OperationalError):
             if worker and not worker.closed:
                 worker.rollback()
@@ -96,25 +96,25 @@ def runner_lock(
 
 
 def retake(worker: Connection, schema: str) -> None:
-    """Take the lock of the session that does the work again, which DISCARD ALL has let go."""
+    """Take the lock of the working session again, after DISCARD ALL has released it."""
     with reported():
         worker.execute(_TRY_SESSION_LOCK, {"key": f"migrator:{schema}"})
 
 
 def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
-    """Begin a transaction that has the lock, and return True; or leave none behind.
+    """Begin a transaction that holds the lock, and return whether that worked; else end it.
 
-    Each try has a transaction of its own, and is sent by the simple protocol: a CREATE
-    INDEX CONCURRENTLY waits for the end of every transaction that it once saw with a
-    snapshot, and the portal of an extended query keeps its snapshot when it is done.
+    Each attempt has a transaction of its own, and uses the simple protocol: CREATE INDEX
+    CONCURRENTLY waits for every transaction that it has seen with a snapshot, and the portal
+    of the extended protocol keeps its snapshot after it is done.
     """
-    # The transaction is meant to be idle for as long as the migrations take.
+    # The transaction is idle for as long as the migrations run.
     limits = (f"set local {setting} = 0" for setting in idle_limits(conn))
     alive = (f"set local {setting} = {value}" for setting, value in KEEPALIVES.items())
     statements = ("begin isolation level read committed read only", *limits, *alive, _TRY_LOCK)
     cursor = psycopg.ClientCursor(conn).execute("; ".join(statements).encode(), key)
     while cursor.nextset():
-        pass  # the last result is that of the try
+        pass  # the last result is that of the lock
     row = cursor.fetchone()
     if row and row[0]:
         return True
@@ -123,19 +123,24 @@ def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Try:
-    """Whether the runner's lock was had, and which other sessions hold it if not."""
+class _Attempt:
+    """Whether both locks were taken, and the other sessions that hold them if not."""
 
-    had: bool
-    others: tuple[Backend, ...] = ()
+    succeeded: bool
+    holders: tuple[Backend, ...] = ()
 
 
-def _tried(conn: Connection, worker: Connection | None, key: dict[str, str]) -> _Try:
-    """Take the lock of the keeper and that of the worker, both or neither."""
+def _take_both(conn: Connection, worker: Connection | None, key: dict[str, str]) -> _Attempt:
+    """Take the locks of both sessions, or neither."""
     with reported():
         if _try_lock(conn, key):
             if worker is None or worker.execute(_TRY_SESSION_LOCK, key).fetchall()[0][0]:
-                return _Try(had=True)
+                return _Attempt(succeeded=True)
             conn.rollback()
         row = conn.execute(_HOLDERS, key).fetchone()
-        return _Try(had=False, others=activity.backends(conn, (row and row[0]) or ()))
+        return _Attempt(succeeded=False, holders=activity.backends(conn, (row and row[0]) or ()))
+
+
+def _termination(holders: tuple[Backend, ...]) -> str:
+    calls = ", ".join(f"pg_terminate_backend({holder.pid})" for holder in holders)
+    return f"select {calls or 'pg_terminate_backend(PID)'};"

@@ -17,7 +17,7 @@ from ..history import recorder
 from ..interrupts import Interrupts
 from ..model import AppliedMigration, Direction, Migration, Plan, SourceFile, Step
 from ..postgres import connection
-from ..postgres.activity import Look, nobody
+from ..postgres.activity import Observe, observe_nothing
 from ..postgres.connection import Connection
 from ..sql import parser
 from . import facts, schema
@@ -58,7 +58,7 @@ class Stage:
     interrupts: Interrupts
     notify: Notify
     pid: int
-    observe: Look = nobody
+    observe: Observe = observe_nothing
     is_guarded: bool = False
     outcome: str = "This was on the scratch database; the target database was not touched."
 

@@ -510,7 +510,7 @@ def test_who_may_not_create_the_history_is_told_what_it_takes(
     result = migrate("up", database=database.tcp_url(role, PASSWORD))
     assert (result.exit_code, history(database)) == (4, [])
     assert "permission denied for schema public" in result.stderr
-    assert '"create" on the schema' in result.stderr
+    assert "CREATE on the schema" in result.stderr
     assert migrate("status", database=database.tcp_url(role, PASSWORD)).exit_code == 0
 
 
@@ -523,7 +523,7 @@ def test_who_may_not_read_the_history_is_told_what_it_takes(
         result = migrate(command, database=migrate.database.tcp_url(role, PASSWORD))
         assert result.exit_code == 4
         assert "permission denied for table migration_versions" in result.stderr
-        assert '"select" on its table migration_versions' in result.stderr
+        assert "SELECT on its table migration_versions" in result.stderr
 
 
 def test_who_may_only_read_the_history_blames_no_file(
@@ -583,9 +583,12 @@ def test_what_keeps_from_connecting_is_said_without_the_password(
         database.tcp_url(role, f"not-{PASSWORD}"): ("password authentication failed", "the user"),
         tcp(database.name, "nobody_at_all", PASSWORD): ("password authentication", "the user"),
         tcp("no_such_db", role, PASSWORD): ('database "no_such_db" does not exist', "create it"),
-        good.replace(f":{port}/", f":{free_port()}/"): ("Connection refused", "server runs there"),
+        good.replace(f":{port}/", f":{free_port()}/"): (
+            "Connection refused",
+            "PostgreSQL is running there",
+        ),
         good.replace("127.0.0.1", "no-host.invalid"): ("resolve host", "check the host's name"),
-        f"{good}?sslmode=require": ("SSL", "check whether the server takes SSL"),
+        f"{good}?sslmode=require": ("SSL", "check whether the server supports SSL"),
     }
     for url, (said, hint) in cases.items():
         for command in (["up"], ["status"], ["status", "--json"], ["-vv", "down", "--yes"]):
@@ -657,7 +660,7 @@ def test_a_table_of_that_name_that_is_not_ours_is_left_alone(
     result = migrate("up")
     assert (result.exit_code, relations(migrate.database)) == (4, [])
     assert 'relation "migration_versions" already exists' in result.stderr
-    assert "put the history elsewhere with --schema" in result.stderr
+    assert "use another schema for the history (--schema)" in result.stderr
 
 
 def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> None:

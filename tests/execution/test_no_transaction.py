@@ -217,7 +217,7 @@ def test_clearing_up_waits_for_who_uses_the_table_and_names_them(
     database.execute("delete from a where ctid = '(0,1)'")
     with holding(database, "insert into a values (2)"):
         run = runs("up", "--lock-timeout", "100ms")
-        assert "application report" in run.says("waiting for 01_index")
+        assert "report, postgres" in run.says("waiting for 01_index")
         wait_for(lambda: working(database, "drop index concurrently"))
     result = run.result()
     assert result.exit_code == 0, result.stderr

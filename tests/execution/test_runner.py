@@ -78,7 +78,7 @@ def test_a_waiting_runner_says_for_whom_and_then_finds_nothing_to_do(
         wait_for(lambda: waiting_for_a_lock(database))
         second = runs("up")
         said = second.says("waiting for another runner")
-        assert "application migrator" in said
+        assert "migrator, postgres" in said
         assert "lock table busy" in said, "what the other runner does is named"
     assert first.result().exit_code == 0
     result = second.result()
@@ -96,7 +96,7 @@ def test_lock_wait_bounds_the_wait_for_another_runner(
         wait_for(lambda: waiting_for_a_lock(database))
         result = migrate("up", "--lock-wait", "300ms")
     assert result.exit_code == 5
-    assert "another runner is at work, and --lock-wait ends after 0.3 s" in result.stderr
+    assert "another migrator is still running; gave up after 0.3 s (--lock-wait)" in result.stderr
     assert "lock table busy" in result.stderr
 
 
@@ -334,4 +334,4 @@ def test_a_standby_is_read_and_not_migrated(write: Write, directory: Path) -> No
         for arguments in (("up",), ("repair", "1", "--applied", "--reason", "x")):
             result = migrate(*arguments)
             assert result.exit_code == 6
-            assert "the server is a standby" in result.stderr
+            assert "the server is a read-only standby" in result.stderr

@@ -260,8 +260,8 @@ def test_who_is_in_the_way_is_named(database: Database, runs: Runs, write: Write
             other = others.enter_context(psycopg.connect(url))
             other.execute("select 'takes what the pool has'")
         said = run.says("try 2 of 10 at 01_a failed")
-        assert said.count("pid") == 2, said
-        assert "application report" in said
+        assert said.count("held up by pid") == 2, said
+        assert "report, postgres" in said
     result = run.result()
     assert result.exit_code == 0, result.stderr
 

@@ -621,4 +621,4 @@ def test_a_locked_table_of_the_target_is_a_lock_timeout(migrate: Migrate, write:
     with holding(migrate.database, "lock table t"):
         result = migrate("rehearse")
     assert result.exit_code == 5
-    assert "somebody holds a lock on a table that is to be looked at" in result.stderr
+    assert "could not acquire a lock on a table: another session holds it" in result.stderr
