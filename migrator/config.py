@@ -1,4 +1,4 @@
-"""Options and environment → `Settings`."""
+"""Read options and environment variables into `Settings`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _DATABASE_VARIABLES = {
     "DATABASE_USER": "user",
     "DATABASE_PASSWORD": "password",
 }
-# Those of libpq's variables that say where to connect: any of them configures a database.
+# Variables of libpq that say where to connect: any of them configures a database.
 _LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 _EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where to connect; what neither field says, libpq's own variables and defaults say.
+    """Where to connect; libpq's own variables and defaults apply to the rest.
 
     Attributes:
-        url: A libpq URI or conninfo string; empty for none.  It may hold a password.
+        url: A libpq URI or conninfo string, possibly with a password; empty for none.
         parameters: libpq parameters by name.
-        defaults: The same, for what the URL leaves open.
-        embedded: The name of a database of the embedded server; None for any other server.
+        defaults: libpq parameters that the URL overrides.
+        embedded: The name of a database on the embedded server; None for any other server.
     """
 
     url: str = field(default="", repr=False)
@@ -42,17 +42,17 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a command was told, by options, environment and defaults.
+    """The settings of a command, from options, environment and defaults.
 
     Attributes:
         database: None if none is configured.
-        schema: Where the history is; None for the first schema of the search path.
-        lock_timeout: For one lock, in milliseconds.
-        statement_timeout: For one statement, in milliseconds; 0 for no limit.
-        lock_attempts: How many times a step is tried for the sake of a lock.
-        lock_wait: For another runner, in seconds; None for as long as it takes.
-        flush_each: Wait for every commit to be on disk, not for the last one of a run alone.
-        role: The role that migrations run as; None for the one that connects.
+        schema: Of the history; None for the first schema of the search path.
+        lock_timeout: For each lock, in milliseconds.
+        statement_timeout: For each statement, in milliseconds; 0 for no limit.
+        lock_attempts: How often a migration is attempted if it cannot get a lock.
+        lock_wait: How long to wait for another runner, in seconds; None for no limit.
+        flush_each: Wait until each commit is on disk, not only the last one of a run.
+        role: The role that runs the migrations; None for the one that connects.
     """
 
     directory: Path = DEFAULT_DIRECTORY
@@ -67,17 +67,17 @@ class Settings:
 
 
 def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
-    """Decide which database is meant: `url`, `DATABASE_URL`, `DATABASE_*` or libpq's `PG*`.
+    """Choose the database: `url`, else `DATABASE_URL`, else `DATABASE_*`, else libpq's `PG*`.
 
-    An empty variable counts as none.
+    An empty variable counts as unset.
 
     Returns:
-        None if nothing says so.
+        None if none of them is set.
 
     Raises:
-        ConfigurationError: A value cannot be right.  No message holds a password.
+        ConfigurationError: A value is invalid.  No message holds a password.
     """
-    # Nothing but a password can begin or end in white space; a line of an .env file may.
+    # A line of an .env file may end in white space, which only a password can contain.
     environ = {
         name: value if name == "DATABASE_PASSWORD" else value.strip()
         for name, value in environ.items()
@@ -95,8 +95,8 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
     }
     if not _is_port(parameters.get("port", "5432")):
         raise ConfigurationError(
-            f'DATABASE_PORT is "{parameters["port"]}", which is no port',
-            hint="give a number from 1 to 65535, such as 5432",
+            f'invalid DATABASE_PORT "{parameters["port"]}"',
+            hint="use a number from 1 to 65535, for example 5432",
         )
     if parameters or any(name in environ for name in _LIBPQ_VARIABLES):
         return Database(parameters=parameters)
@@ -108,15 +108,16 @@ def _from_url(url: str, defaults: Mapping[str, str]) -> Database:
         return Database(embedded=url.removeprefix(_EMBEDDED).strip("/") or "postgres")
     scheme, separator, _ = url.partition("://")
     if separator and "=" not in scheme and scheme not in ("postgres", "postgresql"):
-        driver = f'drop the "+…" of "{scheme}"' if "+" in scheme else "migrator is for PostgreSQL"
+        is_driver = scheme.startswith(("postgresql+", "postgres+"))
         raise ConfigurationError(
-            f'the database URL begins with "{scheme}://"',
-            hint=f"it begins with postgresql:// ({driver})",
+            f'the database URL starts with "{scheme}://"',
+            hint="start it with postgresql://"
+            + ("" if is_driver else "; migrator works with PostgreSQL only"),
         )
     if not separator and "=" not in url:
         raise ConfigurationError(
             "the database URL is neither a URL nor a libpq connection string",
-            hint="write postgresql://user:password@host:5432/name, or host=… dbname=… user=…, "
+            hint="use postgresql://user:password@host:5432/name, host=… dbname=… user=…, "
             "or embedded:",
         )
     return Database(url=url, defaults=defaults)
@@ -130,6 +131,6 @@ def _ssl_mode(word: str) -> str:
     if mode := _SSL_WORDS.get(word.lower()):
         return mode
     raise ConfigurationError(
-        f'DATABASE_SSL is "{word}"',
-        hint=f"use true, false or one of libpq's words: {', '.join(_SSL_MODES)}",
+        f'invalid DATABASE_SSL "{word}"',
+        hint=f"use true, false or one of libpq's modes: {', '.join(_SSL_MODES)}",
     )

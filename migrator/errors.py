@@ -1,27 +1,27 @@
-"""Everything that can go wrong, as the user meets it.
+"""The errors that are reported to the user.
 
     MigratorError
-      UsageError              an option, a version or a name that cannot be right
-      ConfigurationError      the settings name no database, or not one that can be
+      UsageError              an option, a version or a name is invalid
+      ConfigurationError      no database is configured, or a setting is invalid
       DirectoryError          the migrations directory cannot be read or written
       EmbeddedServerError     the embedded PostgreSQL cannot be started
       MigrationFileError      a file cannot be read as a migration
-      VersionError            one version's file and history disagree
+      VersionError            file and history of one version disagree
         ModifiedError MissingError OutOfOrderError IrreversibleError InterruptedMigrationError
-      BlockedError            all the reasons why nothing was run
+      BlockedError            all problems that kept a run from starting
       PlanChangedError        a rehearsed plan is out of date
-      ScratchError            no scratch database for a rehearsal
-      DumpError               no pg_dump for the server, or it failed
+      ScratchError            a rehearsal has no scratch database
+      DumpError               there is no pg_dump for the server, or it failed
       DatabaseConnectionError no connection, or it was lost
-      HistoryError            the history table is not one that can be used
-        TakenError            another runner was faster
+      HistoryError            the history table cannot be used
+        TakenError            another runner recorded the version first
       StatementError          PostgreSQL refused a statement
-        LockTimeoutError      it could not have a lock in time, in any of the tries
-      RunnerLockError         another runner is at work
+        LockTimeoutError      it could not acquire a lock in any attempt
+      RunnerLockError         another runner holds the runner's lock
       CancelledError          the user stopped the run
 
-An error carries data, never layout: `render` decides how it looks, `cli` which exit
-code it becomes.  `code` is stable, and is the name of a section in README.md.
+An error holds data, not layout: `output` formats it, `cli` chooses the exit code.  `code` is
+stable, and the name of a section in README.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A character in a file; `line` and `column` count from 1, as editors do."""
+    """A position in a file; `line` and `column` count from 1, as in editors."""
 
     path: PurePath
     line: int
@@ -50,10 +50,10 @@ class MigratorError(Exception):
     """Base of every error that the command line reports without a traceback.
 
     Attributes:
-        message: What is wrong, in PostgreSQL's manner: lower case, no full stop.
-        location: The place in a file; None where it is in none.
-        detail: More of the same, over as many lines as it takes; None for nothing more.
-        hint: What to do, with the command to type; None where there is nothing to do.
+        message: What is wrong, in the style of PostgreSQL: lower case, no full stop.
+        location: Where in a file; None if it is not about a file.
+        detail: More about it, on one or more lines; None if there is no more.
+        hint: What to do, with the command to type; None if there is nothing to do.
     """
 
     code: ClassVar[str]
@@ -68,13 +68,13 @@ class MigratorError(Exception):
 
 
 class UsageError(MigratorError):
-    """An option, a version or a name that cannot be right."""
+    """An option, a version or a name is invalid."""
 
     code = "usage"
 
 
 class ConfigurationError(MigratorError):
-    """The settings name no database, or contradict themselves."""
+    """No database is configured, or a setting is invalid."""
 
     code = "configuration"
 
@@ -92,51 +92,51 @@ class EmbeddedServerError(MigratorError):
 
 
 class MigrationFileError(MigratorError):
-    """A file cannot be read as a migration, or holds what is refused in advance."""
+    """A file cannot be read as a migration, or holds SQL that migrator refuses to run."""
 
     code = "migration-file"
 
 
 @dataclass(eq=False)
 class VersionError(MigratorError):
-    """Files and history disagree about one version."""
+    """File and history of one version disagree."""
 
     version: str = ""
 
 
 class ModifiedError(VersionError):
-    """The file's SQL is not the one that was applied; `detail` is the difference."""
+    """The SQL of a file differs from what was applied; `detail` is the difference."""
 
     code = "modified"
 
 
 class MissingError(VersionError):
-    """A version was applied, newer ones too, and its file is gone."""
+    """The file of an applied version is missing."""
 
     code = "missing"
 
 
 class OutOfOrderError(VersionError):
-    """A pending version is older than one that is applied."""
+    """A pending version is older than an applied one."""
 
     code = "out-of-order"
 
 
 class IrreversibleError(VersionError):
-    """A version cannot be taken back: it has no down script."""
+    """A version cannot be reverted: it has no down script."""
 
     code = "irreversible"
 
 
 class InterruptedMigrationError(VersionError):
-    """A migration outside a transaction stopped halfway and cannot simply go on."""
+    """A no-transaction migration was interrupted and cannot simply be resumed."""
 
     code = "interrupted"
 
 
 @dataclass(eq=False)
 class BlockedError(MigratorError):
-    """Every reason why nothing was run, in the order of the versions; at least one."""
+    """All problems that kept a run from starting, by version; at least one."""
 
     code = "blocked"
 
@@ -144,13 +144,13 @@ class BlockedError(MigratorError):
 
 
 class PlanChangedError(MigratorError):
-    """Files or history are not those that a plan was rehearsed with."""
+    """Files or history have changed since a plan was rehearsed."""
 
     code = "plan-changed"
 
 
 class ScratchError(MigratorError):
-    """A scratch database cannot be made, or cannot be given the target's schema."""
+    """A scratch database cannot be created, or not with the schema of the target."""
 
     code = "scratch"
 
@@ -162,32 +162,32 @@ class DumpError(MigratorError):
 
 
 class DatabaseConnectionError(MigratorError):
-    """No connection to PostgreSQL could be made, or it was lost."""
+    """The connection to PostgreSQL cannot be made, or was lost."""
 
     code = "connection"
 
 
 class HistoryError(MigratorError):
-    """The table `migration_versions` cannot be created, read or understood."""
+    """The history tables cannot be created, read or understood."""
 
     code = "history"
 
 
 class TakenError(HistoryError):
-    """Another runner recorded this version first; nothing of it was run here."""
+    """Another runner recorded this version first; this one ran nothing of it."""
 
 
 @dataclass(eq=False)
 class StatementError(MigratorError):
-    """PostgreSQL refused a statement; `location` is the offending character.
+    """PostgreSQL refused a statement; `location` is where in its script.
 
     Attributes:
-        version: The migration whose script it stands in.
-        excerpt: The lines around the place, with a caret; None without a place.
-        sqlstate: PostgreSQL's five-character code; None where the connection broke.
+        version: The migration of the script.
+        excerpt: The lines around the location, with a caret; None without a location.
+        sqlstate: PostgreSQL's five-character code; None if the connection was lost.
         server_hint: PostgreSQL's own hint.
         context: PostgreSQL's call stack, such as `PL/pgSQL function f() line 3 at RAISE`.
-        outcome: What was rolled back and what stays, as sentences.
+        outcome: What was rolled back and what was kept, in sentences.
     """
 
     code = "statement"
@@ -201,20 +201,20 @@ class StatementError(MigratorError):
 
 
 class LockTimeoutError(StatementError):
-    """A statement could not have its lock, in any of the tries; nothing was changed."""
+    """A statement could not acquire its lock in any attempt; nothing was changed."""
 
     code = "lock-timeout"
 
 
 class RunnerLockError(MigratorError):
-    """Another runner is at work on the same history, and the wait for it is over."""
+    """Another runner of the same history did not finish in time."""
 
     code = "runner-lock"
 
 
 @dataclass(eq=False)
 class CancelledError(MigratorError):
-    """The user stopped the run; `signal` is the number of the signal that did."""
+    """The user stopped the run; `signal` is the number of the signal."""
 
     code = "cancelled"
 

@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into a flag that every wait of a run looks at."""
+"""Turn Ctrl-C, SIGTERM and SIGHUP into a flag that every wait of a run checks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PATIENCE = 6.0  # seconds; a container's runtime kills after ten
-_AGAIN = 1.0  # seconds; what cleans up may wait for the same dead server
+_GRACE = 6.0  # seconds to end after a signal; container runtimes kill after ten
+_REPEAT = 1.0  # seconds; clean-up may wait for the same dead server again
 
 
-class ImpatientError(BaseException):
-    """The run did not end in good time after a signal, or a second one arrived.
+class ForcedStopError(BaseException):
+    """A second signal arrived, or the run did not end in time after the first.
 
-    No KeyboardInterrupt: psycopg would catch that, and wait for the server once more.
+    Not a KeyboardInterrupt: psycopg would catch it, and wait for the server again.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,15 +27,15 @@ class ImpatientError(BaseException):
 
 
 class Interrupts:
-    """While entered, a first signal is only noted; a second one, or time, interrupts at once.
+    """In its `with`, a first signal only sets a flag; a second one, or a timeout, stops the run.
 
-    An exception out of nowhere would leave the run unable to say what it had done.
-    Outside the main thread, where Python hands out no signals, nothing is changed.
+    An exception at an arbitrary place would keep the run from reporting what was done.
+    Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """The number of the signal that arrived; None while none has."""
+        """The number of the first signal; None before it arrives."""
 
         self._reader = self._writer = -1
         self._before: dict[int, Any] = {}
@@ -45,7 +45,7 @@ class Interrupts:
         os.set_blocking(self._writer, False)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                # A program under nohup keeps ignoring SIGHUP.
+                # Under nohup, SIGHUP stays ignored.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._on_signal)
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_signal)
@@ -65,19 +65,19 @@ class Interrupts:
         os.close(self._writer)
 
     def fileno(self) -> int:
-        """Give a descriptor that can be read once a signal has arrived."""
+        """Return a descriptor that becomes readable when a signal arrives."""
         return self._reader
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, and return whether a signal arrived before or meanwhile."""
+        """Sleep until a signal arrives; return whether one has."""
         if self.signal is None:
             select.select([self], [], [], seconds)
         return self.signal is not None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise ImpatientError(self.signal)
+            raise ForcedStopError(self.signal)
         self.signal = number
         os.write(self._writer, b"!")
-        # A statement of our own may wait for a server that is gone, and look at no flag.
-        signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _AGAIN)
+        # A statement of our own may wait for a dead server without checking the flag.
+        signal.setitimer(signal.ITIMER_REAL, _GRACE, _REPEAT)

@@ -1,4 +1,4 @@
-"""What a command works with: the files, the database, and both of them compared."""
+"""A session of a command: the files, the database, and how they compare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """An open connection, where its history is, and the migrations of the directory."""
+    """An open connection, its history, and the migrations in the directory."""
 
     settings: Settings
     database: Database
@@ -39,11 +39,11 @@ class Session:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler stands between: it invents the process that it tells libpq of."""
+        """Whether the connection goes through a pooler: libpq then has a pid that it invented."""
         return self.conn.info.backend_pid != self.history.pid
 
     def entries(self, *, downs: bool = False) -> tuple[Entry, ...]:
-        """Compare files and history as they are now; `downs` reads the stored down scripts."""
+        """Compare files and history; `downs` reads the stored down scripts, too."""
         if not self.history.exists:
             return planner.reconcile(self.migrations, ())
         known = frozenset(migration.up.checksum for migration in self.migrations)
@@ -67,17 +67,18 @@ class Session:
 
 @contextmanager
 def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
-    """Read the files, connect and find the history; write nothing.
+    """Read the files, connect, and locate the history, for a `with`; write nothing.
 
     Raises:
-        DirectoryError, BlockedError: The files are not in order.
+        DirectoryError, BlockedError: The files have problems.
         ConfigurationError: No database is configured, or its URL cannot be read.
-        DatabaseConnectionError: No connection was made.
+        EmbeddedServerError: The embedded server cannot be started.
+        DatabaseConnectionError: The server cannot be reached.
         HistoryError: The history cannot be used.
     """
     read = partial(directory.read_migrations, settings.directory)
     is_embedded = settings.database is None or settings.database.embedded is not None
-    # No server is set up beside a directory that turns out to be a wrong one.
+    # Read the files first, so that no embedded server is created next to a wrong directory.
     early = read() if is_embedded else None
     with _reachable(settings, notify) as database, _connecting(database) as connecting:
         migrations = read() if early is None else early
@@ -92,16 +93,16 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
 
 @contextmanager
 def _connecting(database: Database) -> Iterator[Future[connection.Connection]]:
-    """Connect in the background, for the caller has something else to do that mostly waits.
+    """Connect in the background, while the caller reads the files.
 
-    A daemon, which keeps nobody who has found an error meanwhile, or does not want to wait.
+    The thread is a daemon: if the caller fails, the program ends without waiting for it.
     """
     future: Future[connection.Connection] = Future()
 
     def connect() -> None:
         try:
             future.set_result(connection.connect(database))
-        except BaseException as error:  # noqa: BLE001  (it is raised where the result is wanted)
+        except BaseException as error:  # noqa: BLE001  (`result` raises it)
             future.set_exception(error)
 
     Thread(target=connect, name="connect", daemon=True).start()
@@ -117,8 +118,8 @@ def _close(future: Future[connection.Connection]) -> None:
 
 
 def overview(session: Session) -> Overview:
-    """Say what `status` shows: the database, and every version's state."""
-    from .history.overview import Overview  # noqa: PLC0415  (a run shows none)
+    """Return what `status` shows: the database, and the state of every version."""
+    from .history.overview import Overview  # noqa: PLC0415  (start-up time)
 
     entries = session.entries()
     return Overview(
@@ -131,7 +132,7 @@ def overview(session: Session) -> Overview:
 
 
 def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry, ...]:
-    """Read the newest rows of the log, the oldest of them first; none before the first `up`."""
+    """Return the newest rows of the log, oldest first; none before the first `up`."""
     if not session.history.exists:
         return ()
     with connection.reported(session.history.schema):
@@ -140,19 +141,19 @@ def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry,
 
 
 def _remark(text: str) -> Event:
-    from .events import Remarked  # noqa: PLC0415  (most sessions have nothing to say)
+    from .events import Remarked  # noqa: PLC0415  (start-up time)
 
     return Remarked(text)
 
 
 @contextmanager
 def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
-    """Give the database to connect to."""
+    """Return the configured database, for a `with`, as `reached` does."""
     if settings.database is None:
         raise ConfigurationError(
             "no database is configured",
             hint="set DATABASE_URL, or DATABASE_HOST, DATABASE_NAME, DATABASE_USER and "
-            "DATABASE_PASSWORD; for a PostgreSQL of this project's own: DATABASE_URL=embedded:",
+            "DATABASE_PASSWORD; for an embedded PostgreSQL: DATABASE_URL=embedded:",
         )
     with reached(settings.database, notify) as database:
         yield database
@@ -160,21 +161,21 @@ def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
 
 @contextmanager
 def reached(database: Database, notify: Notify) -> Iterator[Database]:
-    """Give a database to connect to for a `with`; start the embedded server if that is meant.
+    """Return a database to connect to, for a `with`; run the embedded server if it is there.
 
     Raises:
-        EmbeddedServerError: It cannot be found or started.
+        EmbeddedServerError: The embedded server cannot be started.
     """
     if database.embedded is None:
         yield database
         return
 
-    from .embedded import server  # noqa: PLC0415  (who has a database pays for no server)
+    from .embedded import server  # noqa: PLC0415  (start-up time)
 
     def announce(embedded: Server, outcome: server.Outcome) -> None:
         if outcome is server.Outcome.CREATED:
-            where = f"{embedded.home}, for this project alone"
-            notify(_remark(f"made a PostgreSQL {embedded.version} in {where}"))
+            where = f"{embedded.home}, for this project only"
+            notify(_remark(f"created a PostgreSQL {embedded.version} in {where}"))
 
     with server.running(Path.cwd(), database.embedded, notify=announce) as url:
         yield Database(url=url)

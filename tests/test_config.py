@@ -1,4 +1,4 @@
-"""Options and environment → which database, as tables."""
+"""Which database options and environment choose, and what is invalid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL = "postgresql://app:s3cret@db.example:5432/shop"
         ({"HOME": "/root"}, None),
         ({"DATABASE_URL": ""}, None),
         ({"DATABASE_URL": "  "}, None),
-        ({"PGPASSWORD": "x"}, None),  # that says nothing of where
+        ({"PGPASSWORD": "x"}, None),  # does not say where
         ({"PGSSLMODE": "require"}, None),
         ({"DATABASE_URL": URL}, Database(url=URL)),
         ({"DATABASE_URL": f" {URL}\n"}, Database(url=URL)),
@@ -62,13 +62,13 @@ URL = "postgresql://app:s3cret@db.example:5432/shop"
         ),
     ],
 )
-def test_the_environment_says_which_database_is_meant(
+def test_the_environment_chooses_the_database(
     environ: Mapping[str, str], expected: Database | None
 ) -> None:
     assert config.database(None, environ) == expected
 
 
-def test_the_option_comes_before_the_environment() -> None:
+def test_the_option_overrides_the_environment() -> None:
     assert config.database(URL, {"DATABASE_URL": "postgresql://other/x"}) == Database(url=URL)
     assert config.database("", {"DATABASE_URL": URL}) == Database(url=URL)
 
@@ -83,7 +83,7 @@ def test_the_option_comes_before_the_environment() -> None:
         ("verify-full", "verify-full"),
     ],
 )
-def test_ssl_is_true_false_or_a_word_of_libpq(word: str, mode: str) -> None:
+def test_ssl_is_true_false_or_a_mode_of_libpq(word: str, mode: str) -> None:
     database = config.database(None, {"DATABASE_SSL": word})
     assert database == Database(parameters={"sslmode": mode})
 
@@ -91,26 +91,26 @@ def test_ssl_is_true_false_or_a_word_of_libpq(word: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "message", "hint"),
     [
-        ({"DATABASE_SSL": "yes"}, 'DATABASE_SSL is "yes"', "use true, false or"),
-        ({"DATABASE_SSL": "1"}, 'DATABASE_SSL is "1"', "verify-full"),
-        ({"DATABASE_PORT": "54x"}, 'DATABASE_PORT is "54x", which is no port', "such as 5432"),
-        ({"DATABASE_PORT": "-1"}, 'DATABASE_PORT is "-1", which is no port', "such as 5432"),
-        ({"DATABASE_PORT": "0"}, 'DATABASE_PORT is "0", which is no port', "from 1 to 65535"),
-        ({"DATABASE_PORT": "65536"}, 'DATABASE_PORT is "65536", which is no port', "65535"),
+        ({"DATABASE_SSL": "yes"}, 'invalid DATABASE_SSL "yes"', "use true, false or"),
+        ({"DATABASE_SSL": "1"}, 'invalid DATABASE_SSL "1"', "verify-full"),
+        ({"DATABASE_PORT": "54x"}, 'invalid DATABASE_PORT "54x"', "for example 5432"),
+        ({"DATABASE_PORT": "-1"}, 'invalid DATABASE_PORT "-1"', "for example 5432"),
+        ({"DATABASE_PORT": "0"}, 'invalid DATABASE_PORT "0"', "from 1 to 65535"),
+        ({"DATABASE_PORT": "65536"}, 'invalid DATABASE_PORT "65536"', "65535"),
         (
             {"DATABASE_URL": "mysql://u:s3cret@h/d"},
-            'the database URL begins with "mysql://"',
-            "migrator is for PostgreSQL",
+            'the database URL starts with "mysql://"',
+            "migrator works with PostgreSQL only",
         ),
         (
             {"DATABASE_URL": "postgresql+psycopg://u:s3cret@h/d"},
-            'the database URL begins with "postgresql+psycopg://"',
-            'drop the "+…"',
+            'the database URL starts with "postgresql+psycopg://"',
+            "start it with postgresql://",
         ),
         (
             {"DATABASE_URL": "u:s3cret@h/d"},
             "the database URL is neither a URL nor a libpq connection string",
-            "write postgresql://",
+            "use postgresql://",
         ),
         (
             {"DATABASE_URL": "Embedded:"},
@@ -119,7 +119,7 @@ def test_ssl_is_true_false_or_a_word_of_libpq(word: str, mode: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_right_says_what_would_be(
+def test_an_invalid_value_is_named_with_valid_ones(
     environ: Mapping[str, str], message: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -129,7 +129,7 @@ def test_what_cannot_be_right_says_what_would_be(
     assert "s3cret" not in f"{caught.value} {caught.value.hint}"
 
 
-def test_no_password_is_in_what_a_programmer_would_print() -> None:
+def test_no_repr_shows_a_password() -> None:
     database = config.database(None, {"DATABASE_USER": "u", "DATABASE_PASSWORD": "s3cret"})
     assert "s3cret" not in repr(config.Settings(database=database))
     assert "s3cret" not in repr(config.database(URL, {}))
@@ -147,7 +147,7 @@ def test_no_password_is_in_what_a_programmer_would_print() -> None:
         "host=h password='s3cret",
     ],
 )
-def test_a_url_that_cannot_be_read_is_never_repeated(url: str) -> None:
+def test_an_unreadable_url_is_not_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         connection.connect(Database(url=url))
     assert caught.value.message == "the database URL cannot be read"

@@ -18,7 +18,7 @@ import click
 
 from .. import config, errors
 from ..config import Settings
-from ..interrupts import ImpatientError
+from ..interrupts import ForcedStopError
 
 # Start-up time pays for what is imported here, `--help` included: the rest comes when it is needed.
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Commands(click.Group):
         except errors.MigratorError as error:
             app = ctx.obj if isinstance(ctx.obj, App) else App()
             ctx.exit(app.fail(error))
-        except (KeyboardInterrupt, ImpatientError) as error:
+        except (KeyboardInterrupt, ForcedStopError) as error:
             app = ctx.obj if isinstance(ctx.obj, App) else App()
             at_once = errors.CancelledError(
                 "interrupted at once; the server may still be at work",

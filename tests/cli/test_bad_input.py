@@ -629,9 +629,9 @@ def test_a_bad_url_is_said_to_be_one_and_never_shown(
     ("environ", "said"),
     [
         ({}, "no database is configured"),
-        ({"DATABASE_SSL": "perhaps"}, 'DATABASE_SSL is "perhaps"'),
-        ({"DATABASE_PORT": "54e2"}, 'DATABASE_PORT is "54e2", which is no port'),
-        ({"DATABASE_PORT": "99999"}, 'DATABASE_PORT is "99999", which is no port'),
+        ({"DATABASE_SSL": "perhaps"}, 'invalid DATABASE_SSL "perhaps"'),
+        ({"DATABASE_PORT": "54e2"}, 'invalid DATABASE_PORT "54e2"'),
+        ({"DATABASE_PORT": "99999"}, 'invalid DATABASE_PORT "99999"'),
     ],
 )
 def test_variables_that_say_nothing_or_nonsense_are_a_matter_of_usage(
