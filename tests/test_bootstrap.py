@@ -194,7 +194,7 @@ def test_without_a_database_the_embedded_server_is_used(
     assert ("DATABASE_URL=embedded: .venv" in done.stdout) == is_embedded
 
 
-def test_an_offline_check_needs_no_database(checkout: Path) -> None:
+def test_offline_verify_needs_no_database(checkout: Path) -> None:
     done = make(checkout, "--dry-run", "migrate-verify", "offline=1")
     assert "embedded" not in done.stdout
 
@@ -227,7 +227,7 @@ def missing(checkout: Path, python: str) -> str:
     assert done.returncode != 0
     assert not (checkout / ".venv").exists()
     lines = [
-        line for line in done.stderr.splitlines() if not line.startswith(("make: ***", "making"))
+        line for line in done.stderr.splitlines() if not line.startswith(("make: ***", "creating"))
     ]
     assert len(lines) == 1, done.stderr
     return lines[0]
@@ -235,17 +235,17 @@ def missing(checkout: Path, python: str) -> str:
 
 def test_an_old_python_is_refused(checkout: Path) -> None:
     said = missing(checkout, OLD_PYTHON)
-    assert "Python 3.11 or newer is needed" in said
+    assert "Python 3.11 or newer is required" in said
     assert "is 3.9.2: install a newer one" in said
 
 
 def test_a_python_without_venv_is_refused(checkout: Path) -> None:
     if shutil.which("uv", path="/usr/bin:/bin"):
-        pytest.skip("uv makes environments without that module")
+        pytest.skip("uv does not need that module")
     assert "apt-get install python3-venv" in missing(checkout, PYTHON_WITHOUT_VENV)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
 def test_a_directory_that_is_not_writable_is_named(checkout: Path) -> None:
     checkout.chmod(0o555)
     done = make(checkout, "migrate-up")
@@ -253,24 +253,31 @@ def test_a_directory_that_is_not_writable_is_named(checkout: Path) -> None:
     assert "is not writable" in done.stderr
 
 
-def test_a_second_run_installs_nothing(checkout: Path) -> None:
-    (checkout / ".venv" / "bin").mkdir(parents=True)
-    (checkout / ".venv" / "bin" / "python").write_text('#!/bin/sh\necho called with "$@"\n')
-    (checkout / ".venv" / "bin" / "python").chmod(0o755)
+def install(checkout: Path, python: str) -> None:
+    """Put a program in the place of Python into a complete .venv."""
+    program = checkout / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{python}\n")
+    program.chmod(0o755)
     for part in ("runtime", "embedded"):
         (checkout / ".venv" / f".installed-{part}").touch()
+
+
+def test_a_second_run_installs_nothing(checkout: Path) -> None:
+    install(checkout, 'echo called with "$@"')
     done = make(checkout, "migrate-up", "steps=1")
     assert done.stdout == "called with -m migrator up --steps 1\n"
     assert done.stderr.startswith(ANNOUNCEMENT)
 
 
-def test_an_exit_code_is_printed_though_make_has_one_of_its_own(checkout: Path) -> None:
-    python = checkout / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\nexit 4\n")
-    python.chmod(0o755)
-    for part in ("runtime", "embedded"):
-        (checkout / ".venv" / f".installed-{part}").touch()
+def test_the_program_learns_that_make_called_it(checkout: Path) -> None:
+    install(checkout, 'echo "$MIGRATOR_CALLED_AS, $DATABASE_URL"')
+    assert make(checkout, "migrate-status").stdout == "make, embedded:\n"
+    assert make(checkout, "migrate-create", "name=a").stdout == "make, \n"
+
+
+def test_make_exits_with_2_and_prints_the_exit_code_of_the_program(checkout: Path) -> None:
+    install(checkout, "exit 4")
     done = make(checkout, "migrate-status")
     assert done.returncode == 2
     assert "migrate-status] Error 4" in done.stderr
