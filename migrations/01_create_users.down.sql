@@ -1,4 +1,4 @@
--- LOSES DATA: the users are gone, and up brings back an empty table.  Dump the table first if
--- the rows matter.  No cascade: whatever still points here must stop this, not vanish with it.
+-- LOSES DATA: the users.  up creates an empty table; dump this one first if its rows matter.
+-- No cascade: if anything still references the table, this must fail and not drop that, too.
 
 drop table users;

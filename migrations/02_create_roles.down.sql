@@ -1,4 +1,3 @@
--- The rows that up wrote come back with the next up.
--- LOSES DATA: roles that somebody added or described anew since then are gone.
+-- LOSES DATA: roles that were added or changed after up.  up inserts its own rows again.
 
 drop table roles;

@@ -1,8 +1,8 @@
--- What a user may do on the platform as a whole.
+-- Roles, which give users rights on the entire platform.
 
 create table roles (
-    -- The word is the key.  The code says 'admin' anyway, and a word is the same in every
-    -- database, where a number from a sequence is not.
+    -- The name is the key.  The code refers to 'admin' by name, and a name is the same in every
+    -- database; a number from a sequence is not.
     name         text not null,
     description  text not null,
 
@@ -10,8 +10,8 @@ create table roles (
     constraint roles_name_form check (name ~ '^[a-z][a-z_]{1,30}$')
 );
 
--- These rows belong to the schema: the code does not work without them.  So they are made with
--- the table, in one transaction, and not in the file of demo data.
+-- The code does not work without these rows, so they are inserted with the table, in the same
+-- transaction, and not with the demo data.
 insert into roles (name, description)
 values
     ('admin', 'Runs the platform: grants roles, closes accounts'),

@@ -1,4 +1,4 @@
--- LOSES DATA: who held which role.
--- Locks: ACCESS EXCLUSIVE on users and roles too, for a moment, to take the foreign keys off.
+-- LOSES DATA: the roles of users.
+-- Locks: briefly ACCESS EXCLUSIVE on users and roles as well, to drop the foreign keys.
 
 drop table user_roles;

@@ -1,3 +1,3 @@
--- LOSES DATA: who was in which tribe.
+-- LOSES DATA: the memberships.
 
 drop table memberships;

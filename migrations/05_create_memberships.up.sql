@@ -1,11 +1,11 @@
--- Who is in which tribe, and as what.
+-- The members of tribes, and their standing.
 
 create table memberships (
     tribe_id   uuid        not null,
     user_id    uuid        not null,
 
-    -- text with a check, not an enum: a check is exchanged in one transaction, while a value can
-    -- never be taken out of an enum again, so no down could undo adding one.
+    -- text with a check, not an enum: a check can be replaced in one transaction, but a value
+    -- cannot be removed from an enum, so no down script could undo adding one.
     standing   text        not null default 'member',
     joined_at  timestamptz not null default now(),
 
@@ -20,8 +20,7 @@ create table memberships (
         on delete cascade
 );
 
--- The primary key answers "who is in this tribe?".  This one answers "which tribes am I in,
--- newest first?" from its order alone, and serves the foreign key on user_id, since it begins
--- with that column.
+-- The primary key answers "who is in this tribe?".  This index answers "which tribes is this user
+-- in, newest first?" without a sort, and serves the foreign key on user_id, its first column.
 create index memberships_user_id_joined_at_idx
     on memberships (user_id, joined_at desc);

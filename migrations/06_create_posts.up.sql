@@ -1,4 +1,4 @@
--- What people write to their tribes.
+-- Posts of users in their tribes.
 
 create table posts (
     id          uuid        not null default gen_random_uuid(),
@@ -10,8 +10,8 @@ create table posts (
     constraint posts_pkey primary key (id),
     constraint posts_body_length check (char_length(body) between 1 and 10000),
 
-    -- restrict, both: posts are what people come for.  Whoever deletes a tribe or an account
-    -- says first what becomes of them.
+    -- restrict for both: a tribe or an account can be deleted only after its posts have been
+    -- moved or deleted.
     constraint posts_tribe_id_fkey foreign key (tribe_id)
         references tribes (id)
         on delete restrict,
@@ -20,11 +20,11 @@ create table posts (
         on delete restrict
 );
 
--- A tribe's page, newest first.  id is there to break ties, so that paging by
--- (created_at, id) < (…, …) neither skips nor repeats a post.  Serves the foreign key too.
+-- For a tribe's page, newest post first.  id breaks ties, so that paging by
+-- (created_at, id) < (…, …) neither skips nor repeats a post.  Also serves the foreign key.
 create index posts_tribe_id_created_at_id_idx
     on posts (tribe_id, created_at desc, id desc);
 
--- For the foreign key: without it, deleting one user reads every post.
+-- For the foreign key: without this index, deleting a user would scan all posts.
 create index posts_author_id_idx
     on posts (author_id);

@@ -1,10 +1,9 @@
--- Removes what up wrote, by key, in the order that the foreign keys ask for.
+-- Delete the rows of up, by key, in the order that the foreign keys require.
 --
--- Where real users wrote posts in a demo tribe, or a demo user wrote more, this fails on
--- posts_tribe_id_fkey or posts_author_id_fkey and changes nothing: better than taking other
--- people's posts along.
--- LOSES DATA: memberships of real users in a demo tribe, and roles or memberships that a demo
--- user got since, which go with them (on delete cascade).
+-- If real users wrote posts in a demo tribe, or demo users wrote other posts, this fails on
+-- posts_tribe_id_fkey or posts_author_id_fkey and changes nothing, rather than delete those posts.
+-- LOSES DATA: memberships of real users in a demo tribe, and roles or memberships that demo users
+-- got after up (on delete cascade).
 
 delete from posts
 where id in (

@@ -1,11 +1,11 @@
--- A few people, tribes and posts, so that a fresh checkout has something to show.
+-- A few users, tribes and posts, so that a new checkout has something to show.
 --
--- Keys and times are written out: down removes these rows and no others, and each database gets
--- the same.  The addresses are in example.com, which nobody can own (RFC 2606).
+-- Keys and times are literal: every database gets the same rows, and down deletes these rows only.
+-- example.com is reserved (RFC 2606), so the addresses belong to no one.
 
 insert into users (id, email, name, created_at)
 values
-    -- Names as people type them: 10_split_user_name has to give back every one of them exactly.
+    -- Names as people type them: the down script of 10_split_user_name must restore them exactly.
     ('a0000000-0000-4000-8000-000000000001', 'ada@example.com', 'Ada Lovelace',
      '2026-01-05 09:00:00+00'),
     ('a0000000-0000-4000-8000-000000000002', 'plato@example.com', 'Plato',

@@ -1,15 +1,15 @@
 -- migrator: no-transaction
 -- migrator: lock-timeout 1s
 
--- name becomes not null again.  Alone, "set not null" reads the whole table under ACCESS
--- EXCLUSIVE.  With a valid check that says the same it reads nothing; the check itself is added
--- without looking at a row, and validated under SHARE UPDATE EXCLUSIVE, with which people read
--- and write.  In one transaction the lock of the first statement would be held for all of it:
--- so each statement stands for itself, and no lock outlives its statement.
+-- name becomes not null again.  By itself, "set not null" scans the table under ACCESS EXCLUSIVE.
+-- With a valid check of the same condition it scans nothing.  The check is added as "not valid",
+-- which scans nothing, and validated under SHARE UPDATE EXCLUSIVE, which blocks no reads or
+-- writes.  In one transaction, the lock of the first statement would be held until the end.
+-- Outside a transaction, each statement releases its lock when it is done.
 --
--- No data is lost: 10's down has put the names together.  Where a row was written in two parts
--- since then, the validation fails and the columns stay: put it together with the update of 10's
--- down, and go on with the validation.
+-- No data is lost: the down script of 10 has joined the names.  If a row was written with first
+-- and last name after that, the validation fails and the columns are kept: run the update of that
+-- script again, then resume.
 
 alter table users
     add constraint users_name_present check (name is not null) not valid;

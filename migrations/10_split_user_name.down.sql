@@ -1,11 +1,11 @@
 -- migrator: statement-timeout 15min
 
--- Put the names together again: concat_ws writes the space between the parts, and leaves it out
--- where last_name is null.  Each name that up took apart comes back character for character.
+-- Join the names: concat_ws puts a space between the parts, unless last_name is null.  Every name
+-- that up has split is restored exactly.
 --
--- Rows written or changed in between get the name that their parts make, so no change is lost.
--- What name cannot hold is where the border was: ('Mary Ann', 'Smith') becomes 'Mary Ann Smith',
--- and the next up would cut it behind 'Mary'.
+-- Rows that were inserted or changed after up are joined, too, so no change is lost.  But name
+-- cannot say where it was split: ('Mary Ann', 'Smith') becomes 'Mary Ann Smith', and the next up
+-- would split that after 'Mary'.
 
 update users
 set name = concat_ws(' ', first_name, last_name),

@@ -1,24 +1,21 @@
 -- migrator: statement-timeout 15min
 
--- Move name into first_name and last_name.
---
--- The rule is cut at the first space, and keep all else as it is:
+-- Split name into first_name and last_name, at the first space, and keep everything else:
 --
 --   'Ada Lovelace'            →  'Ada'      'Lovelace'
 --   'Gabriel García Márquez'  →  'Gabriel'  'García Márquez'
---   'Plato'                   →  'Plato'    null            no space, no last name
---   'Jean  Bartik'            →  'Jean'     ' Bartik'       of two spaces one is left
+--   'Plato'                   →  'Plato'    null            without a space there is no last name
+--   'Jean  Bartik'            →  'Jean'     ' Bartik'       one of the two spaces is kept
 --   ' Grace Hopper '          →  ''         'Grace Hopper '
---   'Cher '                   →  'Cher'     ''              '' and null differ: a space was there
+--   'Cher '                   →  'Cher'     ''              '', not null: there was a space
 --
--- It loses nothing, whatever the name: only that one space goes, and down knows where it was.
--- Trimming would look better and could not be undone, so it is not done here in passing; it
--- would be a migration of its own, with a down that says what it cannot bring back.
+-- Nothing is lost: only that space is removed, and down knows where it was.  Trimming the names
+-- could not be undone, so it would be a migration of its own.
 --
--- Locks: ROW EXCLUSIVE on users and each row changed; reads go on, and a write to one of these
--- rows waits for the commit.  That is why the columns came in a file before this one: their
--- ACCESS EXCLUSIVE would be held throughout.  400,000 rows take about 3 seconds; a table a
--- hundred times that size should be done in batches.
+-- Locks: ROW EXCLUSIVE on users, and each row that is changed.  Reads do not wait; writes to these
+-- rows wait until the commit.  The columns were added in an earlier file, because the ACCESS
+-- EXCLUSIVE for that would be held during this update.  400,000 rows take about 3 seconds; update
+-- a table a hundred times that size in batches.
 
 update users
 set first_name = split_part(name, ' ', 1),

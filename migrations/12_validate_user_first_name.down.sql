@@ -1,7 +1,7 @@
 -- migrator: lock-timeout 1s
 
--- A constraint cannot be made "not valid" again, so both are made anew, in one statement: there
--- is no moment without them.  Nothing is read; ACCESS EXCLUSIVE on users for a moment.
+-- A constraint cannot be made "not valid" again, so both are dropped and added in one statement,
+-- without a moment in between.  Locks: briefly ACCESS EXCLUSIVE on users; nothing is scanned.
 
 alter table users
     drop constraint users_name_in_one_form,

@@ -1,9 +1,9 @@
 -- migrator: statement-timeout 15min
 
--- Locks: SHARE UPDATE EXCLUSIVE on users; reads and writes go on.  The whole table is read, and
--- once only, since one statement validates both.
+-- Locks: SHARE UPDATE EXCLUSIVE on users, which blocks no reads or writes.  The table is scanned
+-- only once, because one statement validates both constraints.
 --
--- Where a row has no first_name this fails and changes nothing.  To find it:
+-- If a row has no first_name, this fails and changes nothing.  To find such rows:
 --   select id, email from users where first_name is null;
 
 alter table users

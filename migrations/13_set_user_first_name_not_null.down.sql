@@ -1,9 +1,9 @@
 -- migrator: no-transaction
 -- migrator: lock-timeout 1s
 
--- Back to the valid check.  Outside a transaction, for the reason that 09's down gives: so the
--- validation reads the table while no lock is held that stops anybody.  not null goes last, so
--- that at no moment is a row without first_name let in.
+-- Restore the valid check.  Outside a transaction, as in the down script of 09: the validation
+-- scans the table while no lock is held that blocks reads or writes.  not null is dropped last, so
+-- that a row without first_name is refused at any moment.
 
 alter table users
     add constraint users_first_name_present check (first_name is not null) not valid;

@@ -1,4 +1,4 @@
-"""The worked example in `migrations/`: each down undoes its up, by the tool and by psql alone."""
+"""The worked example in `migrations/`: each down undoes its up, with migrator and with psql."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLE = PROJECT / "migrations"
 UPS = sorted(EXAMPLE.glob("*.up.sql"))
 DOWNS = sorted(EXAMPLE.glob("*.down.sql"), reverse=True)
 
-# The steps before and after the one that makes room for both forms of a name.
+# The number of migrations up to the one that allows both forms of a name, and after it.
 STEPS_TO_BOTH_FORMS = 9
 STEPS_AFTER_BOTH_FORMS = len(UPS) - STEPS_TO_BOTH_FORMS
 
@@ -55,7 +55,7 @@ where c.contype = 'f'
   )
 """
 
-HALF_DONE = """
+INVALID = """
 select indexrelid::regclass::text from pg_catalog.pg_index where not indisvalid
 union all
 select conname from pg_catalog.pg_constraint where not convalidated
@@ -79,12 +79,12 @@ def down(example: Migrate, *options: str) -> None:
 
 
 def schema(database: Database) -> str:
-    """What pg_dump says, without the tool's own tables."""
+    """Return the output of pg_dump, without the tables of migrator."""
     return dump_schema(database, "--exclude-table=public.migration_*")
 
 
 def data(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables but the tool's own."""
+    """Return all rows of all tables except those of migrator."""
     tables = [str(name) for (name,) in database.rows(TABLES)]
     return {name: database.rows(f"select t.* from {name} t order by t::text") for name in tables}
 
@@ -94,7 +94,7 @@ def names(database: Database) -> list[str]:
 
 
 def add_names(database: Database) -> list[str]:
-    """Add a user for each of `NAMES`; give the names of all users, by e-mail address."""
+    """Add a user for each of `NAMES`; return the names of all users, by email address."""
     with database.connect() as conn, conn.cursor() as cursor:
         cursor.executemany(
             "insert into users (email, name) values (%s, %s)",
@@ -141,7 +141,7 @@ def test_each_down_undoes_its_up_and_nothing_else(example: Migrate) -> None:
     assert example("status", "--check").exit_code == 0
 
 
-def test_names_are_cut_at_the_first_space(example: Migrate) -> None:
+def test_names_are_split_at_the_first_space(example: Migrate) -> None:
     up(example, "--steps", str(STEPS_TO_BOTH_FORMS))
     add_names(example.database)
     up(example)
@@ -151,7 +151,7 @@ def test_names_are_cut_at_the_first_space(example: Migrate) -> None:
     assert sorted(rows, key=repr) == sorted(((*parts, None) for parts in NAMES.values()), key=repr)
 
 
-def test_reverting_the_split_gives_back_every_name_exactly(example: Migrate) -> None:
+def test_reverting_the_split_restores_every_name_exactly(example: Migrate) -> None:
     up(example, "--steps", str(STEPS_TO_BOTH_FORMS - 1))
     before = add_names(example.database)
     up(example)
@@ -174,12 +174,12 @@ def test_names_changed_after_the_split_survive_its_down(example: Migrate) -> Non
     assert found["grace@example.com"] == " Grace Hopper "
 
 
-def test_no_foreign_key_is_without_an_index_and_nothing_is_left_half_done(
+def test_every_foreign_key_has_an_index_and_everything_is_valid(
     example: Migrate,
 ) -> None:
     up(example)
     assert example.database.rows(FOREIGN_KEYS_WITHOUT_INDEX) == []
-    assert example.database.rows(HALF_DONE) == []
+    assert example.database.rows(INVALID) == []
 
 
 def test_psql_alone_runs_the_files_up_and_down(example: Migrate, second_database: Database) -> None:
@@ -195,7 +195,7 @@ def test_psql_alone_runs_the_files_up_and_down(example: Migrate, second_database
 
 
 def psql(database: Database, files: list[Path]) -> None:
-    """Run each file by `psql -f`, with no other option; the test is skipped where psql is not."""
+    """Run each file with `psql -f`; skip the test if there is no psql."""
     for path in files:
         done = run_psql(database, "--file", path)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Through a real PgBouncer, in transaction and in session mode: right, or refused."""
+"""Runs through a real PgBouncer, in transaction and session mode, succeed or are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.sessions import (
 
 pytestmark = pytest.mark.slow
 
-SAW = "connected through a connection pooler"
+POOLED = "connected through a connection pooler"
 OPTION = "-- migrator: no-transaction\n"
 MODES = ["transaction", "session"]
 ADVISORY_LOCKS = """
@@ -54,7 +54,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
-query_wait_timeout = {patience}
+query_wait_timeout = {wait_timeout}
 logfile = {home}/log
 """
 
@@ -71,7 +71,7 @@ class Pooler:
 
 @contextmanager
 def pgbouncer(
-    postgres: Postgres, mode: str, *, size: int = 20, patience: int = 120
+    postgres: Postgres, mode: str, *, size: int = 20, wait_timeout: int = 120
 ) -> Iterator[Pooler]:
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
@@ -89,7 +89,7 @@ def pgbouncer(
         port=port,
         mode=mode,
         size=size,
-        patience=patience,
+        wait_timeout=wait_timeout,
         home=home,
     )
     (home / "pgbouncer.ini").write_text(text)
@@ -110,7 +110,7 @@ def pgbouncer(
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-        shutil.rmtree(home)  # the role stays: it owns what a test has made
+        shutil.rmtree(home)  # the role owns objects of tests, and so is kept
 
 
 def answers(port: int) -> bool:
@@ -164,7 +164,7 @@ def test_up_status_down(database: Database, migrate: Migrate, write: Write, url:
     )
     result = migrate("up", database=url)
     assert result.exit_code == 0, result.stderr
-    assert result.stderr.count(SAW) == 1
+    assert result.stderr.count(POOLED) == 1
     assert database.rows("select i from a") == [(1,), (2,)]
     assert migrate("status", "--check", database=url).exit_code == 0
     result = migrate("down", "--all", database=url)
@@ -175,7 +175,7 @@ def test_up_status_down(database: Database, migrate: Migrate, write: Write, url:
 def test_the_encoding_survives_a_pooler(
     postgres: Postgres, poolers: dict[str, Pooler], migrate: Migrate, write: Write
 ) -> None:
-    """PgBouncer hands it to the server by SET, which RESET ALL undoes."""
+    """PgBouncer passes it to the server by SET, which RESET ALL undoes."""
     name = f"test_{uuid.uuid4().hex}"
     write({f"0{i}_e.up.sql": f"comment on database {name} is 'é{i}';" for i in (1, 2, 3)})
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
@@ -193,9 +193,9 @@ def test_the_encoding_survives_a_pooler(
             conn.execute(f"drop database {name} with (force)".encode())
 
 
-def test_a_direct_connection_is_not_taken_for_a_pooler(migrate: Migrate, write: Write) -> None:
+def test_a_direct_connection_is_not_mistaken_for_a_pooler(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": ""})
-    assert SAW not in migrate("up").stderr
+    assert POOLED not in migrate("up").stderr
 
 
 def test_ten_runners_at_once(database: Database, runs: Runs, write: Write, url: str) -> None:
@@ -209,10 +209,10 @@ def test_ten_runners_at_once(database: Database, runs: Runs, write: Write, url: 
     assert [result.exit_code for result in results] == [0] * 10, results
     assert len(applied(database)) == 5
     assert database.rows("select i from a order by i") == [(2,), (3,), (4,), (5,)]
-    assert database.rows(ADVISORY_LOCKS) == [], "none outlives its runner in the pool"
+    assert database.rows(ADVISORY_LOCKS) == [], "the pool keeps none of them"
 
 
-def test_nothing_that_a_migration_set_reaches_other_clients(
+def test_no_setting_of_a_migration_reaches_other_clients(
     database: Database, migrate: Migrate, write: Write, transaction_url: str
 ) -> None:
     write(
@@ -249,16 +249,16 @@ def test_a_failed_migration_leaves_nothing_in_the_pool(
         assert other.execute("show lock_timeout").fetchone() == ("0",)
 
 
-def test_who_is_in_the_way_is_named(database: Database, runs: Runs, write: Write, url: str) -> None:
-    """In transaction mode the next try has another server process than the one before."""
+def test_blockers_are_listed(database: Database, runs: Runs, write: Write, url: str) -> None:
+    """In transaction mode, each attempt may have another server process."""
     database.execute("create table a (i int)")
     write({"00_a.up.sql": "create table b ();", "01_a.up.sql": "alter table a add j int;"})
     with holding(database, "select from a"), ExitStack() as others:
-        run = runs("up", "--lock-timeout", "300ms", url=url)
+        run = runs("up", "--lock-timeout", "1s", url=url)
         run.says("try 1 of 10 at 01_a failed")
         for _ in range(3):
             other = others.enter_context(psycopg.connect(url))
-            other.execute("select 'takes what the pool has'")
+            other.execute("select 'occupies the pool'")
         said = run.says("try 2 of 10 at 01_a failed")
         assert said.count("held up by pid") == 2, said
         assert "report, postgres" in said
@@ -274,7 +274,7 @@ def test_who_is_in_the_way_is_named(database: Database, runs: Runs, write: Write
         f"{OPTION}vacuum a;",
     ],
 )
-def test_what_needs_a_session_is_refused_in_transaction_mode_before_anything_runs(
+def test_a_script_that_needs_a_session_is_refused_in_transaction_mode(
     database: Database, migrate: Migrate, write: Write, transaction_url: str, text: str
 ) -> None:
     database.execute("create table a (i int)")
@@ -286,10 +286,10 @@ def test_what_needs_a_session_is_refused_in_transaction_mode_before_anything_run
     assert "connect to PostgreSQL itself, or to a pool in session mode" in result.stderr
     assert database.rows("select to_regclass('b')") == [(None,)]
     assert migrate("up", "--to", "01", database=transaction_url).exit_code == 0
-    assert migrate("up").exit_code == 0, "by a direct connection it runs"
+    assert migrate("up").exit_code == 0, "it runs on a direct connection"
 
 
-def test_transaction_mode_is_seen_in_a_busy_pool_too(
+def test_transaction_mode_is_detected_in_a_busy_pool(
     database: Database, migrate: Migrate, write: Write, transaction_url: str
 ) -> None:
     """Other clients take and return the sessions of the pool all the time."""
@@ -309,7 +309,7 @@ def test_transaction_mode_is_seen_in_a_busy_pool_too(
     assert "pooler in transaction mode" in result.stderr
 
 
-def test_what_needs_a_session_runs_in_session_mode(
+def test_a_script_that_needs_a_session_runs_in_session_mode(
     database: Database, migrate: Migrate, write: Write, session_url: str
 ) -> None:
     database.execute("create schema here; create table here.a (i int)")
@@ -346,7 +346,7 @@ def test_ten_runners_of_a_file_outside_a_transaction_in_session_mode(
     assert not invalid_indexes(database)
 
 
-def test_the_next_runner_waits_for_what_a_killed_one_left_at_work(
+def test_a_runner_waits_for_the_statement_of_a_killed_one(
     database: Database, runs: Runs, write: Write, session_url: str
 ) -> None:
     database.execute("create table a (id int)")
@@ -388,7 +388,7 @@ def test_a_killed_runner_in_transaction_mode_leaves_no_lock(
         run.kill()
         second = runs("up", "--lock-timeout", "200ms", url=transaction_url)
         said = second.says("waiting for 01_a")
-        assert "lock table gate" in said, "the process that was left at work is named"
+        assert "lock table gate" in said, "the process of the killed run is listed"
     result = second.result()
     assert result.exit_code == 0, result.stderr
     assert applied(database) == ["01_a"]
@@ -396,10 +396,10 @@ def test_a_killed_runner_in_transaction_mode_leaves_no_lock(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_pool_without_a_third_session_holds_up_no_work(
+def test_a_pool_of_two_sessions_is_enough_for_a_run(
     postgres: Postgres, database: Database, runs: Runs, write: Write, mode: str
 ) -> None:
-    """Who is in the way is not seen then, and nothing waits for that."""
+    """Blockers are not listed then, and the run does not wait for the third session."""
     write({"01_a.up.sql": "select pg_sleep(1.5);", "02_b.up.sql": "select pg_sleep(600);"})
     with pgbouncer(postgres, mode, size=2) as pooler:
         run = runs("up", url=pooler.url(database))
@@ -412,11 +412,11 @@ def test_a_pool_without_a_third_session_holds_up_no_work(
     assert not working(database, "pg_sleep")
 
 
-def test_a_pool_of_one_session_is_said_to_be_too_small(
+def test_a_pool_of_one_session_is_too_small(
     postgres: Postgres, database: Database, runs: Runs, write: Write
 ) -> None:
     write({"01_a.up.sql": "create table a ();"})
-    with pgbouncer(postgres, "session", size=1, patience=1) as pooler:
+    with pgbouncer(postgres, "session", size=1, wait_timeout=1) as pooler:
         result = runs("up", url=pooler.url(database)).result()
     assert result.exit_code == 6
     assert "query_wait_timeout" in result.stderr
