@@ -35,25 +35,25 @@ database-variables := \
 # Goals and options are checked before anything runs.  Otherwise make would run `migrate-up 5` up to
 # the missing target `5`, and ignore an option that it does not know.
 goals := $(filter $(targets) test-pg%,$(MAKECMDGOALS))
-no-goals := $(filter-out $(targets) test-pg%,$(MAKECMDGOALS))
+unknown-goals := $(filter-out $(targets) test-pg%,$(MAKECMDGOALS))
 command := $(firstword $(filter $(commands),$(goals)))
 # The option that a word alone stands for: `to` for `5` in `make migrate-up 5`.
-meant-migrate-up := to
-meant-migrate-down := $(if $(findstring _,$(no-goals)),to,steps)
-meant-migrate-redo := steps
-meant-migrate-create := name
-meant-migrate-rehearse := to
-meant-migrate-log := version
-meant-migrate-repair := version
-meant-migrate-baseline := version
-meant := $(meant-$(command))
-as-options = $(shell printf '%s ' $(call quote,$(no-goals)) | sed \
-	-e 's/--\([a-z-]*\) \([^-][^ ]*\) /\1=\2 /g' -e 's/--\([a-z-]*\) /\1=1 /g' $(if $(meant),-e 's/^\([^= ]*\) /$(meant)=\1 /'))
-instead := $(if $(no-goals),$(or \
-	$(if $(command),$(if $(meant)$(filter --%,$(no-goals)),make $(command) $(as-options))), \
-	$(if $(goals),,$(addprefix make ,$(filter $(no-goals:%=migrate-%),$(commands))))))
-ifneq ($(no-goals),)
-  $(call refuse,there is no target $(firstword $(no-goals))$(if $(instead),; did you mean: $(instead),: see make help))
+default-of-migrate-up := to
+default-of-migrate-down := $(if $(findstring _,$(unknown-goals)),to,steps)
+default-of-migrate-redo := steps
+default-of-migrate-create := name
+default-of-migrate-rehearse := to
+default-of-migrate-log := version
+default-of-migrate-repair := version
+default-of-migrate-baseline := version
+default := $(default-of-$(command))
+as-options = $(shell printf '%s ' $(call quote,$(unknown-goals)) | sed \
+	-e 's/--\([a-z-]*\) \([^-][^ ]*\) /\1=\2 /g' -e 's/--\([a-z-]*\) /\1=1 /g' $(if $(default),-e 's/^\([^= ]*\) /$(default)=\1 /'))
+instead := $(if $(unknown-goals),$(or \
+	$(if $(command),$(if $(default)$(filter --%,$(unknown-goals)),make $(command) $(as-options))), \
+	$(if $(goals),,$(addprefix make ,$(filter $(unknown-goals:%=migrate-%),$(commands))))))
+ifneq ($(unknown-goals),)
+  $(call refuse,there is no target $(firstword $(unknown-goals))$(if $(instead),; did you mean: $(instead),: see make help))
 endif
 
 options-given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
