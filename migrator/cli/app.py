@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..events import Event
     from ..output.json import Json
-    from ..output.telling import Teller
+    from ..output.progress import Teller
     from ..output.text import Style
     from ..session import Session
 
@@ -152,10 +152,10 @@ class App:
     def notify(self, event: Event) -> None:
         """Tell of an event on stderr, and keep it for the result."""
         if self._teller is None:
-            from ..output import telling
+            from ..output import progress
 
             colours, is_verbose = style(sys.stderr), self.verbosity > 0
-            self._teller = telling.Teller(sys.stderr, colours, self.as_json, is_verbose)
+            self._teller = progress.Teller(sys.stderr, colours, self.as_json, is_verbose)
         self._teller.tell(event)
 
     @property

@@ -199,10 +199,10 @@ def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
 def _show(app: App, outcome: Outcome | None) -> None:
     if outcome is None:
         return
-    from ..output import protocol, text
+    from ..output import json, text
 
     app.show(
         lambda: text.outcome_text(outcome, style(sys.stdout)),
-        lambda: protocol.of_outcome(outcome, app.events),
+        lambda: json.of_outcome(outcome, app.events),
         kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )

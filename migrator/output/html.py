@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 
 from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
@@ -13,51 +14,6 @@ from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
 from .report import DRIFT, NO_DRIFT, down_lines, head, locks, not_rehearsed, total
 from .text import error_text, line_of, plain
-
-_STYLE = """
-:root { --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --paper: #fff; --bad: #b3261e;
-  --warn: #9a6700; --good: #1a7f37; --m8: #b3261e; --m7: #d1495b; --m6: #e07a3f; --m5: #e2a33d;
-  --m4: #6a8caf; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.5rem; color: var(--ink);
-  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
-h1, h2, p { overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem;
-  border-top: 1px solid var(--line); padding-top: 1rem; } h3 { font-size: .95rem;
-  margin: 1.2rem 0 .4rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft);
-  } code, pre { font: 13px/1.45 ui-monospace, monospace; }
-pre { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.total { font-weight: 600; } .bad { color: var(--bad); } .good { color: var(--good);
-  } .warn { color: var(--warn); }
-table { border-collapse: collapse; width: 100%; table-layout: fixed; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .5rem;
-  border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; }
-.sql td:first-child, .sql th:first-child { width: 3.5rem; color: var(--soft); text-align: right; }
-.sql td:nth-child(2), .sql th:nth-child(2) { width: 42%; }
-.finding { border-left: 4px solid var(--bad); padding: .2rem .6rem; margin: .3rem 0;
-  background: #fdf3f2; }
-.finding.note { border-color: var(--m4); background: #f3f6f9; }
-.finding.accepted { border-color: var(--good); background: #f1f8f3; }
-.timeline { display: grid; gap: 3px; font-size: .82rem; margin: .4rem 0; }
-.timeline .name { overflow-wrap: anywhere; line-height: 1.2; padding-right: .5rem; }
-.timeline .head { color: var(--soft); text-align: center; white-space: nowrap; }
-.timeline.dense { column-gap: 1px; }
-.timeline .bar { color: #fff; border-radius: 3px; padding: 0 .4rem; overflow: hidden;
-  white-space: nowrap;
-  text-overflow: ellipsis; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.m8 { background: var(--m8); } .m7 { background: var(--m7); } .m6 { background: var(--m6); }
-.m5 { background: var(--m5); } .m4 { background: var(--m4); }
-@media (max-width: 40rem) { body { padding: 1rem .7rem; } .sql tr:first-child { display: none; }
-  .sql td, .sql td:nth-child(2), .sql td:first-child { display: block; width: auto;
-  text-align: left; border: 0; padding: .1rem 0; } .sql tr { display: block;
-  border-bottom: 1px solid var(--line); padding: .4rem 0; } }
-@media print { body { padding: 0; max-width: none; font-size: 11px;
-  } h2, .finding { break-inside: avoid; }
-  tr { break-inside: avoid; } }
-"""
-
 
 _MANY = 25  # statements whose line numbers fit beside one another
 
@@ -76,10 +32,11 @@ def html(report: Report) -> str:
     """Write the page."""
     title = escape(f"Rehearsal for {report.database}")
     tone = "good" if report.is_clean else "bad"
+    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     parts = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{title}</title><style>{style}</style></head><body>",
         f"<h1>{title}</h1>",
         f'<p class="total {tone}">{escape(total(report))}</p>',
         *(f'<p class="soft">{escape(line)}</p>' for line in head(report)),
