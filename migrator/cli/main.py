@@ -9,7 +9,7 @@ import click
 
 from .. import config
 from ..config import Settings
-from . import deciding, looking, moving
+from . import files, history, migrate, rehearse
 from .app import App, Commands
 from .options import log_statements, version
 
@@ -76,16 +76,16 @@ def main(
 
 
 for _command in (
-    moving.up,
-    moving.down,
-    moving.redo,
-    looking.status,
-    looking.rehearse,
-    looking.drift,
-    deciding.create,
-    looking.verify,
-    deciding.baseline,
-    deciding.repair,
-    looking.log,
+    migrate.up,
+    migrate.down,
+    migrate.redo,
+    history.status,
+    rehearse.rehearse,
+    rehearse.drift,
+    files.create,
+    files.verify,
+    history.baseline,
+    history.repair,
+    history.log,
 ):
     main.add_command(_command)

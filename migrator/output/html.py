@@ -28,7 +28,7 @@ class Bar:
     last: int
 
 
-def html(report: Report) -> str:
+def report_html(report: Report) -> str:
     """Write the page."""
     title = escape(f"Rehearsal for {report.database}")
     tone = "good" if report.is_clean else "bad"

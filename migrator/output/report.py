@@ -13,7 +13,7 @@ from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .json import Json, of_error
 from .progress import trace_lines
-from .text import Style, error_text, line_of, plain
+from .text import Style, counted, error_text, line_of, plain
 
 NO_DRIFT = "no drift: the schema matches its history"
 DRIFT = "drift: the schema does not match its history"
@@ -23,7 +23,7 @@ _AGAIN_SIGNS = "+ only the second time, - only the first time, ~ different"
 _SQL_WIDTH = 72  # characters of a statement's first line
 
 
-def text(report: Report, style: Style) -> str:
+def report_text(report: Report, style: Style) -> str:
     """Write a report for a terminal."""
     lines = [*head(report), "", *_drift(report)]
     for rehearsed in report.migrations:
@@ -40,7 +40,7 @@ def text(report: Report, style: Style) -> str:
     return "\n".join([*lines, "", style(total(report), bold=True)])
 
 
-def markdown(report: Report) -> str:
+def report_markdown(report: Report) -> str:
     """Write a report for a pull request."""
     lines = [f"## Rehearsal: {total(report)}", "", *head(report), ""]
     lines += _listed(_drift(report))
@@ -75,7 +75,7 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
             yield from (f"- {line}" for line in group)
 
 
-def document(report: Report) -> Json:
+def report_json(report: Report) -> Json:
     """Give a report as JSON; its keys are documented in the README."""
     return {
         "database": report.database,
@@ -173,12 +173,12 @@ def total(report: Report) -> str:
     accepted = sum(finding.accepted is not None for finding in findings)
     failed = sum(each.error is not None for each in report.migrations)
     parts = [
-        _count(len(report.migrations), "migration"),
-        _count(open_findings, "finding"),
+        counted(len(report.migrations), "migration"),
+        counted(open_findings, "finding"),
         *([f"{accepted} more accepted"] if accepted else []),
         *([f"{failed} failed"] if failed else []),
         *([f"{len(report.not_rehearsed)} not rehearsed"] if report.not_rehearsed else []),
-        *([f"drift in {_count(_objects(report.drift), 'object')}"] if report.drift else []),
+        *([f"drift in {counted(_objects(report.drift), 'object')}"] if report.drift else []),
     ]
     return ", ".join(parts)
 
@@ -204,7 +204,7 @@ def drift_text(differences: Iterable[Difference]) -> str:
     differences = tuple(differences)
     if not differences:
         return NO_DRIFT
-    total = _count(_objects(differences), "difference")
+    total = counted(_objects(differences), "difference")
     lines = difference_lines(differences)
     return "\n".join([f"{DRIFT} ({_DRIFT_SIGNS})", "", *lines, "", total])
 
@@ -262,7 +262,3 @@ def _sampled(each: TracedStatement) -> str:
 def _first_line(each: TracedStatement) -> str:
     line = " ".join(each.statement.text.split())
     return line if len(line) <= _SQL_WIDTH else line[: _SQL_WIDTH - 1] + "…"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,33 +1,84 @@
-"""The commands that write something down, and run nothing."""
+"""The commands about the history: status, log, baseline, repair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from .. import errors
-from .app import App
+from .app import DISAGREEING, App, style
 from .options import everywhere, staged
 
 if TYPE_CHECKING:
+    from ..model import Entry
     from ..rehearsal.schema import Difference
 
+_PENDING, _INTERRUPTED = 3, 7
 
-@click.command(epilog="Example: migrator create add_phone_to_users")
-@click.argument("name")
+
+@click.command(epilog="Example: migrator status --check || echo 'the schema is behind'")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with 3 if migrations are pending, 4 or 7 if something is wrong.",
+)
 @everywhere
 @click.pass_obj
-def create(app: App, *, name: str) -> None:
-    """Write the next pair of files, with a template in each."""
-    from ..files import directory
+def status(app: App, *, check: bool) -> None:
+    """Show every version: its state, when, by whom and how long."""
+    from .. import session
+    from ..output.json import of_status
+    from ..output.text import status_text
 
-    up_path, down_path = directory.create(app.settings.directory, name, now=datetime.now(UTC))
-    paths = {"up": str(up_path), "down": str(down_path)}
-    kept = f"the files were written: {up_path}, {down_path}"
-    app.show(lambda: "\n".join(paths.values()), lambda: dict(paths), kept=kept)
+    with app.opened() as work:
+        overview = session.overview(work)
+    width = max(80, shutil.get_terminal_size().columns)
+    app.show(
+        lambda: status_text(overview, style(sys.stdout), width),
+        lambda: of_status(overview),
+    )
+    if check:
+        sys.exit(_check_code(overview.entries))
+
+
+def _check_code(entries: Iterable[Entry]) -> int:
+    from .. import model
+    from ..planning.problems import unsettled
+
+    states = unsettled(entries)
+    if model.Status.INTERRUPTED in states:
+        return _INTERRUPTED
+    if states & {model.Status.MODIFIED, model.Status.MISSING, model.Status.OUT_OF_ORDER}:
+        return DISAGREEING
+    return _PENDING if model.Status.PENDING in states else 0
+
+
+@click.command(epilog="Example: migrator log --version 05_create_memberships")
+@click.option("--version", metavar="VERSION", help="Only what happened to this one.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="How many.",
+)
+@everywhere
+@click.pass_obj
+def log(app: App, /, *, version: str | None, limit: int) -> None:
+    """Show who did what, when, and how it ended; the newest last."""
+    from .. import session
+    from ..output.json import of_log
+    from ..output.text import log_text
+
+    with app.opened() as work:
+        rows = session.log(work, version=version, limit=limit)
+    app.show(lambda: log_text(rows), lambda: of_log(rows))
 
 
 @click.command(epilog="Example: migrator baseline 05")
@@ -42,16 +93,15 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
     All up to this one, for a database that has their schema from before it was migrated with
     this tool.  They run on a scratch database, and what they make there has to be here.
     """
-    from ..execution.baseline import baseline as record_baseline
-    from ..execution.baseline import of_baseline
+    from ..execution import baseline
     from ..rehearsal.rehearse import compare_with_files
 
     with app.opened() as work:
         if not unchecked:
-            migrations = of_baseline(work, version)
+            migrations = baseline.of_baseline(work, version)
             server = app.other_database(scratch_url)
             _refuse(compare_with_files(work, migrations, server, app.notify), app)
-        versions = record_baseline(work, version, app.notify)
+        versions = baseline.baseline(work, version, app.notify)
     lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
     kept = "the versions were recorded; see: migrator status" if versions else None
     app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)}, kept=kept)
@@ -86,8 +136,7 @@ def _refuse(found: Sequence[Difference], app: App) -> None:
 @click.pass_obj
 def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
     """Record a decision about one version, and run nothing."""
-    from ..execution.baseline import Decision
-    from ..execution.baseline import repair as record_repair
+    from ..execution import baseline
 
     asked = [decision for decision, is_asked in given.items() if is_asked]
     if len(asked) != 1:
@@ -96,8 +145,8 @@ def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
         raise errors.UsageError("say why, in words: --reason TEXT; it goes into the log")
     (decision,) = asked
     with app.opened() as work:
-        chosen = Decision(decision)
-        decided = record_repair(work, version, chosen, reason, app.notify)
+        chosen = baseline.Decision(decision)
+        decided = baseline.repair(work, version, chosen, reason, app.notify)
     result = {"version": decided, "decision": decision, "reason": reason}
     kept = "the decision was recorded; see: migrator log"
     app.show(lambda: f"recorded {decided} as {decision}", lambda: result, kept=kept)

@@ -158,16 +158,15 @@ def _run(
     app: App, request: Request, *, dry_run: bool, trace: bool = False, ask: bool = False
 ) -> Outcome | None:
     """Plan and run; None if there was nothing to run, which is shown then."""
-    from ..output import json as documents
-    from ..output import text
+    from ..output import json, text
 
     with app.opened() as work:
         plan = work.plan(request)
         if dry_run:
-            app.show(lambda: text.plan_text(plan), lambda: documents.of_plan(plan))
+            app.show(lambda: text.plan_text(plan), lambda: json.of_plan(plan))
             return None
         if not plan.steps:
-            app.show(lambda: text.nothing_text(plan), lambda: documents.of_nothing(plan))
+            app.show(lambda: text.nothing_text(plan), lambda: json.of_nothing(plan))
             return None
         from ..execution import runner
 
