@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things, as messages do.
+
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A position in a file; `line` and `column` count from 1, as in editors."""

@@ -48,13 +48,13 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What of a database a statement outside a transaction can leave half-made, by OID.
+    """The objects that an interrupted statement outside a transaction can leave, by OID.
 
     Attributes:
         invalid_indexes: Those with `indisvalid = false`.
-        being_built: Those of them that a session is building right now.
-        partitions: Tables that are attached to another one.
-        detaching: Those of them whose concurrent DETACH has stopped halfway.
+        being_built: The invalid indexes that a session is building now.
+        partitions: Tables that are attached to a partitioned table.
+        detaching: The partitions whose DETACH CONCURRENTLY is pending.
     """
 
     valid_indexes: frozenset[int] = frozenset()
@@ -66,10 +66,10 @@ class Objects:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What PostgreSQL says beside its answer.
+    """A message that PostgreSQL sends besides its answer.
 
     Attributes:
-        severity: `NOTICE`, `WARNING`, `INFO`, … as the server spells it in English.
+        severity: `NOTICE`, `WARNING`, `INFO`, …, always in English.
     """
 
     severity: str
@@ -81,14 +81,14 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a command of the server has come, as it tells itself.
+    """How far a command is, from a view `pg_stat_progress_*`.
 
     Attributes:
         command: Such as `CREATE INDEX CONCURRENTLY`.
-        phase: In the server's words, such as `building index: scanning table`.
-        done: In units; it begins again with each phase.
-        total: In units; 0 if the server does not know it.
-        unit: `blocks`, `rows`, `bytes`, or `sessions` that are waited for.
+        phase: As the server calls it, such as `building index: scanning table`.
+        done: In units; starts again at 0 with each phase.
+        total: In units; 0 if unknown.
+        unit: `blocks`, `rows`, `bytes`, or `sessions` that the command waits for.
     """
 
     command: str
@@ -99,17 +99,17 @@ class Progress:
 
     @property
     def share(self) -> float | None:
-        """How much of the phase is done, from 0 to 1; None if nobody knows."""
+        """The part of the phase that is done, from 0 to 1; None if unknown."""
         return min(self.done / self.total, 1.0) if self.total else None
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What another session sees of one that is at work.
+    """What another session sees of a running statement.
 
     Attributes:
-        blockers: Who holds what it waits for; none if it does not wait.
-        progress: How far its command has come; None if the server does not tell.
+        blockers: The sessions that hold the lock it waits for; none if it does not wait.
+        progress: None if the server does not report any.
     """
 
     blockers: tuple[Backend, ...] = ()
@@ -121,10 +121,10 @@ class Outcome:
     """What a run did.
 
     Attributes:
-        plan: The last one, if another runner took a part of the first.
-        finished: Steps, in order.
-        traces: What the statements of each script did, by version, and by the number of the
-            statement in its script, from 0; empty if nothing was traced.
+        plan: The last one, if another runner did a part of the first.
+        finished: In order.
+        traces: By version, then by the number of the statement in its script, from 0; empty
+            if nothing was traced.
     """
 
     plan: Plan
@@ -153,13 +153,14 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StatementFinished:
-    """A statement returned; its transaction, if it has one, is still open.
+    """A statement or a batch of them succeeded; its transaction may still be open.
 
     Attributes:
-        seconds: From the answer before it to its own.
+        statement: The first one of a batch.
+        seconds: Since the answer to the statement before.
         command: The server's command tag, such as `INSERT 0 3`.
-        rows: How many rows it says that it touched; None if it counts none.
-        count: How many statements were sent as one batch; `statement` is the first of them.
+        rows: The rows that it affected; None if the command does not count them.
+        count: How many statements were sent as one batch; 1 without a batch.
     """
 
     step: Step
@@ -172,7 +173,7 @@ class StatementFinished:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """PostgreSQL remarked on a statement; `statement` is None if on one of ours."""
+    """PostgreSQL sent a notice; `statement` is None if it concerns one of ours."""
 
     step: Step
     statement: Statement | None
@@ -181,7 +182,7 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What a statement did, as the server tells right after it."""
+    """A statement was traced."""
 
     step: Step
     statement: Statement
@@ -198,10 +199,10 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A statement is at work, and the server tells how far it has come.
+    """A statement is still running, and the server reports its progress.
 
     Attributes:
-        seconds: For how long it has been at work.
+        seconds: Since it was sent.
     """
 
     step: Step
@@ -212,27 +213,33 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The run stands still until somebody else lets go.
+    """The run waits for another session.
 
     Attributes:
-        what: What is waited for: `another runner`, or a step's version.
-        blockers: Who is in the way, as far as the server tells.
-        seconds: For how long it has waited.
+        what: `another runner`, or the version that waits for a lock.
+        blockers: The sessions that hold the lock, as far as the server tells.
+        seconds: How long it has waited.
+        lock: The lock mode that it waits for, such as `ACCESS EXCLUSIVE`; None if unknown.
+        relation: The relation to be locked, with its schema; None if unknown.
+        statement: The statement that waits; None if it is not one of the migration's.
     """
 
     what: str
     blockers: tuple[Backend, ...]
     seconds: float
+    lock: str | None = None
+    relation: str | None = None
+    statement: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """A step was rolled back for a lock's sake and is tried again.
+    """A step was rolled back after a lock timeout or deadlock, and is retried.
 
     Attributes:
-        attempt: The try that failed, from 1.
-        attempts: How many there may be.
-        delay: The pause before the next one, in seconds.
+        attempt: The one that failed, from 1.
+        attempts: The highest number of attempts.
+        delay: The pause before the next attempt, in seconds.
         reason: PostgreSQL's message.
     """
 
@@ -246,7 +253,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Remarked:
-    """Something that the user should know of, as a sentence."""
+    """Something that the user should know, as a sentence."""
 
     text: str
 

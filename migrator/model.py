@@ -179,11 +179,13 @@ class Plan:
         steps: None if the database is in the state asked for.
         blockers: Everything that forbids to run them, by version; none if they may run.
         notes: What the user should know though it forbids nothing, as sentences.
+        entries: The files and the history that it was made from; none in a part of a plan.
     """
 
     steps: tuple[Step, ...] = ()
     blockers: tuple[MigratorError, ...] = ()
     notes: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
 
 @cache

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from .config import Database, Settings
-from .errors import BlockedError, ConfigurationError
+from .errors import BlockedError, ConfigurationError, counted
 from .files import directory
 from .history import table
 from .history.table import History
@@ -61,7 +61,8 @@ class Session:
         """
         plan = planner.plan(request, self.entries(downs=request.reverts))
         if plan.blockers:
-            raise BlockedError("nothing was run", errors=plan.blockers)
+            count = counted(len(plan.blockers), "problem")
+            raise BlockedError(f"nothing was run: {count}", errors=plan.blockers)
         return plan
 
 

@@ -1,4 +1,4 @@
-"""What users read, held against the files in `tests/golden/`; `make golden` rewrites them."""
+"""Compare what users read with the files in `tests/golden/`; `make golden` rewrites them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parent / "golden"
 _NORMALISED = (
-    (re.compile(r"\b[0-9.]+ (?:ms|s|min|h)\)"), "N ms)"),
+    (re.compile(r"(?:<1 ms|\b[0-9.]+ (?:ms|s|min|h))(?=[);])"), "N ms"),
+    (re.compile(r"socket \S+"), "socket /run/postgresql:5432"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}"), "2026-05-06 07:08"),
     (re.compile(r"PostgreSQL [0-9.]+,\s+history\s+in\s+schema"), "PostgreSQL N, history in schema"),
     (re.compile(r"test_[0-9a-f]{32}"), "shop"),
@@ -18,7 +19,7 @@ _NORMALISED = (
 
 
 def normalise(text: str, words: Mapping[str, str]) -> str:
-    """Leave out what differs from run to run: `words`, times, dates, versions, databases."""
+    """Replace what differs from run to run: `words`, times, dates, versions, servers, databases."""
     for word, replacement in words.items():
         text = text.replace(word, replacement)
     for pattern, replacement in _NORMALISED:
@@ -33,5 +34,5 @@ def check(name: str, text: str, words: Mapping[str, str] | None = None) -> None:
     if os.environ.get("MIGRATOR_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(normal, encoding="utf-8")
-    assert path.exists(), f"{path} is not there: make golden"
+    assert path.exists(), f"{path} does not exist: make golden"
     assert normal == path.read_text(encoding="utf-8")

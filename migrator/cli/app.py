@@ -1,4 +1,4 @@
-"""How a run was started, where its output goes, and which exit code the shell hears."""
+"""How the program was called, where its output goes, and which exit code it ends with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from .. import config, errors
 from ..config import Settings
 from ..interrupts import ForcedStopError
 
-# Start-up time pays for what is imported here, `--help` included: the rest comes when it is needed.
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -48,10 +47,20 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.ScratchError: 6,
     errors.DumpError: 6,
 }
-"""By kind of error, the special ones before the general; the README has the same table."""
+"""By kind of error, subclasses before their base; the README has the same table."""
+
+_LOGGED = 2  # -vv
 
 DISAGREEING = 4
-"""What the shell hears of findings, drift, and whatever else somebody has to decide on."""
+"""The exit code for findings, drift and everything else that needs a decision."""
+
+
+def called_as() -> str:
+    """Return what the program was called as; the Makefile says so in `MIGRATOR_CALLED_AS`."""
+    if os.environ.get("MIGRATOR_CALLED_AS") == "make":
+        return "make"
+    spec = sys.modules["__main__"].__spec__
+    return "python -m migrator" if spec and spec.name == "migrator.__main__" else "migrator"
 
 
 class StandardStream(io.FileIO):
@@ -115,31 +124,38 @@ def _unwritten(error: OSError, kept: str | None = None) -> errors.UsageError:
 
 @dataclass(slots=True)
 class App:
-    """How this run was started, and where its output goes."""
+    """How the program was called, and where its output goes.
+
+    Attributes:
+        program: What it was called as: `migrator`, `python -m migrator` or `make`.
+    """
 
     settings: Settings = field(default_factory=Settings)
     database_url: str | None = field(default=None, repr=False)
     as_json: bool = False
     verbosity: int = 0
+    program: str = field(default_factory=called_as)
     _teller: Teller | None = None
 
     def opened(self) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
         from .. import session
 
+        if self.verbosity >= _LOGGED or "migrator" in os.environ.get("DEBUG", "").split(","):
+            log_statements()
         database = config.database(self.database_url, os.environ)
         return session.opened(replace(self.settings, database=database), self.notify)
 
     def other_database(self, url: str | None) -> config.Database | None:
-        """Read the URL of another database than the one that the command is about.
+        """Parse the URL of a second database, such as that of `--scratch-url`.
 
         Raises:
-            ConfigurationError: It cannot be right.
+            ConfigurationError: The URL is invalid.
         """
         return config.database(url, {}) if url else None
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file that was asked for.
+        """Write a result to a file.
 
         Raises:
             UsageError: It cannot be written.
@@ -150,17 +166,30 @@ class App:
             raise errors.UsageError(f"cannot write {path}: {error.strerror}") from error
 
     def notify(self, event: Event) -> None:
-        """Tell of an event on stderr, and keep it for the result."""
+        """Write an event to stderr, and keep it for the result."""
         if self._teller is None:
-            from ..output import progress
+            from ..output.progress import Teller
 
-            colours, is_verbose = style(sys.stderr), self.verbosity > 0
-            self._teller = progress.Teller(sys.stderr, colours, self.as_json, is_verbose)
+            self._teller = Teller(
+                sys.stderr,
+                style(sys.stderr),
+                as_json=self.as_json,
+                is_verbose=self.verbosity > 0,
+                program=self.program,
+            )
         self._teller.tell(event)
+
+    def say(self, text: str) -> None:
+        """Write text to stderr, which JSON does without."""
+        if not self.as_json:
+            from ..output.invocation import as_called
+
+            self._clear_line()
+            click.echo(as_called(text, self.program), err=True)
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What has been told as JSON, in order."""
+        """What was written as JSON, in order."""
         return tuple(self._teller.events) if self._teller else ()
 
     def _clear_line(self) -> None:
@@ -194,21 +223,32 @@ class App:
         from ..output.text import error_text
 
         self._clear_line()
+        is_interrupt = isinstance(error, errors.CancelledError) and error.signal == signal.SIGINT
+        if is_interrupt and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has written ^C
         if self.as_json:
             document = {"error": of_error(error)}
             click.echo(json.dumps(document, indent=2))
             if write_error(sys.stdout):
                 click.echo(json.dumps(document), err=True)  # one line, like the events
         else:
-            click.echo(error_text(error, style(sys.stderr)), err=True)
+            click.echo(error_text(error, style(sys.stderr), self.program), err=True)
         return exit_code(error)
 
 
+class WrongUsageError(click.UsageError):
+    """Wrong arguments, with a suggestion; None points to the help."""
+
+    def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
+        super().__init__(message, ctx)
+        self.hint = hint
+
+
 class Commands(click.Group):
-    """The commands in the order of a day's work; every error of ours ends here."""
+    """The commands, in the order of their definition; reports every error of ours."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """List the commands as they were defined, not by letter."""
+        """List the commands in the order of their definition."""
         return list(self.commands)
 
     def make_context(
@@ -218,14 +258,14 @@ class Commands(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Read the program's own options; what is wrong with them is an error like the others."""
+        """Read the options before the command, and report a wrong one as an error of ours."""
         given = tuple(args)  # click takes them out
         for stream in (sys.stdout, sys.stderr):
             # A terminal in Latin-1 must not end a run because of a letter that it cannot show.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            return super().make_context(info_name, args, parent, obj=App(), **extra)
         except click.UsageError as error:
             if not given:
                 raise  # it is the help
@@ -234,40 +274,46 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn its error into a message and an exit code."""
-        # What stands behind the command is not read yet when it turns out to be wrong.
+        # A wrong command is reported before the options after it are read.
         asked_for_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            app = App(as_json=asked_for_json or ctx.params["as_json"])
-            ctx.exit(app.fail(_usage(error)))
+            ctx.obj.as_json = ctx.obj.as_json or asked_for_json
+            ctx.exit(ctx.obj.fail(_usage(error)))
         except errors.MigratorError as error:
-            app = ctx.obj if isinstance(ctx.obj, App) else App()
-            ctx.exit(app.fail(error))
+            ctx.exit(ctx.obj.fail(error))
         except (KeyboardInterrupt, ForcedStopError) as error:
-            app = ctx.obj if isinstance(ctx.obj, App) else App()
             at_once = errors.CancelledError(
-                "interrupted at once; the server may still be at work",
-                hint="see what it did: migrator status",
+                "interrupted at once; the server may still be running a statement",
+                hint="to see what was done, run: migrator status",
                 signal=getattr(error, "signal", signal.SIGINT),
             )
-            ctx.exit(app.fail(at_once))
+            ctx.exit(ctx.obj.fail(at_once))
 
 
 def _usage(error: click.UsageError) -> errors.UsageError:
-    """Say what click says of a wrong option in the manner of all other errors."""
+    """Write an error of click in the manner of ours."""
     message = error.format_message().rstrip(".").replace("'. (", "' (")
-    path = error.ctx.command_path if error.ctx else "migrator"
-    hint = f"see: {path} --help"
-    if isinstance(error, click.NoSuchOption) and error.ctx:
-        program = error.ctx.find_root().command
-        if any(error.option_name in parameter.opts for parameter in program.params):
-            hint = f"write it before the command: migrator {error.option_name} …"
-    return errors.UsageError(message[:1].lower() + message[1:], hint=hint)
+    is_command = error.ctx is not None and error.ctx.parent is not None
+    path = f"migrator {error.ctx.info_name}" if error.ctx and is_command else "migrator"
+    hint = error.hint if isinstance(error, WrongUsageError) else None
+    return errors.UsageError(message[:1].lower() + message[1:], hint=hint or f"see: {path} --help")
+
+
+def log_statements() -> None:
+    """Log every statement that is sent to stderr, with its time."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("migrator")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def style(stream: Any) -> Style:
-    """Give the colours of a stream: none where it is no terminal, and with NO_COLOR."""
+    """Return how to colour text for a stream: not at all for a file or with NO_COLOR."""
     from ..output.text import plain
 
     colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
@@ -275,7 +321,7 @@ def style(stream: Any) -> Style:
 
 
 def exit_code(error: errors.MigratorError) -> int:
-    """Return what the shell hears; a decision that is needed matters more than a disagreement.
+    """Return the exit code of an error; of several errors, the highest.
 
     >>> exit_code(errors.CancelledError("interrupted", signal=15))
     143

@@ -8,15 +8,14 @@ import click
 
 from .. import errors
 from .app import App
-from .options import everywhere
+from .command import command
 
 
-@click.command(epilog="Example: migrator create add_phone_to_users")
+@command(epilog="Example: migrator create add_phone_to_users")
 @click.argument("name")
-@everywhere
 @click.pass_obj
 def create(app: App, *, name: str) -> None:
-    """Write the next pair of files, with a template in each."""
+    """Create the next pair of files."""
     from ..files import directory
 
     up_path, down_path = directory.create(app.settings.directory, name, now=datetime.now(UTC))
@@ -25,14 +24,13 @@ def create(app: App, *, name: str) -> None:
     app.show(lambda: "\n".join(paths.values()), lambda: dict(paths), kept=kept)
 
 
-@click.command(epilog="Example: migrator verify --offline")
-@click.option("--offline", is_flag=True, help="Check the files alone, without a database.")
-@everywhere
+@command(epilog="Example: migrator verify --offline")
+@click.option("--offline", is_flag=True, help="Check only the files, without a database.")
 @click.pass_obj
 def verify(app: App, *, offline: bool) -> None:
-    """Check that the files can be run, and are what was applied."""
+    """Check that the files are valid and match the history."""
     from ..files import directory
-    from ..output.text import verified
+    from ..output.text import verified_text
     from ..planning import planner
     from ..planning.problems import find_notes, find_problems
 
@@ -42,9 +40,10 @@ def verify(app: App, *, offline: bool) -> None:
         with app.opened() as work:
             entries = work.entries()
     if found := tuple(find_problems(entries)):
-        raise errors.BlockedError("not in order", errors=found)
+        count = errors.counted(len(found), "problem")
+        raise errors.BlockedError(f"{count} found", errors=found)
     notes = find_notes(entries)
-    total = verified(entries, offline=offline)
+    total = verified_text(entries, offline=offline)
     app.show(
         lambda: "\n".join([*(f"note: {note}" for note in notes), total]),
         lambda: {"notes": list(notes), "versions": len(entries)},

@@ -11,35 +11,41 @@ import click
 
 from .. import errors
 from .app import DISAGREEING, App, style
-from .options import everywhere, staged
+from .command import command
+from .options import complete_version, scratch_option
 
 if TYPE_CHECKING:
     from ..model import Entry
+    from ..output.json import Json
     from ..rehearsal.schema import Difference
 
 _PENDING, _INTERRUPTED = 3, 7
 
 
-@click.command(epilog="Example: migrator status --check || echo 'the schema is behind'")
+@command(epilog="Example: migrator status --check || echo 'not up to date'")
 @click.option(
     "--check",
     is_flag=True,
-    help="Exit with 3 if migrations are pending, 4 or 7 if something is wrong.",
+    help="Exit with 3 if migrations are pending, with 4 or 7 if something is wrong.",
 )
-@everywhere
 @click.pass_obj
 def status(app: App, *, check: bool) -> None:
-    """Show every version: its state, when, by whom and how long."""
+    """List all migrations and their state."""
     from .. import session
-    from ..output.json import of_status
     from ..output.text import status_text
 
     with app.opened() as work:
         overview = session.overview(work)
-    width = max(80, shutil.get_terminal_size().columns)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+
+    def as_json() -> Json:
+        from ..output.json import of_status
+
+        return of_status(overview)
+
     app.show(
-        lambda: status_text(overview, style(sys.stdout), width),
-        lambda: of_status(overview),
+        lambda: status_text(overview, style(sys.stdout), width=width, program=app.program), as_json
     )
     if check:
         sys.exit(_check_code(overview.entries))
@@ -57,8 +63,13 @@ def _check_code(entries: Iterable[Entry]) -> int:
     return _PENDING if model.Status.PENDING in states else 0
 
 
-@click.command(epilog="Example: migrator log --version 05_create_memberships")
-@click.option("--version", metavar="VERSION", help="Only what happened to this one.")
+@command(epilog="Example: migrator log --version 05_create_memberships")
+@click.option(
+    "--version",
+    metavar="VERSION",
+    shell_complete=complete_version,
+    help="Show only this version.",
+)
 @click.option(
     "-n",
     "--limit",
@@ -66,12 +77,14 @@ def _check_code(entries: Iterable[Entry]) -> int:
     metavar="N",
     default=50,
     show_default=True,
-    help="How many.",
+    help="Show the last N entries.",
 )
-@everywhere
 @click.pass_obj
 def log(app: App, /, *, version: str | None, limit: int) -> None:
-    """Show who did what, when, and how it ended; the newest last."""
+    """Show who ran what, when, and with which result.
+
+    The newest entry is the last.
+    """
     from .. import session
     from ..output.json import of_log
     from ..output.text import log_text
@@ -81,17 +94,16 @@ def log(app: App, /, *, version: str | None, limit: int) -> None:
     app.show(lambda: log_text(rows), lambda: of_log(rows))
 
 
-@click.command(epilog="Example: migrator baseline 05")
-@click.argument("version")
-@click.option("--unchecked", is_flag=True, help="Do not look whether their schema is there.")
-@staged
-@everywhere
+@command(epilog="Example: migrator baseline 05")
+@click.argument("version", shell_complete=complete_version)
+@click.option("--unchecked", is_flag=True, help="Do not check that the database has their schema.")
+@scratch_option
 @click.pass_obj
 def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | None) -> None:
-    """Record versions as applied, without running them.
+    """Record migrations as applied without running them.
 
-    All up to this one, for a database that has their schema from before it was migrated with
-    this tool.  They run on a scratch database, and what they make there has to be here.
+    For a database whose schema was made without migrator.  Records all migrations up to
+    VERSION, after checking on a scratch database that the schema has what they create.
     """
     from ..execution import baseline
     from ..rehearsal.rehearse import compare_with_files
@@ -100,53 +112,66 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
         if not unchecked:
             migrations = baseline.of_baseline(work, version)
             server = app.other_database(scratch_url)
-            _refuse(compare_with_files(work, migrations, server, app.notify), app)
+            _refuse_missing(compare_with_files(work, migrations, server, app.notify), app)
         versions = baseline.baseline(work, version, app.notify)
-    lines = [*(f"recorded {name} as applied" for name in versions)] or ["nothing to do"]
+    lines = [f"{name}: recorded as applied" for name in versions] or [
+        f"nothing to do: every migration up to {version} is applied"
+    ]
     kept = "the versions were recorded; see: migrator status" if versions else None
     app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)}, kept=kept)
 
 
-def _refuse(found: Sequence[Difference], app: App) -> None:
-    """Raise if something is not there; say what is there in another form."""
+def _refuse_missing(found: Sequence[Difference], app: App) -> None:
+    """Show what differs from the schema of the files.
+
+    Raises:
+        HistoryError: Something is missing.
+    """
     from .. import events
     from ..rehearsal.schema import Sign, difference_lines
 
     missing = [each for each in found if each.sign is Sign.REMOVED]
     if missing:
         raise errors.HistoryError(
-            "the database lacks what these versions would have created",
+            "the database lacks what these migrations would have created",
             detail="\n".join(each.label for each in missing),
-            hint="record fewer versions and apply the others with: migrator up; or, if you know "
-            "better: --unchecked",
+            hint="record fewer versions and apply the rest with: migrator up\n"
+            "to skip this check: --unchecked",
         )
     for line in difference_lines(found):
         app.notify(events.Remarked(f"different from the files: {line}"))
 
 
-@click.command(
+@command(
     epilog="Example: migrator repair 05 --applied --reason 'built the index by hand, see OPS-12'"
 )
-@click.argument("version")
-@click.option("--accept", "accepted", is_flag=True, help="Its edited file is right.")
-@click.option("--applied", "applied", is_flag=True, help="All of it is in the database.")
-@click.option("--reverted", "reverted", is_flag=True, help="Nothing of it is there.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes into the log.")
-@everywhere
+@click.argument("version", shell_complete=complete_version)
+@click.option("--accept", "accepted", is_flag=True, help="The edited file matches the database.")
+@click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
+@click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
 @click.pass_obj
 def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
-    """Record a decision about one version, and run nothing."""
+    """Correct the history of one migration without running it.
+
+    Say what is true of VERSION with exactly one of --accept, --applied and --reverted.
+    """
     from ..execution import baseline
 
     asked = [decision for decision, is_asked in given.items() if is_asked]
     if len(asked) != 1:
-        raise errors.UsageError("say what is decided: one of --accept, --applied and --reverted")
+        raise errors.UsageError("specify exactly one of --accept, --applied, --reverted")
     if not reason.strip():
-        raise errors.UsageError("say why, in words: --reason TEXT; it goes into the log")
+        raise errors.UsageError("--reason is empty", hint="say why; it is recorded in the log")
     (decision,) = asked
     with app.opened() as work:
         chosen = baseline.Decision(decision)
         decided = baseline.repair(work, version, chosen, reason, app.notify)
+    done = {
+        "accepted": "recorded the edited file as applied",
+        "applied": "recorded as applied",
+        "reverted": "recorded as not applied",
+    }
     result = {"version": decided, "decision": decision, "reason": reason}
     kept = "the decision was recorded; see: migrator log"
-    app.show(lambda: f"recorded {decided} as {decision}", lambda: result, kept=kept)
+    app.show(lambda: f"{decided}: {done[decision]}", lambda: result, kept=kept)

@@ -1,78 +1,46 @@
-"""The program: its own options, and its commands in the order of a day's work."""
+"""The program: its commands, in the order of a day's work."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
-from .. import config
-from ..config import Settings
 from . import files, history, migrate, rehearse
-from .app import App, Commands
-from .options import log_statements, version
+from .app import Commands
+from .command import program_options
 
-_LOG_VERBOSITY = 2  # -vv
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  (click's signature)
+    if value and not ctx.resilient_parsing:
+        from ..history import recorder
+
+        click.echo(f"migrator, version {recorder.tool_version()}")
+        ctx.exit()
 
 
 @click.group(
     "migrator",
     cls=Commands,
+    params=program_options(is_command=False),
     epilog="Example: migrator up --dry-run",
     context_settings={"auto_envvar_prefix": "MIGRATOR", "help_option_names": ["-h", "--help"]},
 )
-@click.option(
-    "--dir",
-    "directory",
-    envvar="MIGRATOR_DIR",
-    type=click.Path(path_type=Path, file_okay=True),
-    default=config.DEFAULT_DIRECTORY,
-    show_default=True,
-    help="The directory of the migrations.",
-)
-@click.option("--database-url", metavar="URL", help="Where to connect; else DATABASE_URL, …")
-@click.option("--schema", metavar="NAME", help="The schema that holds the history.")
-@click.option(
-    "--json",
-    "as_json",
-    envvar="MIGRATOR_JSON",
-    is_flag=True,
-    help="One JSON document on stdout.",
-)
-@click.option("-v", "--verbose", count=True, help="Show every statement; -vv also what is sent.")
 @click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=version,
+    callback=_version,
     help="Show the version and exit.",
 )
-@click.pass_context
-def main(
-    ctx: click.Context,
-    *,
-    directory: Path,
-    database_url: str | None,
-    schema: str | None,
-    as_json: bool,
-    verbose: int,
-) -> None:
-    """Apply plain SQL files to PostgreSQL, in order, once, and take them back.
+def main() -> None:
+    """Apply plain SQL migrations to PostgreSQL, and revert them.
 
     A migration is a pair of files, NN_name.up.sql and NN_name.down.sql.  The database is
-    the one of DATABASE_URL, of DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD and _SSL, or
-    of libpq's own PG* variables; DATABASE_URL=embedded: is a PostgreSQL of the project's own.
+    named by DATABASE_URL, or by DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD and _SSL, or
+    by libpq's PG* variables.  DATABASE_URL=embedded: uses a PostgreSQL of the project's own.
+
+    Options may come before or after the command.
     """
-    ctx.obj = App(
-        settings=Settings(directory=directory, schema=schema),
-        database_url=database_url,
-        as_json=as_json,
-        verbosity=verbose,
-    )
-    if verbose >= _LOG_VERBOSITY or "migrator" in os.environ.get("DEBUG", "").split(","):
-        log_statements()
 
 
 for _command in (

@@ -1,48 +1,55 @@
-"""The commands that run migrations."""
+"""The commands that run migrations: up, down, redo."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import errors
-from .app import App, style
-from .options import everywhere, limited, runs
+from .app import App, exit_code, style
+from .command import command
+from .options import apply_limits, complete_version, run_options
 
 if TYPE_CHECKING:
     from ..events import Outcome
     from ..model import Plan
     from ..planning.planner import Request
     from ..rehearsal.plan_file import RehearsedPlan
+    from ..session import Session
+
+_FEW = 5  # versions that a question names one by one
 
 
-@click.command(epilog="Example: migrator up --to 05")
+@command(epilog="Example: migrator up --to 05")
 @click.option(
     "--to",
     "target",
     envvar="MIGRATOR_UP_TO",
     metavar="VERSION",
-    help="Stop behind this version.",
+    shell_complete=complete_version,
+    help="Stop after this version.",
 )
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N migrations.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option(
-    "--steps", type=click.IntRange(min=1), metavar="N", help="Apply this many at the most."
+    "--out-of-order",
+    is_flag=True,
+    help="Also apply pending migrations older than the newest applied one.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
-@click.option("--out-of-order", is_flag=True, help="Apply older ones than the newest applied, too.")
-@click.option("--trace", is_flag=True, help="Say what each statement locks, rewrites and scans.")
+@click.option("--trace", is_flag=True, help="Show what each statement locks, rewrites and scans.")
 @click.option(
     "--plan",
     "plan_file",
     envvar="MIGRATOR_UP_PLAN",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Run what was rehearsed: take all its locks first, or none.",
+    help="Run a plan saved by `rehearse --save`; take all locks of a migration first.",
 )
-@runs
-@everywhere
+@run_options
 @click.pass_obj
 def up(
     app: App,
@@ -56,9 +63,10 @@ def up(
     plan_file: Path | None,
     **limits: Any,
 ) -> None:
-    """Apply what is pending, lowest number first.
+    """Apply pending migrations.
 
-    Each migration is applied in one transaction together with its record.
+    They are applied in the order of their numbers, each in one transaction with its history
+    record.
     """
     from ..planning.planner import Action, Request
 
@@ -66,11 +74,11 @@ def up(
     request = Request(
         Action.UP, target, steps=steps, out_of_order=out_of_order, rehearsed=rehearsed
     )
-    limited(app, limits)
-    outcome = _run(app, request, dry_run=dry_run, trace=trace or rehearsed is not None)
-    if rehearsed and outcome:
-        _compare(app, rehearsed, outcome)
-    _show(app, outcome)
+    apply_limits(app, limits)
+    if dry_run:
+        _show_plan(app, request)
+    else:
+        _run(app, request, trace=trace or rehearsed is not None, rehearsed=rehearsed)
 
 
 def _rehearsed(path: Path) -> RehearsedPlan:
@@ -79,28 +87,32 @@ def _rehearsed(path: Path) -> RehearsedPlan:
     try:
         return load(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.UsageError(f"the plan {path} cannot be read: {error}") from error
+        raise errors.UsageError(f"cannot read the plan {path}: {error}") from error
 
 
-@click.command(epilog="Example: migrator down --steps 2")
+@command(epilog="Example: migrator down --steps 2")
 @click.option(
-    "--steps", type=click.IntRange(min=1), metavar="N", help="Take this many back [default: 1]."
+    "--steps", type=click.IntRange(min=1), metavar="N", help="Revert N migrations [default: 1]."
 )
 @click.option(
     "--to",
     "target",
     envvar="MIGRATOR_DOWN_TO",
     metavar="VERSION",
-    help="Take back all above this version.",
+    shell_complete=complete_version,
+    help="Revert all migrations after this version.",
 )
 @click.option(
-    "--all", "everything", envvar="MIGRATOR_DOWN_ALL", is_flag=True, help="Take back all."
+    "--all",
+    "everything",
+    envvar="MIGRATOR_DOWN_ALL",
+    is_flag=True,
+    help="Revert all migrations.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option("--from-files", is_flag=True, help="Run the down files, not the stored scripts.")
-@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@runs
-@everywhere
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@run_options
 @click.pass_obj
 def down(
     app: App,
@@ -114,77 +126,145 @@ def down(
     yes: bool,
     **limits: Any,
 ) -> None:
-    """Take back the newest migrations, the last applied first.
+    """Revert the newest migration, or several.
 
-    The script is the one that was stored when the migration was applied.
+    The last one applied is reverted first.  The down script is the one that was stored when
+    the migration was applied.
     """
     from ..planning.planner import Action, Request
 
     if sum((steps is not None, target is not None, everything)) > 1:
-        raise errors.UsageError("--steps, --to and --all exclude one another")
-    most = None if target or everything else steps or 1
+        raise errors.UsageError("specify only one of --steps, --to, --all")
+    limit = None if target or everything else steps or 1
+    request = Request(Action.DOWN, target, steps=limit, from_files=from_files)
+    apply_limits(app, limits)
+    if dry_run:
+        _show_plan(app, request)
+    else:
+        _run(app, request, asks=not yes)
 
-    request = Request(Action.DOWN, target, steps=most, from_files=from_files)
-    limited(app, limits)
-    _show(app, _run(app, request, dry_run=dry_run, ask=not yes))
 
-
-@click.command(epilog="Example: migrator redo --steps 2")
+@command(epilog="Example: migrator redo --steps 2")
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="N",
     default=1,
     show_default=True,
-    help="How many.",
+    help="Redo N migrations.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and touch nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@runs
-@everywhere
+@click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@run_options
 @click.pass_obj
 def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) -> None:
-    """Take the newest migrations back, and apply them again.
+    """Revert the newest migration and apply it again.
 
-    They are taken back with the stored scripts, as `down` does it, and applied from the files.
+    It is reverted with its stored down script, and applied from its file.
     """
     from ..planning.planner import Action, Request
 
-    limited(app, limits)
-    _show(app, _run(app, Request(Action.REDO, steps=steps), dry_run=dry_run, ask=not yes))
+    request = Request(Action.REDO, steps=steps)
+    apply_limits(app, limits)
+    if dry_run:
+        _show_plan(app, request)
+    else:
+        _run(app, request, asks=not yes)
 
 
-def _run(
-    app: App, request: Request, *, dry_run: bool, trace: bool = False, ask: bool = False
-) -> Outcome | None:
-    """Plan and run; None if there was nothing to run, which is shown then."""
+def _show_plan(app: App, request: Request) -> None:
     from ..output import json, text
 
     with app.opened() as work:
         plan = work.plan(request)
-        if dry_run:
-            app.show(lambda: text.plan_text(plan), lambda: json.of_plan(plan))
-            return None
+        app.say(f"{_database(work)}: {text.intent_text(plan, request)}")
+    app.show(
+        lambda: text.plan_text(plan) if plan.steps else text.nothing_text(plan, request),
+        lambda: json.of_plan(plan),
+    )
+
+
+def _run(
+    app: App,
+    request: Request,
+    *,
+    asks: bool = False,
+    trace: bool = False,
+    rehearsed: RehearsedPlan | None = None,
+) -> None:
+    from ..output import text
+
+    with app.opened() as work:
+        plan = work.plan(request)
+        app.say(f"{_database(work)}: {text.intent_text(plan, request)}")
+        for note in plan.notes:
+            app.say(f"note: {note}")
         if not plan.steps:
-            app.show(lambda: text.nothing_text(plan), lambda: json.of_nothing(plan))
-            return None
+            _show_nothing(app, plan, request)
+            return
+        if asks and sys.stdin and sys.stdin.isatty():  # None if the shell closed it
+            _confirm(app, work, plan, request)
         from ..execution import runner
 
-        if ask and sys.stdin and sys.stdin.isatty():  # None if the shell closed it
-            _confirm(plan, work.conn.info.dbname)
-        return runner.carry_out(work, request, app.notify, agreed=plan, trace=trace)
+        started = time.monotonic()
+        outcome = runner.carry_out(work, request, app.notify, agreed=plan, trace=trace)
+        seconds = time.monotonic() - started
+    if rehearsed:
+        _compare(app, rehearsed, outcome)
+    from ..output import json
+
+    app.show(
+        lambda: text.outcome_text(outcome, request, seconds, style(sys.stdout)),
+        lambda: json.of_outcome(outcome, app.events),
+        kept="the migrations were run; see: migrator status" if outcome.finished else None,
+    )
 
 
-def _confirm(plan: Plan, database: str) -> None:
-    for note in plan.notes:
-        click.echo(f"note: {note}", err=True)
-    versions = dict.fromkeys(step.version for step in plan.steps)
+def _show_nothing(app: App, plan: Plan, request: Request) -> None:
+    from ..output import text
+
+    nothing = {"steps": [], "notes": list(plan.notes)}
+    app.show(lambda: text.nothing_text(plan, request), lambda: nothing)
+
+
+def _database(work: Session) -> str:
+    info = work.conn.info
+    role = f", role {work.settings.role}" if work.settings.role else ""
+    return f"database {info.dbname} on {_server(work)} as {info.user}{role}"
+
+
+def _server(work: Session) -> str:
+    from ..output.text import server_name
+
+    configured, info = work.settings.database, work.conn.info
+    is_embedded = configured is not None and configured.embedded is not None
+    return "the embedded PostgreSQL" if is_embedded else server_name(info.host, info.port)
+
+
+def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
+    """Ask whether to revert.
+
+    Raises:
+        CancelledError, SystemExit: The answer is not yes.
+    """
+    from ..planning.planner import Action
+
+    versions = list(dict.fromkeys(step.version for step in plan.steps))
+    names = ", ".join(versions)
+    if len(versions) > _FEW:
+        names = f"{len(versions)} migrations, from {versions[0]} down to {versions[-1]},"
+    verb = "revert" if request.action is Action.DOWN else "revert and apply again"
+    where = f"database {work.conn.info.dbname} ({_server(work)})"
     try:
-        click.confirm(
-            f"take back {', '.join(versions)} on database {database}?", abort=True, err=True
-        )
+        if click.confirm(f"{verb} {names} on {where}?", err=True):
+            return
     except click.Abort:
-        raise errors.CancelledError("not confirmed; nothing was run") from None
+        click.echo(err=True)  # after ^C
+    aborted = errors.CancelledError("aborted; nothing was run")
+    if app.as_json:
+        raise aborted
+    app.say(aborted.message)
+    sys.exit(exit_code(aborted))
 
 
 def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
@@ -193,15 +273,3 @@ def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:
 
     for line in differences(rehearsed, outcome):
         app.notify(events.Remarked(line))
-
-
-def _show(app: App, outcome: Outcome | None) -> None:
-    if outcome is None:
-        return
-    from ..output import json, text
-
-    app.show(
-        lambda: text.outcome_text(outcome, style(sys.stdout)),
-        lambda: json.of_outcome(outcome, app.events),
-        kept="the migrations were run; see: migrator status" if outcome.finished else None,
-    )

@@ -1,4 +1,4 @@
-"""The commands that use a scratch database to say what a run would do: rehearse, drift."""
+"""The commands that compare with a scratch database: rehearse, drift."""
 
 from __future__ import annotations
 
@@ -9,22 +9,36 @@ import click
 
 from .. import errors
 from .app import DISAGREEING, App, style
-from .options import everywhere, size, staged
+from .command import command
+from .options import complete_version, scratch_option, size
 
 
-@click.command(epilog="Example: migrator rehearse --html report.html")
-@staged
+@command(epilog="Example: migrator rehearse --html report.html")
+@scratch_option
 @click.option(
-    "--to", "target", envvar="MIGRATOR_REHEARSE_TO", metavar="VERSION", help="Stop behind it."
+    "--to",
+    "target",
+    envvar="MIGRATOR_REHEARSE_TO",
+    metavar="VERSION",
+    shell_complete=complete_version,
+    help="Stop after this version.",
 )
-@click.option("--out-of-order", is_flag=True, help="Older ones than the newest applied, too.")
-@click.option("--from-target", is_flag=True, help="Copy the schema; do not run the history again.")
+@click.option(
+    "--out-of-order",
+    is_flag=True,
+    help="Include pending migrations older than the newest applied one.",
+)
+@click.option(
+    "--from-target",
+    is_flag=True,
+    help="Copy the database's schema instead of replaying the history.",
+)
 @click.option(
     "--on-target",
     "is_on_target",
     envvar="MIGRATOR_REHEARSE_ON_TARGET",
     is_flag=True,
-    help="Try the next one on the database itself, and roll it back: its locks are real.",
+    help="Run the next migration on the database itself and roll it back.  Takes real locks.",
 )
 @click.option(
     "--small",
@@ -32,22 +46,21 @@ from .options import everywhere, size, staged
     show_default=True,
     callback=size,
     metavar="SIZE",
-    help="A table below this size is no finding.",
+    help="Report tables smaller than this as notes only.",
 )
-@click.option("--markdown", is_flag=True, help="Write the report for a pull request.")
+@click.option("--markdown", is_flag=True, help="Print the report as Markdown, for a pull request.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="As a page, too.",
+    help="Also write an HTML report.",
 )
 @click.option(
     "--save",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the plan, for: up --plan FILE.",
+    help="Save the plan for `up --plan`.",
 )
-@everywhere
 @click.pass_obj
 def rehearse(
     app: App,
@@ -63,10 +76,10 @@ def rehearse(
     html: Path | None,
     save: Path | None,
 ) -> None:
-    """Say what `up` would do to this database, without touching it.
+    """Show what `up` would lock, rewrite and scan.
 
-    The pending migrations run on a scratch database, and are taken back and applied again
-    there.  It exits with 4 if there are findings.
+    Runs the pending migrations on a scratch database: up, down and up again.  Exits with 4
+    if there are findings.
     """
     from ..output.html import report_html
     from ..output.report import report_json, report_markdown, report_text
@@ -76,7 +89,7 @@ def rehearse(
     from ..rehearsal.rehearse import RehearsalOptions, rehearse_plan
 
     if is_on_target and (scratch_url or from_target):
-        raise errors.UsageError("--on-target needs no scratch database")
+        raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
     options = RehearsalOptions(app.other_database(scratch_url), from_target, small)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
@@ -89,23 +102,26 @@ def rehearse(
         if save:
             app.write(save, plan_file.dump(report, work.entries()))
     if html:
-        app.write(html, report_html(report))
+        app.write(html, report_html(report, app.program))
     app.show(
-        lambda: report_markdown(report) if markdown else report_text(report, style(sys.stdout)),
+        lambda: (
+            report_markdown(report, app.program)
+            if markdown
+            else report_text(report, style(sys.stdout), app.program)
+        ),
         lambda: report_json(report),
     )
     if not report.is_clean:
         sys.exit(DISAGREEING)
 
 
-@click.command(epilog="Example: migrator drift")
-@staged
-@everywhere
+@command(epilog="Example: migrator drift")
+@scratch_option
 @click.pass_obj
 def drift(app: App, /, *, scratch_url: str | None) -> None:
-    """Say in what this database differs from what its history makes.
+    """Compare this database with what its history should have produced.
 
-    The history runs on a scratch database.  It exits with 4 if there is a difference.
+    Replays the history on a scratch database.  Exits with 4 if there are differences.
     """
     from ..output.report import drift_text
     from ..rehearsal.rehearse import find_drift

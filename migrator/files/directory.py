@@ -11,7 +11,14 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from ..errors import BlockedError, DirectoryError, MigrationFileError, MigratorError, UsageError
+from ..errors import (
+    BlockedError,
+    DirectoryError,
+    MigrationFileError,
+    MigratorError,
+    UsageError,
+    counted,
+)
 from ..model import Migration, SourceFile
 from .source import read_source
 
@@ -79,7 +86,8 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
 
         scripts = (source for pair in found.values() for source in pair.values())
         problems += (problem for s in scripts for problem in parser.parse(s.path, s.text).problems)
-        raise BlockedError("the migrations directory is not in order", errors=tuple(problems))
+        count = counted(len(problems), "problem")
+        raise BlockedError(f"{count} in the migrations directory", errors=tuple(problems))
     return tuple(migrations)
 
 

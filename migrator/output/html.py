@@ -1,4 +1,4 @@
-"""A rehearsal's report as one HTML page: it needs no network and no script, and can be printed."""
+"""A rehearsal's report as one HTML page, without scripts and without links to other files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ..hazards.catalogue import Finding, Severity
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
+from .progress import lock_text
 from .report import DRIFT, NO_DRIFT, down_lines, head, locks, not_rehearsed, total
 from .text import error_text, line_of, plain
 
-_MANY = 25  # statements whose line numbers fit beside one another
+_MANY = 25  # line numbers fit beside each other
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A lock on a table: from which statement to which it is held, counted from 0."""
+    """A lock on a table, and the first and last statement during which it is held, from 0."""
 
     relation: str
     mode: LockMode
@@ -28,7 +29,7 @@ class Bar:
     last: int
 
 
-def report_html(report: Report) -> str:
+def report_html(report: Report, program: str) -> str:
     """Write the page."""
     title = escape(f"Rehearsal for {report.database}")
     tone = "good" if report.is_clean else "bad"
@@ -41,7 +42,7 @@ def report_html(report: Report) -> str:
         f'<p class="total {tone}">{escape(total(report))}</p>',
         *(f'<p class="soft">{escape(line)}</p>' for line in head(report)),
         *_drift(report),
-        *(part for each in report.migrations for part in _migration(report, each)),
+        *(part for each in report.migrations for part in _migration(report, each, program)),
         *(f'<p class="bad">{escape(line)}</p>' for line in not_rehearsed(report)),
         "</body></html>",
     )
@@ -49,9 +50,9 @@ def report_html(report: Report) -> str:
 
 
 def bars(rehearsed: RehearsedMigration) -> tuple[Bar, ...]:
-    """Return the timeline of locks on tables that were there before, by the time they begin.
+    """Return the locks on existing tables, by the time they begin.
 
-    In a transaction a lock is held to the end; outside, to the end of its unit.
+    A lock is held to the end of its transaction.
     """
     found: list[Bar] = []
     ends = _ends(rehearsed)
@@ -67,7 +68,7 @@ def bars(rehearsed: RehearsedMigration) -> tuple[Bar, ...]:
 
 
 def _ends(rehearsed: RehearsedMigration) -> list[int]:
-    """Return for each statement the index of the last one of its transaction."""
+    """Return for each statement the index of the last one in its transaction."""
     units = rehearsed.step.script.units
     ends: list[int] = []
     for unit in units:
@@ -86,13 +87,13 @@ def _drift(report: Report) -> Iterator[str]:
         yield f"<pre>{escape(chr(10).join(difference_lines(report.drift)))}</pre>"
 
 
-def _migration(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
+def _migration(report: Report, rehearsed: RehearsedMigration, program: str) -> Iterator[str]:
     yield f"<h2>{escape(rehearsed.step.version)}</h2>"
     script = rehearsed.step.script
     how = "one transaction" if script.transactional else "statement by statement"
     yield f'<p class="soft">{escape(str(script.path))}, {how}</p>'
     if rehearsed.error:
-        yield f'<pre class="bad">{escape(error_text(rehearsed.error, plain))}</pre>'
+        yield f'<pre class="bad">{escape(error_text(rehearsed.error, plain, program))}</pre>'
     yield from _timeline(report, rehearsed)
     if rehearsed.traced:
         yield '<table class="sql"><tr><th>line</th><th>SQL</th><th>what it does</th></tr>'
@@ -124,8 +125,7 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
         name = f"{escape(bar.relation)}{weight}"
         yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{name}</span>'
         span = f"grid-row: {place}; grid-column: {bar.first + 2} / {bar.last + 3}"
-        blocks = "reads and writes" if bar.mode.blocks_reads else "writes"
-        what = bar.mode.sql + (f", blocks {blocks}" if bar.mode.blocks_writes else "")
+        what = lock_text(bar.mode)
         yield f'<span class="bar m{bar.mode.value}" style="{span}" title="{what}">{what}</span>'
     yield "</div>"
 

@@ -1,4 +1,4 @@
-"""Results as JSON for programs: the keys are stable, and documented in the README."""
+"""Results and events as JSON for programs; the README documents the keys, which are stable."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Json = dict[str, Any]
 
 
 def of_step(step: Step) -> Json:
-    """Give what tells a step from the others: version and direction."""
+    """Return the keys that identify a step."""
     return {"version": step.version, "direction": step.direction.value}
 
 
 def of_plan(plan: Plan) -> Json:
-    """Give a plan: each step with its file and its statements."""
+    """Return a plan: each step with its file and its statements."""
     steps = [
         {
             **of_step(step),
@@ -50,13 +50,8 @@ def of_plan(plan: Plan) -> Json:
     return {"steps": steps, "notes": list(plan.notes), "dry_run": True}
 
 
-def of_nothing(plan: Plan) -> Json:
-    """Give a run that had nothing to do."""
-    return {"steps": [], "notes": list(plan.notes)}
-
-
 def of_status(overview: Overview) -> Json:
-    """Give all that `status` knows."""
+    """Return all that `status` knows."""
     return {
         "database": overview.database,
         "server_version": overview.server_version,
@@ -86,13 +81,13 @@ def _entry(entry: Entry) -> Json:
 
 
 def of_log(rows: Iterable[LogEntry]) -> list[Json]:
-    """Give the log, an object a row."""
+    """Return the log, one object for each row."""
     columns = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
     return [{**row, "logged_at": row["logged_at"].isoformat()} for row in columns]
 
 
 def of_error(error: MigratorError) -> Json:
-    """Give an error with its code; of several, each."""
+    """Return an error, with its `errors` if it stands for several."""
     location = error.location
     row: Json = {
         "code": error.code,
@@ -115,16 +110,21 @@ def of_error(error: MigratorError) -> Json:
 
 
 def of_event(event: Event) -> Json:
-    """Write an event as an object whose `event` says which it is."""
+    """Return an event as an object; its `event` says which one."""
     match event:
         case StepStarted(step):
             return {"event": "step-started", **of_step(step)}
         case StepFinished(step, seconds):
             return {"event": "step-finished", **of_step(step), "seconds": round(seconds, 6)}
-        case StatementFinished(step, statement, seconds, command, rows):
-            result = {"command": command, "rows": rows, "seconds": round(seconds, 6)}
+        case StatementFinished(step, statement, seconds, command, rows, count):
+            result = {"command": command, "rows": rows, "count": count}
             where = {**of_step(step), "line": line_of(statement)}
-            return {"event": "statement-finished", **where, **result}
+            return {
+                "event": "statement-finished",
+                **where,
+                **result,
+                "seconds": round(seconds, 6),
+            }
         case Traced(step, statement, trace):
             where = {**of_step(step), "line": line_of(statement)}
             return {"event": "traced", **where, "trace": to_json(trace)}
@@ -136,8 +136,10 @@ def of_event(event: Event) -> Json:
             where = {**of_step(step), "line": line_of(statement), "seconds": round(seconds, 3)}
             said = {name: getattr(progress, name) for name in progress.__slots__}
             return {"event": "progress", **where, **said}
-        case Waiting(what, blockers, seconds):
-            waiting = {"for": what, "seconds": round(seconds, 3)}
+        case Waiting(what, blockers, seconds, lock, relation, statement):
+            line = line_of(statement) if statement else None
+            awaited = {"for": what, "lock": lock, "relation": relation, "line": line}
+            waiting = {**awaited, "seconds": round(seconds, 3)}
             return {"event": "waiting", **waiting, "blockers": _backends(blockers)}
         case Retrying(step, attempt, attempts, delay, reason, blockers):
             again = {"attempt": attempt, "attempts": attempts, "delay": round(delay, 3)}
@@ -152,7 +154,7 @@ def _backends(backends: Iterable[Any]) -> list[Json]:
 
 
 def of_outcome(outcome: Outcome, events: Iterable[Event]) -> Json:
-    """Give what a run did: its steps, and the statements and notices of each."""
+    """Return what a run did: its steps, each with its statements and notices."""
     details: dict[tuple[str, str], Json] = {}
     for event in events:
         row = of_event(event)

@@ -1,13 +1,15 @@
-"""Tell of what happens while it happens: a line an event, and a bar for a long statement."""
+"""Show what happens while it happens: lines on stderr, as text or JSON, and a progress bar."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from ..errors import counted
 from ..events import (
     Event,
     Noticed,
@@ -22,53 +24,78 @@ from ..events import (
     Waiting,
 )
 from ..tracing.trace import LockMode, Touch, Trace
+from .invocation import as_called
 from .json import of_event
-from .text import DOING, DONE, Style, counted, duration, line_of
+from .text import DOING, DONE, Style, duration, line_of
 
 _BAR = 20  # columns
 _OFTEN = 30.0  # seconds between two lines about one phase
 _CLEAR = "\x1b[K"  # to the end of the line
+_COUNTS = re.compile(r"( [0-9]+)+$")  # of a command tag, such as INSERT 0 3
 
 
 def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
-    """Write an event as a line or two; None for one that is only of interest with `--verbose`."""
+    """Write an event as lines; None for an event that only `--verbose` shows."""
     match event:
         case StepStarted(step):
             return f"{DOING[step.direction]} {step.version}" if verbose else None
         case StepFinished(step, seconds):
             done = style(DONE[step.direction].ljust(8), fg="green")
             return f"{done} {step.version} ({duration(seconds)})"
-        case StatementFinished() if not verbose:
-            return None
-        case StatementFinished(step, statement, seconds, command):
-            place = f"{step.script.path.name}:{line_of(statement)}"
-            return f"  {place}  {command}  ({duration(seconds)})"
+        case StatementFinished():
+            return _statement_text(event) if verbose else None
         case Traced(trace=trace):
             return "\n".join(f"    {line}" for line in trace_lines(trace, {})) or None
         case Noticed(step, statement, notice):
             place = f"{step.script.path}:{line_of(statement)}: " if statement else ""
             text = f"{place}{notice.severity}: {notice.message}"
-            more = (("detail", notice.detail), ("hint", notice.hint))
+            more = (("DETAIL", notice.detail), ("HINT", notice.hint))
             lines = (text, *(f"  {name}: {value}" for name, value in more if value))
             return "\n".join(f"  {line}" for line in lines)
         case Progressed():
-            return None  # told by a `Ticker`
-        case Waiting() | Retrying():
-            return _held_up(event, style)
+            return None  # shown by a `Ticker`
+        case Waiting():
+            return _waiting_text(event, style)
+        case Retrying():
+            return _retrying_text(event, style)
         case Remarked(text):
             return text
 
 
-def _held_up(event: Waiting | Retrying, style: Style) -> str:
-    match event:
-        case Waiting(what, blockers, seconds):
-            head = f"waiting for {what}, for {duration(seconds)} so far"
-            lines = [f"  {blocker}" for blocker in blockers]
-        case Retrying(step, attempt, attempts, delay, reason, blockers):
-            again = f"try {attempt} of {attempts} at {step.version} failed: {reason}"
-            head = f"{again}; the next in {duration(delay)}"
-            lines = [f"  held up by {blocker}" for blocker in blockers]
+def _statement_text(event: StatementFinished) -> str:
+    place = f"{event.step.script.path.name}:{line_of(event.statement)}"
+    command = event.command
+    if event.count > 1:
+        command = f"{event.count:,} × {_COUNTS.sub('', command)}"
+    return f"  {place}  {command}  ({duration(event.seconds)})"
+
+
+def _waiting_text(event: Waiting, style: Style) -> str:
+    if event.what == "another runner":
+        head = "waiting for another migrator to finish"
+    else:
+        relation = f" on {event.relation}" if event.relation else ""
+        lock = f"{event.lock}{relation}" if event.lock else "a lock"
+        line = f" (line {line_of(event.statement)})" if event.statement else ""
+        head = f"{event.what} is waiting for {lock}{line}, {_tenths(event.seconds)} so far"
+    head += "; blocked by" if event.blockers else ""
+    return "\n".join([style(head, fg="yellow"), *(f"  {each}" for each in event.blockers)])
+
+
+def _retrying_text(event: Retrying, style: Style) -> str:
+    again = f"attempt {event.attempt} of {event.attempts} failed: {event.reason}"
+    head = f"{event.step.version}: {again}; retrying in {_tenths(event.delay)}"
+    lines = (f"  blocked by {each}" for each in event.blockers)
     return "\n".join([style(head, fg="yellow"), *lines])
+
+
+def _tenths(seconds: float) -> str:
+    """Write a time to wait, which needs no milliseconds.
+
+    >>> _tenths(0.494), _tenths(95)
+    ('0.5 s', '1 min 35 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 1 else duration(seconds)
 
 
 def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
@@ -97,20 +124,28 @@ def _did(touch: Touch) -> Iterator[str]:
     )
     yield from (f"{counted(count, 'row')} {what}" for count, what in counts if count)
     if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
-        blocked = "reads and writes" if touch.mode.blocks_reads else "writes"
-        effect = f" (blocks {blocked})" if touch.mode.blocks_writes else ""
-        yield f"{touch.mode.sql} lock{effect}"
+        yield lock_text(touch.mode)
+
+
+def lock_text(mode: LockMode) -> str:
+    """Name a lock, and what it blocks.
+
+    >>> lock_text(LockMode.SHARE), lock_text(LockMode.SHARE_UPDATE_EXCLUSIVE)
+    ('SHARE lock (blocks writes)', 'SHARE UPDATE EXCLUSIVE lock')
+    """
+    blocked = "reads and writes" if mode.blocks_reads else "writes"
+    return f"{mode.sql} lock" + (f" (blocks {blocked})" if mode.blocks_writes else "")
 
 
 def progressed_text(event: Progressed) -> str:
-    """Say on one line how far a statement has come."""
+    """Say on one line how far a statement is."""
     place = f"{event.step.script.path.name}:{line_of(event.statement)}"
-    # What moves stands first: a narrow terminal cuts the rest.
+    # A narrow terminal cuts the end of the line, so what changes comes first.
     return f"{progress_text(event.progress)}  ({duration(event.seconds)} so far, {place})"
 
 
 def progress_text(progress: Progress) -> str:
-    """Say how far a command has come, with a bar where that is known.
+    """Say how far a command is, with a bar where its size is known.
 
     >>> progress_text(Progress("VACUUM", "scanning heap", 250, 1000, "blocks"))
     '[█████               ]  25 %  VACUUM, scanning heap'
@@ -128,14 +163,14 @@ def progress_text(progress: Progress) -> str:
 
 @dataclass(slots=True)
 class Ticker:
-    """A line that says how far a long statement has come.
+    """A line that says how far a long statement is.
 
-    It moves in place on a terminal.  Elsewhere, as in the log of a deployment, each line
-    stays: there is one for each phase, and one for each half minute.
+    On a terminal it is rewritten in place.  Elsewhere, as in the log of a deployment, there is
+    a line for each phase and for each half minute.
 
     Attributes:
-        stream: Where it is written; None for nowhere.
-        width: In columns; None for what is no terminal.
+        stream: None writes nothing.
+        width: In columns; None if the stream is not a terminal.
     """
 
     stream: TextIO | None
@@ -144,7 +179,7 @@ class Ticker:
     _is_shown: bool = False
 
     def show(self, event: Progressed) -> None:
-        """Say how far a statement has come, if it is worth a line."""
+        """Show an event, if it is due."""
         if self.stream is None:
             return
         if self.width:
@@ -155,36 +190,41 @@ class Ticker:
             self.stream.write(f"  {progressed_text(event)}\n")
 
     def clear(self) -> None:
-        """Make place for something else."""
+        """Remove the line from a terminal, before something else is written."""
         if self._is_shown and self.stream:
             self.stream.write(f"\r{_CLEAR}")
             self._is_shown = False
 
     def is_due(self, event: Progressed) -> bool:
-        """Whether an event says something that the last one that was due has not said."""
-        last, self._last = self._last, event
-        if last and last.statement is event.statement:
-            is_same = last.progress.phase == event.progress.phase
-            if is_same and event.seconds - last.seconds < _OFTEN:
-                self._last = last
-                return False
+        """Whether an event begins a statement, a phase or a half minute; remember it if so."""
+        last = self._last
+        if (
+            last
+            and last.statement is event.statement
+            and last.progress.phase == event.progress.phase
+            and event.seconds - last.seconds < _OFTEN
+        ):
+            return False
+        self._last = event
         return True
 
 
 @dataclass(slots=True)
 class Teller:
-    """Where it is told, and how much.
+    """Writes events to a stream.
 
     Attributes:
-        stream: None for nowhere.
-        is_verbose: Whether each step and statement is worth a line.
-        events: What was told as JSON, in order; it grows.
+        stream: None writes nothing.
+        is_verbose: Show each step that starts and each statement.
+        program: What it was called as.
+        events: What was written as JSON, in order; it grows.
     """
 
     stream: TextIO | None
     style: Style
     as_json: bool
     is_verbose: bool
+    program: str
     events: list[Event] = field(default_factory=list)
     _ticker: Ticker = field(init=False)
 
@@ -194,10 +234,10 @@ class Teller:
         self._ticker = Ticker(self.stream, width)
 
     def tell(self, event: Event) -> None:
-        """Tell of an event."""
+        """Write an event, if it is to be shown."""
         match event:
             case StepStarted() | StatementFinished() if not (self.as_json or self.is_verbose):
-                return  # seeds have millions of these
+                return  # a seed has millions of these
             case Progressed() if self.as_json:
                 if self._ticker.is_due(event):
                     self._write(json.dumps(of_event(event)))
@@ -209,10 +249,11 @@ class Teller:
             case _:
                 self.clear()
                 if text := event_text(event, self.style, verbose=self.is_verbose):
-                    self._write(text)
+                    is_remark = isinstance(event, Remarked)
+                    self._write(as_called(text, self.program) if is_remark else text)
 
     def clear(self) -> None:
-        """Make place for something else."""
+        """Remove the progress line, before something else is written."""
         self._ticker.clear()
 
     def _write(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from ..errors import counted
 from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
 from ..rehearsal.report import DownCheck, RehearsedMigration, Report, TracedStatement
@@ -13,7 +14,7 @@ from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .json import Json, of_error
 from .progress import trace_lines
-from .text import Style, counted, error_text, line_of, plain
+from .text import Style, error_text, line_of, plain
 
 NO_DRIFT = "no drift: the schema matches its history"
 DRIFT = "drift: the schema does not match its history"
@@ -23,7 +24,7 @@ _AGAIN_SIGNS = "+ only the second time, - only the first time, ~ different"
 _SQL_WIDTH = 72  # characters of a statement's first line
 
 
-def report_text(report: Report, style: Style) -> str:
+def report_text(report: Report, style: Style, program: str) -> str:
     """Write a report for a terminal."""
     lines = [*head(report), "", *_drift(report)]
     for rehearsed in report.migrations:
@@ -34,13 +35,14 @@ def report_text(report: Report, style: Style) -> str:
             lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
         lines += [f"  {line}" for line in _findings(rehearsed, None, style)]
         if rehearsed.error:
-            lines += [f"  {line}" for line in error_text(rehearsed.error, style).splitlines()]
+            text = error_text(rehearsed.error, style, program)
+            lines += [f"  {line}" for line in text.splitlines()]
         lines += [f"  {line}" for line in down_lines(rehearsed)]
     lines += ["", *not_rehearsed(report)] if report.not_rehearsed else []
     return "\n".join([*lines, "", style(total(report), bold=True)])
 
 
-def report_markdown(report: Report) -> str:
+def report_markdown(report: Report, program: str) -> str:
     """Write a report for a pull request."""
     lines = [f"## Rehearsal: {total(report)}", "", *head(report), ""]
     lines += _listed(_drift(report))
@@ -53,7 +55,7 @@ def report_markdown(report: Report) -> str:
             cells = (_mark(finding), where, _accepted(finding), finding.hazard.workaround)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         if rehearsed.error:
-            lines += ["", "```", error_text(rehearsed.error, plain), "```"]
+            lines += ["", "```", error_text(rehearsed.error, plain, program), "```"]
         lines += ["", *_listed(down_lines(rehearsed))]
         if not rehearsed.traced:
             continue
@@ -76,7 +78,7 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
 
 
 def report_json(report: Report) -> Json:
-    """Give a report as JSON; its keys are documented in the README."""
+    """Return a report as JSON; the README documents the keys."""
     return {
         "database": report.database,
         "server_version": report.server_version,
@@ -130,7 +132,7 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
 
 
 def locks(report: Report, each: TracedStatement) -> Iterator[str]:
-    """Say what a statement did to tables that were there before, with the target's sizes."""
+    """Say what a statement did to existing tables, with the target's sizes."""
     sizes = {name: size_text(size) for name, size in report.sizes.items()}
     return trace_lines(each.trace, sizes)
 

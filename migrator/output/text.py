@@ -6,24 +6,26 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import BlockedError, MigratorError, StatementError
+from ..errors import BlockedError, MigratorError, StatementError, counted
 from ..model import Direction, Entry, Plan, Status
 from ..planning.problems import newest_file
 from ..sql.location import line_number
+from .invocation import as_called, is_next_step
 
 if TYPE_CHECKING:
     from ..events import Outcome
     from ..history.overview import LogEntry, Overview
+    from ..planning.planner import Request
     from ..sql.script import Statement, Unit
 
 Style = Callable[..., str]
 """Takes a text and `fg=` or `bold=`, as `click.style` does; returns it coloured or as it is."""
 
 DONE = {Direction.UP: "applied", Direction.DOWN: "reverted"}
-"""What has become of a version that went in a direction."""
+"""What a step has done to its version."""
 
 DOING = {Direction.UP: "applying", Direction.DOWN: "reverting"}
-"""The same, of one that is under way."""
+"""What a step is doing to its version."""
 
 _COLOURS = {
     Status.PENDING: "yellow",
@@ -33,6 +35,8 @@ _COLOURS = {
     Status.MISSING: "red",
     Status.OUT_OF_ORDER: "red",
 }
+_TITLES = ("version", "state", "applied at", "by", "took", "down")
+_DROPPED_FIRST = (3, 4, 5, 2)  # columns that a narrow terminal does without
 _NARROWEST = 16  # columns for a version
 
 
@@ -44,16 +48,17 @@ def plain(text: str, **_style: object) -> str:
 def duration(seconds: float) -> str:
     """Write a time as a person reads it.
 
-    >>> [duration(seconds) for seconds in (0.0123, 1.25, 95, 7300)]
-    ['12 ms', '1.2 s', '1 min 35 s', '2 h 1 min']
+    >>> [duration(seconds) for seconds in (0.0004, 0.0123, 1.25, 59.96, 119.7, 7300)]
+    ['<1 ms', '12 ms', '1.2 s', '1 min 0 s', '2 min 0 s', '2 h 1 min']
     """
-    if seconds < 1:
+    if round(seconds * 1000) < 1:
+        return "<1 ms"
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def line_of(statement: Statement) -> int:
@@ -61,42 +66,78 @@ def line_of(statement: Statement) -> int:
     return line_number(statement.source, statement.offset)
 
 
-# Results
+# A run
 
 
-def outcome_text(outcome: Outcome, style: Style) -> str:
-    """Sum a run up in a line, after the notes on its plan."""
+def server_name(host: str, port: int) -> str:
+    """Name the server of a connection.
+
+    >>> server_name("db.example.org", 5432), server_name("::1", 5432)
+    ('db.example.org:5432', '[::1]:5432')
+    >>> server_name("/run/postgresql", 5432)
+    'socket /run/postgresql:5432'
+    """
+    if host.startswith(("/", "@")):
+        return f"socket {host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def intent_text(plan: Plan, request: Request) -> str:
+    """Say how many migrations a run is about, and of how many."""
+    if not request.reverts:
+        files = sum(entry.migration is not None for entry in plan.entries)
+        return f"{len(_pending(plan))} of {counted(files, 'migration')} pending"
+    applied = sum(entry.applied is not None for entry in plan.entries)
+    versions = len({step.version for step in plan.steps})
+    again = any(step.direction is Direction.UP for step in plan.steps)
+    what = f"{versions} of {counted(applied, 'applied migration')} to revert"
+    return f"{what} and apply again" if again else what
+
+
+def _pending(plan: Plan) -> list[Entry]:
+    states = (Status.PENDING, Status.OUT_OF_ORDER, Status.INTERRUPTED)
+    return [entry for entry in plan.entries if entry.status in states]
+
+
+def outcome_text(outcome: Outcome, request: Request, seconds: float, style: Style) -> str:
+    """Say what a run did, how long it took, and which version the database is at."""
     steps = outcome.finished
     if not steps:
-        return nothing_text(outcome.plan)
-    notes = [f"note: {note}" for note in outcome.plan.notes]
-    counts = {
-        direction: sum(step.direction is direction for step in steps) for direction in Direction
-    }
-    parts = [
-        f"{counted(counts[d], 'migration')} {DONE[d]}" for d in reversed(Direction) if counts[d]
-    ]
-    return "\n".join([*notes, style(", ".join(parts), bold=True)])
+        return nothing_text(outcome.plan, request)
+    counts = [(d, sum(step.direction is d for step in steps)) for d in reversed(Direction)]
+    did = [f"{DONE[d]} {counted(count, 'migration')}" for d, count in counts if count]
+    state = {e.version: e.status is not Status.PENDING for e in outcome.plan.entries if e.applied}
+    state |= {step.version: step.direction is Direction.UP for step in steps}
+    current = [e.version for e in outcome.plan.entries if state.get(e.version)]
+    where = f"the database is at {current[-1]}" if current else "no migration is applied now"
+    return style(f"{' and '.join(did)} in {duration(seconds)}; {where}", bold=True)
 
 
-def nothing_text(plan: Plan) -> str:
-    """Say that a plan has no steps, after the notes on it."""
-    return "\n".join([*(f"note: {note}" for note in plan.notes), "nothing to do"])
+def nothing_text(plan: Plan, request: Request) -> str:
+    """Say why a plan has no steps."""
+    bound = "" if request.target is None else f" after {request.target}"
+    if request.reverts:
+        return f"nothing to do: no migration{bound} is applied"
+    files = sum(entry.migration is not None for entry in plan.entries)
+    if pending := len(_pending(plan)):
+        return f"nothing to do: {counted(pending, 'migration')} pending, all of them{bound}"
+    if not files:
+        return "nothing to do: there are no migration files"
+    known = f"all {files} migrations are" if files > 1 else "the migration is"
+    return f"nothing to do: {known} applied"
 
 
 def plan_text(plan: Plan) -> str:
-    """Write a plan and its SQL, as `--dry-run` shows it."""
-    if not plan.steps:
-        return nothing_text(plan)
-    lines = [f"note: {note}" for note in plan.notes]
+    """Write a plan as an SQL script, as `--dry-run` shows it."""
+    lines = [f"-- note: {note}" for note in plan.notes]
     for step in plan.steps:
         script = step.script
         how = "in one transaction" if script.transactional else "statement by statement"
         lines += ["", f"-- {DOING[step.direction]} {step.version}, {how}: {script.path}"]
         units = script.units[step.start_at :]
         lines += [line for unit in units for line in _unit_lines(unit)]
-    text = "\n".join([*lines, "", f"-- {counted(len(plan.steps), 'step')}; nothing was run"])
-    return text.lstrip("\n")
+    total = f"-- dry run of {counted(len(plan.steps), 'step')}; nothing was run"
+    return "\n".join([*lines, "", total]).lstrip("\n")
 
 
 def _unit_lines(unit: Unit) -> Iterator[str]:
@@ -110,75 +151,79 @@ def _unit_lines(unit: Unit) -> Iterator[str]:
             yield f"-- and {counted(lines, 'line')} of data"
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number of things.
-
-    >>> counted(1, "row"), counted(2, "row")
-    ('1 row', '2 rows')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 # Status
 
 
 def reversible(entry: Entry) -> str:
-    """Say whether a version can be taken back: `yes`, `stored` (without a file), or `no file`."""
+    """Say where a version's down script is: `yes` (a file), `stored` (no file), or `no file`."""
     if entry.down_file:
         return "yes"
     return "stored" if entry.applied and entry.applied.has_down else "no file"
 
 
-def status_text(overview: Overview, style: Style, width: int) -> str:
-    """Write the table of all versions; no line is wider than `width`, in columns."""
-    head = textwrap.fill(
+def status_text(overview: Overview, style: Style, *, width: int | None, program: str) -> str:
+    """Write the table of all versions.
+
+    Args:
+        width: Of the terminal, in columns; no line is wider.  None cuts nothing.
+        program: What it was called as.
+    """
+    head = (
         f"database {overview.database}, PostgreSQL {overview.server_version}, "
-        f"history in schema {overview.schema}",
-        width,
-        break_long_words=False,
-        break_on_hyphens=False,
+        f"history in schema {overview.schema}"
     )
+    if width is not None:
+        head = textwrap.fill(head, width, break_long_words=False, break_on_hyphens=False)
     if not overview.entries:
-        return f"{head}\n\nno migrations, neither as files nor applied"
-    rows = [_row(entry) for entry in overview.entries]
-    titles = ("version", "state", "applied at", "by", "took", "down")
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    left = width - sum(widths[1:]) - 2 * (len(widths) - 1)
-    widths[3] -= max(0, _NARROWEST - left)  # whose name it was is not what one looks for first
-    widths[0] = max(_NARROWEST, min(widths[0], left))
-    lines = [_line_of(titles, widths).rstrip()]
-    for entry, row in zip(overview.entries, rows, strict=True):
-        line = _line_of(row, widths).rstrip()
-        state = f"  {row[1].ljust(widths[1])}"
-        lines.append(line.replace(state, style(state, fg=_COLOURS[entry.status]), 1))
-    return "\n".join([head, "", *lines, "", *_remarks(overview.entries), _totals(overview.entries)])
+        return f"{head}\n\nno migration files, and none applied"
+    table = [_TITLES, *(_row(entry) for entry in overview.entries)]
+    widths = _widths(table, width)
+    colours = ["", *(_COLOURS[entry.status] for entry in overview.entries)]
+    lines = [_line(*row, widths, style) for row in zip(table, colours, strict=True)]
+    remarks = (as_called(line, program) for line in _remarks(overview.entries))
+    return "\n".join([head, "", *lines, "", *remarks, _totals(overview.entries)])
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     applied = entry.applied
     state = entry.status.value + (" *" if entry.reformatted else "")
-    when = (
-        applied.applied_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        if (applied and applied.applied_at)
-        else ""
-    )
-    took = applied.duration_ms if applied else None
+    if not applied:
+        return entry.version, state, "", "", "", reversible(entry)
+    at, took = applied.applied_at, applied.duration_ms
     return (
         entry.version,
         state,
-        when,
-        _cut(applied.applied_by, 12) if applied else "",
+        at.astimezone().strftime("%Y-%m-%d %H:%M") if at else "",
+        applied.applied_by,
         duration(took / 1000) if took is not None else "",
         reversible(entry),
     )
 
 
-def _line_of(cells: Iterable[str], widths: Iterable[int]) -> str:
-    return "  ".join(_cut(c, w).ljust(w) for c, w in zip(cells, widths, strict=True))
+def _widths(table: Iterable[tuple[str, ...]], width: int | None) -> list[int]:
+    """Return the width of each column; 0 for one that is left out."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    if width is None:
+        return widths
+    for column in _DROPPED_FIRST:
+        others = sum(each + 2 for each in widths[1:] if each)
+        if width - others >= min(widths[0], _NARROWEST):
+            break
+        widths[column] = 0
+    others = sum(each + 2 for each in widths[1:] if each)
+    widths[0] = max(1, min(widths[0], width - others))
+    return widths
+
+
+def _line(row: tuple[str, ...], colour: str, widths: list[int], style: Style) -> str:
+    cells = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
+    if colour:
+        cells[1] = style(cells[1], fg=colour)
+    return "  ".join(cell for cell, width in zip(cells, widths, strict=True) if width).rstrip()
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
@@ -188,21 +233,14 @@ def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
     if ahead:
         yield f"the database is ahead of these files by {counted(ahead, 'migration')}"
     if any(entry.reformatted for entry in entries):
-        yield "* edited since in comments and white space only"
+        yield "* edited since it was applied, in comments or white space only"
     known = (Status.APPLIED, Status.PENDING)
     if any(e.status not in known and not _is_ahead(e, newest) for e in entries):
-        yield "what to do about it: migrator verify"
+        yield "for the reasons and what to do, run: migrator verify"
 
 
 def _is_ahead(entry: Entry, newest: int) -> bool:
     return entry.status is Status.MISSING and entry.number > newest
-
-
-def verified(entries: Iterable[Entry], *, offline: bool) -> str:
-    """Say that everything is in order, and what was looked at."""
-    files = sum(entry.migration is not None for entry in entries)
-    against = "" if offline else ", and the history agrees with them"
-    return f"{counted(files, 'migration')} can be read and run{against}"
 
 
 def _totals(entries: Iterable[Entry]) -> str:
@@ -211,8 +249,18 @@ def _totals(entries: Iterable[Entry]) -> str:
     return ", ".join(f"{count} {status}" for count, status in counts if count)
 
 
+def verified_text(entries: Iterable[Entry], *, offline: bool) -> str:
+    """Say that the files are valid, and whether they were compared with the history."""
+    files = sum(entry.migration is not None for entry in entries)
+    if not files:
+        return "no migration files"
+    verbs = ("is", "matches") if files == 1 else ("are", "match")
+    against = "" if offline else f" and {verbs[1]} the history"
+    return f"{counted(files, 'migration')} {verbs[0]} valid{against}"
+
+
 def log_text(rows: Iterable[LogEntry]) -> str:
-    """Write the log, a row a line, and what was said of it below."""
+    """Write the log, one line for each row, with its message or reason below."""
     lines = []
     for row in rows:
         when = row.logged_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -228,33 +276,45 @@ def log_text(rows: Iterable[LogEntry]) -> str:
 # Errors
 
 
-def error_text(error: MigratorError, style: Style) -> str:
-    """Write an error: what, where, what PostgreSQL adds, what became of it, what to do."""
+def error_text(error: MigratorError, style: Style, program: str) -> str:
+    """Write an error: what, where, PostgreSQL's details, what was kept, what to do next.
+
+    Args:
+        program: What it was called as.
+    """
     if isinstance(error, BlockedError):
-        parts = [error_text(each, style) for each in error.errors]
-        total = f"{error.message}: {counted(len(error.errors), 'problem')}"
-        return "\n\n".join([*parts, style(total, bold=True)])
+        parts = [error_text(each, style, program) for each in error.errors]
+        return "\n\n".join([*parts, style(error.message, bold=True)])
     lines = [f"{style('error:', fg='red', bold=True)} {error}"]
     if isinstance(error, StatementError):
         lines += _statement_lines(error)
     elif error.detail:
         lines += _indented(error.detail)
-    if error.hint:
-        first, *rest = error.hint.splitlines()
-        lines += [f"{style('next:', bold=True)} {first}", *(f"      {line}" for line in rest)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_hint_lines(error.hint or "", style, program)])
+
+
+def _hint_lines(hint: str, style: Style, program: str) -> Iterator[str]:
+    """Label what to do: `next:` for a command to go on with, `hint:` for everything else."""
+    last = None
+    for line in hint.splitlines():
+        label = "next:" if is_next_step(line) else "hint:"
+        shown = style(label, bold=True) if label != last else " " * len(label)
+        yield f"{shown} {as_called(line, program)}"
+        last = label
 
 
 def _statement_lines(error: StatementError) -> Iterator[str]:
     yield from _indented(error.excerpt or "")
+    is_ours = (error.detail or "").startswith("blocked by")
+    detail = "" if is_ours else "DETAIL: "
     for name, value in (
-        ("SQLSTATE", error.sqlstate),
-        ("detail:", error.detail),
-        ("hint:", error.server_hint),
-        ("context:", error.context),
+        ("SQLSTATE ", error.sqlstate),
+        (detail, error.detail),
+        ("HINT: ", error.server_hint),
+        ("CONTEXT: ", error.context),
     ):
         if value:
-            yield from _indented(f"{name} {value}")
+            yield from _indented(f"{name}{value}")
     if error.outcome:
         yield error.outcome
 

@@ -99,7 +99,7 @@ def plan(request: Request, entries: Sequence[Entry]) -> Plan:
             planned = plan_redo(entries, steps=request.steps)
     if request.rehearsed:
         request.rehearsed.check(entries, planned)
-    return planned
+    return replace(planned, entries=tuple(entries))
 
 
 def reconcile(

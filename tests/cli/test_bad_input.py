@@ -402,7 +402,8 @@ def test_nothing_at_all_is_run_and_every_reason_is_given(
     result = migrate("up")
     assert (result.exit_code, result.stdout) == (4, "")
     assert [part for part in case.said if part not in result.stderr] == []
-    assert result.stderr.count("error: ") == result.stderr.count("\nnext: ")
+    labels = re.findall(r"(?m)^(error|hint|next): ", result.stderr)
+    assert labels.count("error") == len(labels) - labels.count("error")
     assert migrate("verify", "--offline").exit_code == 4
     assert migrate("up", "--dry-run").exit_code == 4
     assert relations(migrate.database) == []
@@ -639,7 +640,7 @@ def test_variables_that_say_nothing_or_nonsense_are_a_matter_of_usage(
 ) -> None:
     write(files("select 1;"))
     result = migrate("up", database="", environ=environ)
-    assert (result.exit_code, said in result.stderr, "next: " in result.stderr) == (2, True, True)
+    assert (result.exit_code, said in result.stderr, "hint: " in result.stderr) == (2, True, True)
     # What needs no database asks for none.
     assert migrate("verify", "--offline", database="", environ=environ).exit_code == 0
     assert migrate("create", "x", database="", environ=environ).exit_code == 0

@@ -65,7 +65,7 @@ def test_an_error_is_that_of_its_own_statement(
     assert re.search(rf"01_a\.up\.sql:{at}:{column}: .*{re.escape(message)}", together.stderr)
     assert table.rows("select count(*) from a") == [(0,)]
     one_by_one = migrate("-v", "up")
-    assert f"error: {one_by_one.stderr.partition('error: ')[2]}" == together.stderr
+    assert one_by_one.stderr.partition("error: ")[2] == together.stderr.partition("error: ")[2]
 
 
 def test_a_notice_is_told_with_its_own_statement(

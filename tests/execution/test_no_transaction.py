@@ -217,7 +217,7 @@ def test_clearing_up_waits_for_who_uses_the_table_and_names_them(
     database.execute("delete from a where ctid = '(0,1)'")
     with holding(database, "insert into a values (2)"):
         run = runs("up", "--lock-timeout", "100ms")
-        assert "report, postgres" in run.says("waiting for 01_index")
+        assert "report, postgres" in run.says("01_index is waiting for a lock")
         wait_for(lambda: working(database, "drop index concurrently"))
     result = run.result()
     assert result.exit_code == 0, result.stderr
@@ -565,7 +565,7 @@ def test_a_detach_that_is_finished_between_two_tries_is_done(
     write({"01_detach.up.sql": detach})
     with holding(database, "select from p"):
         run = runs("up")
-        run.says("try 1 of 10")
+        run.says("attempt 1 of 10")
     result = run.result()
     assert result.exit_code == 0, result.stderr
     assert not database.rows("select from pg_inherits where inhparent = 'p'::regclass")
@@ -753,7 +753,7 @@ def test_a_traced_block_that_waits_for_a_lock_is_tried_again(
     write({"01_a.up.sql": f"{OPTION}alter table a add x int;\nvacuum a;\n"})
     with holding(database, "select from a"):
         run = runs("up", "--trace", "--lock-timeout", "50ms")
-        run.says("the next in")
+        run.says("retrying in")
     result = run.result()
     assert result.exit_code == 0, result.stderr
 

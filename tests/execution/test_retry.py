@@ -91,7 +91,7 @@ def test_each_try_names_who_is_in_the_way_and_the_last_one_ends_with_5(
         pid = reader.info.backend_pid
         result = runs("up", "--lock-timeout", "200ms", "--lock-attempts", "2").result()
     assert result.exit_code == 5
-    tried = r"try 1 of 2 at 01_add failed: canceling .* lock timeout.*\n.*\n"
+    tried = r"01_add: attempt 1 of 2 failed: canceling .* lock timeout.*\n.*\n"
     (retry,) = re.findall(tried, result.stderr)
     last = "last query: select 'the nightly report' from a"
     seen = rf"pid {pid}  report, postgres, idle in transaction for \d+ s, {last}"
@@ -120,7 +120,7 @@ def test_the_next_try_succeeds_once_the_table_is_free(
     write({"01_add.up.sql": "create table before (); alter table a add b int;"})
     with holding(database, "select from a"):
         run = runs("up", "--lock-timeout", "100ms")
-        run.says("try 1 of 10 at 01_add failed")
+        run.says("01_add: attempt 1 of 10 failed")
         assert not working(database, "alter table"), "nothing queues behind the reader meanwhile"
     result = run.result()
     assert result.exit_code == 0, result.stderr
@@ -135,7 +135,7 @@ def test_versions_before_a_busy_one_are_not_run_again(
     write({"00_s.up.sql": "select nextval('s');", **ADD, "02_s.up.sql": "select nextval('s');"})
     with holding(database, "select from a"):
         run = runs("up", "--lock-timeout", "100ms")
-        run.says("try 1 of 10 at 01_add failed")
+        run.says("01_add: attempt 1 of 10 failed")
     assert run.result().exit_code == 0
     assert database.rows("select last_value from s") == [(2,)]
 
@@ -153,7 +153,7 @@ def test_a_deadlock_is_tried_again(database: Database, write: Write, runs: Runs)
         wait_for(lambda: waiting_for_a_lock(database))
         thread = threading.Thread(target=lambda: other.execute("lock table a"))
         thread.start()
-        run.says("try 1 of 10 at 01_ab failed: deadlock detected")
+        run.says("01_ab: attempt 1 of 10 failed: deadlock detected")
         thread.join()
         other.rollback()
         assert run.result().exit_code == 0
@@ -200,7 +200,7 @@ def test_nothing_else_is_tried_again(
     result = migrate("up", "--statement-timeout", "100ms")
     assert result.exit_code == 1
     assert f"SQLSTATE {sqlstate}" in result.stderr
-    assert "try 1" not in result.stderr
+    assert "attempt 1" not in result.stderr
 
 
 def test_the_history_is_untouched_when_the_tries_of_a_resumable_file_are_used_up(
@@ -230,7 +230,7 @@ def test_a_concurrent_index_waits_as_long_as_it_takes(
         run.says("report, postgres")
     result = run.result()
     assert result.exit_code == 0
-    assert "try 1" not in result.stderr
+    assert "attempt 1" not in result.stderr
 
 
 def test_a_concurrent_index_with_a_lock_timeout_of_its_own_leaves_nothing_between_tries(
@@ -244,7 +244,7 @@ def test_a_concurrent_index_with_a_lock_timeout_of_its_own_leaves_nothing_betwee
     )
     with holding(database, "insert into a values (1)"):
         run = runs("up")
-        run.says("try 2 of 10")
+        run.says("attempt 2 of 10")
     result = run.result()
     assert result.exit_code == 0, result.stderr
     assert not invalid_indexes(database)
@@ -295,4 +295,4 @@ def test_who_ends_a_statement_of_ours_on_the_server_is_heard(
         result = run.result()
     assert result.exit_code == 1
     assert "one of migrator's own statements was cancelled: canceling statement" in result.stderr
-    assert "next: to see what was done, run: migrator status" in result.stderr
+    assert "next: to see what was done, run: python -m migrator status" in result.stderr

@@ -117,7 +117,7 @@ def test_while_it_pauses_before_the_next_try(database: Database, runs: Runs, wri
     write({"01_a.up.sql": "alter table a add b int;"})
     with holding(database, "select from a"):
         run = runs("up", "--lock-timeout", "100ms")
-        run.says("try 3 of 10")
+        run.says("attempt 3 of 10")
         result = interrupted(run)
     assert result.exit_code == 143
     assert "01_a was rolled back completely. Nothing" in result.stderr
@@ -129,7 +129,7 @@ def test_while_it_waits_for_another_runner(database: Database, runs: Runs, write
     first = runs("up")
     wait_for(lambda: working(database, SLEEP))
     second = runs("up")
-    second.says("waiting for another runner")
+    second.says("waiting for another migrator")
     result = interrupted(second, signal.SIGINT)
     assert result.exit_code == 130
     assert "interrupted while waiting for another runner; nothing was run" in result.stderr
@@ -236,7 +236,7 @@ def test_a_server_that_does_not_cancel_is_left_and_that_is_said(
         assert "the server did not say what became of 01_a" in result.stderr
         assert "the server may still be working" in result.stderr
         again = runs("up")
-        assert f"pid {pid} " in again.says("waiting for another runner")
+        assert f"pid {pid} " in again.says("waiting for another migrator")
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_for(lambda: working(database, SLEEP) not in (None, pid))

@@ -255,12 +255,12 @@ def test_blockers_are_listed(database: Database, runs: Runs, write: Write, url: 
     write({"00_a.up.sql": "create table b ();", "01_a.up.sql": "alter table a add j int;"})
     with holding(database, "select from a"), ExitStack() as others:
         run = runs("up", "--lock-timeout", "1s", url=url)
-        run.says("try 1 of 10 at 01_a failed")
+        run.says("01_a: attempt 1 of 10 failed")
         for _ in range(3):
             other = others.enter_context(psycopg.connect(url))
             other.execute("select 'occupies the pool'")
-        said = run.says("try 2 of 10 at 01_a failed")
-        assert said.count("held up by pid") == 2, said
+        said = run.says("01_a: attempt 2 of 10 failed")
+        assert said.count("  blocked by pid") == 2, said
         assert "report, postgres" in said
     result = run.result()
     assert result.exit_code == 0, result.stderr
@@ -356,7 +356,7 @@ def test_a_runner_waits_for_the_statement_of_a_killed_one(
         pid = wait_for(lambda: waiting_for_a_lock(database) and working(database, "concurrently"))
         first.kill()
         second = runs("up", url=session_url)
-        assert f"pid {pid} " in second.says("waiting for another runner")
+        assert f"pid {pid} " in second.says("waiting for another migrator")
     result = second.result()
     assert result.exit_code == 0, result.stderr
     assert not invalid_indexes(database)
@@ -387,7 +387,7 @@ def test_a_killed_runner_in_transaction_mode_leaves_no_lock(
         wait_for(lambda: waiting_for_a_lock(database))
         run.kill()
         second = runs("up", "--lock-timeout", "200ms", url=transaction_url)
-        said = second.says("waiting for 01_a")
+        said = second.says("01_a is waiting for a lock")
         assert "lock table gate" in said, "the process of the killed run is listed"
     result = second.result()
     assert result.exit_code == 0, result.stderr

@@ -155,8 +155,8 @@ def test_a_lock_is_waited_for_briefly_and_its_blockers_are_named(
     with holding(database, "select from t") as other:
         run = runs("rehearse", "--on-target")
         stderr = run.says(f"pid {other.info.backend_pid}")
-        assert "waiting for 02_b, for" in stderr
-        run.says("try 2 of 3 at 02_b failed: canceling statement due to lock timeout")
+        assert "02_b is waiting for a lock, " in stderr
+        run.says("02_b: attempt 2 of 3 failed: canceling statement due to lock timeout")
     result = run.result()
     assert result.exit_code == 0, result.stderr
 
@@ -207,8 +207,12 @@ def test_no_lock_is_left_afterwards(database: Database, migrate: Migrate, write:
     ("pending", "options", "message"),
     [
         ("vacuum t;", [], "02_b runs outside a transaction, so it cannot be rolled back"),
-        ("select 1;", ["--from-target"], "--on-target needs no scratch database"),
-        ("select 1;", ["--scratch-url", "embedded:"], "--on-target needs no scratch database"),
+        ("select 1;", ["--from-target"], "--on-target excludes --scratch-url and"),
+        (
+            "select 1;",
+            ["--scratch-url", "embedded:"],
+            "--on-target excludes --scratch-url and",
+        ),
     ],
 )
 def test_a_migration_that_cannot_be_rolled_back_is_a_usage_error(

