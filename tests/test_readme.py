@@ -1,9 +1,10 @@
-"""The README names what the program has, and what it shows is true."""
+"""The README names what the program has, and its tables are those of the program."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -13,6 +14,7 @@ from migrator import errors
 from migrator.cli import app, main
 from migrator.hazards.catalogue import hazards
 from migrator.model import Status
+from migrator.output import reference
 
 from .conftest import PROJECT
 
@@ -25,7 +27,7 @@ def subclasses(kind: type[errors.MigratorError]) -> set[type[errors.MigratorErro
 
 
 CODES = {kind.code for kind in subclasses(errors.MigratorError) if hasattr(kind, "code")}
-COMMANDS = sorted(main.main.commands)
+COMMANDS = sorted(name for name, each in main.main.commands.items() if not each.hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +138,37 @@ def test_links_within_the_readme_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
+def rows(title: str, data: Mapping[str, str], mark: str = "`") -> str:
+    """Return a table of two columns, the first of them marked as code."""
+    lines = [f"| {mark}{name}{mark} | {text} |" for name, text in data.items()]
+    return "\n".join([f"| {title} |", "|---|---|", *lines])
+
+
 def hazard_table() -> str:
-    rows = [
+    lines = [
         f"| `{h.id}` | {h.title} | {h.condition} | {h.effect} | {h.workaround} |".replace("\n", " ")
         for h in hazards().values()
     ]
-    return "\n".join(["| id | name | when | effect | instead |", "|---|---|---|---|---|", *rows])
+    return "\n".join(["| id | name | when | effect | instead |", "|---|---|---|---|---|", *lines])
 
 
-def test_the_table_of_hazards_is_that_of_the_program() -> None:
-    before, opening, rest = README.partition("<!-- hazards -->\n")
-    shown, closing, after = rest.partition("<!-- /hazards -->")
+TABLES = {
+    "hazards": hazard_table(),
+    "file-options": rows("option | meaning", reference.table("file-options")),
+    "json": rows("command | keys", reference.table("json")),
+    "events": rows("event | keys", reference.table("events")),
+    "exit-codes": rows("code | meaning", reference.table("exit-codes"), mark=""),
+    "errors": "\n\n".join(
+        f"### {code}\n{text}" for code, text in reference.table("errors").items()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_that_of_the_program(name: str) -> None:
+    readme = PROJECT / "README.md"
+    before, opening, rest = readme.read_text().partition(f"<!-- {name} -->\n")
+    shown, closing, after = rest.partition(f"<!-- /{name} -->")
     if os.environ.get("MIGRATOR_GOLDEN"):
-        whole = f"{before}{opening}{hazard_table()}\n{closing}{after}"
-        (PROJECT / "README.md").write_text(whole, encoding="utf-8")
-    assert shown.strip() == hazard_table()
+        readme.write_text(f"{before}{opening}{TABLES[name]}\n{closing}{after}", encoding="utf-8")
+    assert shown.strip() == TABLES[name]

@@ -251,6 +251,33 @@ class Commands(click.Group):
         """List the commands in the order of their definition."""
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
+        """Write the first sentence of each command, in full, and the topics of `help`."""
+        from ..output.reference import TOPICS
+
+        shown = (command for command in self.commands.values() if not command.hidden)
+        rows = [(str(each.name), (each.help or "").partition("\n")[0]) for each in shown]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        with formatter.section("Topics (migrator help TOPIC)"):
+            formatter.write_dl(list(TOPICS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest one if there is none of that name.
+
+        Raises:
+            WrongUsageError: There is none.
+        """
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            from .suggestion import suggest
+
+            guess = suggest(args[0], self.commands)
+            hint = f"did you mean: migrator {guess}" if guess else None
+            raise WrongUsageError(f"no such command '{args[0]}'", ctx, hint)
+        return super().resolve_command(ctx, args)
+
     def make_context(
         self,
         info_name: str | None,

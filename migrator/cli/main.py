@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import click
 
-from . import files, history, migrate, rehearse
+from . import completion, files, history, migrate, rehearse
 from .app import Commands
 from .command import program_options
+from .help import help_command, version
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  (click's signature)
     if value and not ctx.resilient_parsing:
-        from ..history import recorder
-
-        click.echo(f"migrator, version {recorder.tool_version()}")
+        ctx.invoke(version)
         ctx.exit()
 
 
@@ -55,5 +54,8 @@ for _command in (
     history.baseline,
     history.repair,
     history.log,
+    help_command,
+    version,
+    completion.completion,
 ):
     main.add_command(_command)

@@ -174,7 +174,7 @@ def test_the_page_shows_drift_sizes_findings_downs_and_what_is_missing(page: Pag
 
 def test_the_timeline_shows_a_lock_from_its_statement_to_the_end(page: Page) -> None:
     bars = {
-        (given["title"] or "").partition(",")[0]: given["style"]
+        (given["title"] or "").partition(" lock")[0]: given["style"]
         for tag, given in page.tags
         if "bar" in (given.get("class") or "").split()
     }

@@ -1,0 +1,34 @@
+"""Suggest a command to someone who typed another tool's, or mistyped one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_ELSEWHERE = {
+    "up": "apply deploy migrate run update upgrade",
+    "down": "back downgrade revert rollback undo",
+    "redo": "refresh reset",
+    "status": "current info list ls show",
+    "create": "add gen generate make new revision",
+    "verify": "check lint validate",
+    "rehearse": "plan preview test",
+    "drift": "compare diff",
+    "baseline": "fake init mark stamp",
+    "repair": "fix force resolve",
+    "log": "history",
+}
+"""What other tools call a command."""
+
+
+def suggest(typed: str, commands: Iterable[str]) -> str | None:
+    """Return the command that was meant; None if no guess is good.
+
+    >>> suggest("rollback", ["up", "down"]), suggest("staus", ["up", "status"])
+    ('down', 'status')
+    """
+    for command, others in _ELSEWHERE.items():
+        if typed.lower() in others.split():
+            return command
+    import difflib
+
+    return next(iter(difflib.get_close_matches(typed.lower(), commands, n=1)), None)
