@@ -12,7 +12,9 @@ from .help import help_command, version
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  (click's signature)
     if value and not ctx.resilient_parsing:
-        ctx.invoke(version)
+        from ..history import recorder
+
+        click.echo(f"migrator, version {recorder.tool_version()}")
         ctx.exit()
 
 
