@@ -27,9 +27,10 @@ stable, and the name of a section in README.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import PurePath
 
 
@@ -150,6 +151,17 @@ class BlockedError(MigratorError):
     code = "blocked"
 
     errors: tuple[MigratorError, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[MigratorError], suffix: str) -> Self:
+        """Build the error of some problems; its message is their number and a suffix.
+
+        >>> BlockedError.of([UsageError("x"), UsageError("y")], "found").message
+        '2 problems found'
+        """
+        errors = tuple(problems)
+        count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
+        return cls(f"{count} {suffix}", errors=errors)
 
 
 class PlanChangedError(MigratorError):

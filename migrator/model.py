@@ -1,4 +1,4 @@
-"""The nouns of a version: its files, its row in the history, what is to be done with it."""
+"""A migration in its files, in the history and in a plan."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 class Direction(enum.StrEnum):
-    """Which of a migration's two scripts is meant."""
+    """One of the two scripts of a migration."""
 
     UP = "up"
     DOWN = "down"
 
 
 class Status(enum.StrEnum):
-    """What files and history together say of one version."""
+    """The state of a version by its files and the history."""
 
     PENDING = "pending"
     APPLIED = "applied"
-    INTERRUPTED = "interrupted"  # begun outside a transaction and not finished
-    MODIFIED = "modified"  # the file's SQL changed after it was applied
-    MISSING = "missing"  # applied, but the file is gone
+    INTERRUPTED = "interrupted"  # a no-transaction script that was begun and not finished
+    MODIFIED = "modified"  # applied, and the SQL of its file was edited since
+    MISSING = "missing"  # applied, but the file is missing
     OUT_OF_ORDER = "out of order"  # pending, but older than an applied version
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as it was read: UTF-8 without a BOM, line ends as they are.
+    """The content of a file, without a BOM and with its own line ends.
 
     Attributes:
-        checksum: SHA-256 of the text, in hexadecimal, whatever its line ends.
+        checksum: SHA-256 in hexadecimal; the same for LF and CRLF.
     """
 
     path: PurePath
@@ -49,10 +49,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One version, as the files have it.
+    """The files of one version.
 
     Attributes:
-        version: The whole stem, such as `01_create_users`.
+        version: The stem of the file names, such as `01_create_users`.
         down: None if the migration is irreversible.
     """
 
@@ -62,7 +62,7 @@ class Migration:
 
     @property
     def number(self) -> int:
-        """The integer that orders the versions."""
+        """The integer that orders versions."""
         return number_of(self.version)
 
 
@@ -71,15 +71,15 @@ class AppliedMigration:
     """One row of `migration_versions`.
 
     Attributes:
-        up_script: The script as it was applied; None if it was too long to keep, or
-            was not asked for.
-        down_script: The same for its down; None also if it is irreversible.
+        up_script: The script as it was applied; None if it was too long to store, or was not
+            read.
+        down_script: The down script of that time; None also if there was none.
         has_down: Whether a down script is stored.
-        applied_at: None while its up, outside a transaction, is under way.
-        duration_ms: Time of the server in its statements, in milliseconds.
-        statements_done: How many units of an up outside a transaction have finished;
-            below zero, how many of its down have.
-        in_step: Since when its next unit is under way; None between units.
+        applied_at: None until the last unit of a no-transaction script has finished.
+        duration_ms: How long the server took for the statements, in milliseconds.
+        statements_done: How many units of a no-transaction up script have finished; negative:
+            how many of the down script.
+        in_step: When the next unit was begun; None between units.
     """
 
     version: str
@@ -95,17 +95,17 @@ class AppliedMigration:
 
     @property
     def number(self) -> int:
-        """The integer that orders the versions."""
+        """The integer that orders versions."""
         return number_of(self.version)
 
     @property
-    def taken_back(self) -> int:
-        """How many units of its down have finished."""
+    def units_reverted(self) -> int:
+        """How many units of a no-transaction down script have finished."""
         return max(0, -self.statements_done)
 
     @property
-    def under_way(self) -> Direction | None:
-        """The direction in which it was interrupted; None if it is applied whole."""
+    def interrupted(self) -> Direction | None:
+        """The script that was interrupted; None if the version is completely applied."""
         if self.statements_done < 0:
             return Direction.DOWN
         if self.applied_at is None:
@@ -115,10 +115,12 @@ class AppliedMigration:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version in the outer join of files and history; never both None.
+    """One version in the outer join of files and history.
 
     Attributes:
-        reformatted: The file was edited since, in comments and white space only.
+        migration: None if there is no file.
+        applied: None if it is not in the history; never together with `migration`.
+        reformatted: Whether the file was edited since, but only in comments and white space.
     """
 
     number: int
@@ -129,35 +131,35 @@ class Entry:
 
     @property
     def down_file(self) -> SourceFile | None:
-        """The down file of this very version; None without one, or if it is another's.
+        """The down file of this version; None if the files with its number are another migration.
 
-        A number can have gone to another migration.  One that was only renamed is the same.
+        A renamed migration with the same text is the same.
         """
         if not self.migration:
             return None
         ours, theirs = self.migration, self.applied
         is_same = (
-            not theirs or ours.version == theirs.version or (ours.up.checksum == theirs.checksum)
+            not theirs or ours.version == theirs.version or ours.up.checksum == theirs.checksum
         )
         return ours.down if is_same else None
 
     @property
     def version(self) -> str:
-        """Its name in the history if it has one there, else that of its file."""
+        """The name in the history, or else that of the file."""
         known = self.applied or self.migration
-        assert known is not None, "an entry comes from one side at least"
+        assert known is not None, "an entry has a file or a row"
         return known.version
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One script to run, and what the history is to say of it.
+    """One script to run: one entry of a plan.
 
     Attributes:
-        migration: What is recorded by an up; None for a down.
-        start_at: The index of the first unit that has not finished.
-        unsure: The unit at `start_at` was begun before, and nobody knows how far it came.
-        resumes: The history has a row of this step's own making.
+        migration: What an up records; None for a down.
+        start_at: The index of the first unit to run.
+        unsure: Whether the unit at `start_at` was begun before, and may have finished.
+        resumes: Whether an earlier run of this script was interrupted.
         note: What is unusual about it, as a sentence; None if nothing is.
     """
 
@@ -176,25 +178,25 @@ class Plan:
     """What to run, in order.
 
     Attributes:
-        steps: None if the database is in the state asked for.
-        blockers: Everything that forbids to run them, by version; none if they may run.
-        notes: What the user should know though it forbids nothing, as sentences.
+        steps: Empty if there is nothing to do.
+        problems: Why the steps cannot be run, by version; empty if they can.
+        notes: What the user should know that is not a problem, as sentences.
         entries: The files and the history that it was made from; none in a part of a plan.
     """
 
     steps: tuple[Step, ...] = ()
-    blockers: tuple[MigratorError, ...] = ()
+    problems: tuple[MigratorError, ...] = ()
     notes: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
 
 
 @cache
 def number_of(version: str) -> int:
-    """Return the integer that a version starts with.
+    """Return the integer at the start of a version.
 
     >>> number_of("007_add_phone")
     7
     """
     digits = re.match(r"[0-9]+", version)
-    assert digits, "files and history let no version in that starts otherwise"
+    assert digits, "files and history are checked when they are read"
     return int(digits[0])

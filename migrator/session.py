@@ -12,13 +12,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from .config import Database, Settings
-from .errors import BlockedError, ConfigurationError, counted
+from .errors import BlockedError, ConfigurationError
 from .files import directory
 from .history import table
 from .history.table import History
 from .model import Entry, Migration, Plan
 from .planning import planner
-from .planning.problems import unsettled
+from .planning.problems import outstanding_states
 from .postgres import connection
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ class Session:
             MigratorError: As `planner.plan`.
         """
         plan = planner.plan(request, self.entries(downs=request.reverts))
-        if plan.blockers:
-            count = counted(len(plan.blockers), "problem")
-            raise BlockedError(f"nothing was run: {count}", errors=plan.blockers)
+        if plan.problems:
+            raise BlockedError.of(plan.problems, "found; nothing was run")
         return plan
 
 
@@ -128,7 +127,7 @@ def overview(session: Session) -> Overview:
         server_version=connection.version(session.conn),
         schema=session.history.schema,
         entries=entries,
-        is_current=not unsettled(entries),
+        is_current=not outstanding_states(entries),
     )
 
 

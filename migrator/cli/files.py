@@ -40,8 +40,7 @@ def verify(app: App, *, offline: bool) -> None:
         with app.opened() as work:
             entries = work.entries()
     if found := tuple(find_problems(entries)):
-        count = errors.counted(len(found), "problem")
-        raise errors.BlockedError(f"{count} found", errors=found)
+        raise errors.BlockedError.of(found, "found")
     notes = find_notes(entries)
     total = verified_text(entries, offline=offline)
     app.show(

@@ -53,9 +53,9 @@ def status(app: App, *, check: bool) -> None:
 
 def _check_code(entries: Iterable[Entry]) -> int:
     from .. import model
-    from ..planning.problems import unsettled
+    from ..planning.problems import outstanding_states
 
-    states = unsettled(entries)
+    states = outstanding_states(entries)
     if model.Status.INTERRUPTED in states:
         return _INTERRUPTED
     if states & {model.Status.MODIFIED, model.Status.MISSING, model.Status.OUT_OF_ORDER}:

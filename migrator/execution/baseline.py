@@ -76,7 +76,7 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
         )
     scripts = (parser.parse(migration.up.path, migration.up.text) for migration in found)
     if problems := tuple(problem for script in scripts for problem in script.problems):
-        raise BlockedError("nothing was recorded", errors=problems)
+        raise BlockedError.of(problems, "found; nothing was recorded")
     return found
 
 
@@ -103,8 +103,8 @@ def _commands(write: Recorder, entry: Entry, decision: Decision) -> Iterable[Com
     applied, migration = entry.applied, entry.migration
     match decision:
         case Decision.REVERTED if applied:
-            return [write.release(applied.version)]
-        case Decision.APPLIED if migration and not (applied and applied.under_way is None):
+            return [write.delete(applied.version)]
+        case Decision.APPLIED if migration and not (applied and applied.interrupted is None):
             return _settled(write, entry, migration)
         case Decision.ACCEPT if (
             migration and applied and (entry.status is Status.MODIFIED or entry.reformatted)
@@ -126,18 +126,18 @@ def _settled(write: Recorder, entry: Entry, migration: Migration) -> Iterable[Co
     """Record a version as applied, under the name that its file has by now."""
     if entry.applied:
         yield write.rename(entry.applied.version, migration.version)
-    yield write.settle(migration, _units(migration))
+    yield write.record_applied(migration, _units(migration))
 
 
 def _baseline(write: Recorder, migration: Migration) -> Iterable[Command]:
-    yield write.settle(migration, _units(migration))
+    yield write.record_applied(migration, _units(migration))
     yield write.log(migration.version, _BASELINE, "done")
 
 
 def _units(migration: Migration) -> int:
     script = parser.parse(migration.up.path, migration.up.text)
     if script.problems:
-        raise BlockedError("nothing was recorded", errors=script.problems)
+        raise BlockedError.of(script.problems, "found; nothing was recorded")
     return 0 if script.transactional else len(script.units)
 
 

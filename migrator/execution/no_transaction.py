@@ -17,7 +17,7 @@ from ..events import Remarked, Subject, Traced
 from ..history import table
 from ..history.recorder import Command
 from ..model import Direction, Step
-from ..planning.problems import edited_step
+from ..planning.problems import edited_statement
 from ..postgres import catalog, connection
 from ..postgres.inflight import Message
 from ..postgres.lock import retake
@@ -104,7 +104,7 @@ def clear_left(context: Context, step: Step) -> None:
     with connection.reported(schema):
         begun = Begun.load(table.begun(context.conn, schema, step.version, step.direction))
         if begun and begun.unit == 0 and cleanup.clear_up(context, step, 0, begun).is_done:
-            raise edited_step(step, None, begun.statement or "")
+            raise edited_statement(step, None, begun.statement or "")
 
 
 class _Opening(SessionPiece):
@@ -263,7 +263,7 @@ def _run_recorded(context: Context, step: Step, index: int) -> None:
     except MigratorError:
         # A down that has started is under way, however its statement ended.
         if not context.conn.closed and step.direction is Direction.UP:
-            _record(context, context.recorder.stop_unit(step.version))
+            _record(context, context.recorder.fail_unit(step.version))
         raise
 
 
@@ -286,7 +286,7 @@ def _was_finished(context: Context, step: Step, index: int, begun: Begun | None)
     earlier = begun.parsed()
     if found.is_done and earlier:
         if parser.statement_tokens(earlier) != parser.statement_tokens(statement):
-            raise edited_step(step, statement, earlier.text)
+            raise edited_statement(step, statement, earlier.text)
         context.notify(Remarked(f"{name} had already finished"))
     elif step.unsure and not earlier:
         context.notify(Remarked(f"{name} was interrupted, and runs again"))

@@ -217,7 +217,7 @@ def claim(context: Context, step: Step) -> Message:
     """Claim the version in the history; this fails if another runner has done so."""
     if step.direction is Direction.DOWN:
         record = context.recorder
-        release = record.release if step.script.transactional else record.hold
+        release = record.delete if step.script.transactional else record.lock
         return ours(step, release(step.version), failure.of_claim)
     assert step.migration is not None, "an up has a migration"
     command = context.recorder.claim(step.migration, again=step.resumes)
@@ -318,7 +318,7 @@ def record_end(context: Context, step: Step, attempt: Attempt) -> Iterator[Messa
         end = record.finish(step.version, done)
     else:
         if not is_transactional:
-            yield ours(step, record.release(step.version))
+            yield ours(step, record.delete(step.version))
         end = record.log(step.version, Direction.DOWN, "done", timed=is_transactional)
     yield ours(step, end, on_answer=attempt.recorded)
 

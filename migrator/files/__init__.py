@@ -1,1 +1,1 @@
-"""The directory of pairs of files."""
+"""Read and create the files of migrations."""

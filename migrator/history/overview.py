@@ -1,4 +1,4 @@
-"""The nouns of what a command that only looks gives back."""
+"""What the commands that only read return."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ class LogEntry:
     """One row of `migration_log`.
 
     Attributes:
-        action: `up`, `down`, `repair` or `baseline`.
-        outcome: `done`, `failed`, `started` (a step outside a transaction), or a decision.
-        duration_ms: Of the server, in milliseconds.
-        reason: Why a person decided so.
+        action: `up`, `down`, `repair`, `baseline` or `trace`.
+        outcome: `done`, `failed`, `started` (a statement outside a transaction), or the decision
+            of a repair.
+        duration_ms: How long the server took, in milliseconds.
+        reason: The reason given for a repair.
     """
 
     logged_at: datetime
@@ -38,14 +39,14 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `status` knows.
+    """What `status` shows.
 
     Attributes:
         server_version: Such as `18.6`.
-        schema: The one that holds the history, or will.
+        schema: The schema of the history, which need not exist yet.
         entries: By ascending number.
-        is_current: Nothing is pending, interrupted, or differs from what was applied.  A
-            database that is ahead of the files is current: it has what they need.
+        is_current: Whether every version is applied as its file is.  A database that is ahead
+            of the files is current: it has everything that they need.
     """
 
     database: str

@@ -1,4 +1,4 @@
-"""The statements that record a step, as they are sent among the migration's own."""
+"""The statements that record a step, which are sent together with those of the migration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model import Direction, Migration
 from ..sql.script import is_long
 from .table import compose
 
-# In each of them `$1` is the version.
+# `$1` is always the version.
 _CLAIM = """
 insert into {versions} (version, checksum, up_script, down_script, statements_done)
 values ($1, $2, $3, $4, 0)
@@ -24,8 +24,8 @@ set checksum = $2,
     down_script = $4
 where version = $1
 """
-# Dividing by no rows is the error that stops a second runner from reverting again.
-_RELEASE = """
+# Without the row, the division by zero stops a second runner from reverting again.
+_DELETE = """
 with gone as (
     delete from {versions}
     where version = $1
@@ -34,8 +34,8 @@ with gone as (
 select 1 / count(*)
 from gone
 """
-# The same error where a version is to be reverted that is not there any more.
-_HOLD = """
+# The same error if the version to revert is no longer in the history.
+_LOCK = """
 with held as (
     select version
     from {versions}
@@ -45,7 +45,7 @@ with held as (
 select 1 / count(*)
 from held
 """
-# An interrupted up stays one until the first unit of its down is done.
+# An interrupted up remains one until the first unit of its down is done.
 _BEGIN_UNIT = """
 with begun as (
     update {versions}
@@ -56,7 +56,7 @@ with begun as (
 insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
 values ((select version from begun), $2, 'started', $3, $4, $5, $6::jsonb)
 """
-_STOP_UNIT = """
+_FAIL_UNIT = """
 update {versions}
 set in_step = null
 where version = $1
@@ -69,7 +69,7 @@ set statements_done = $2,
     in_step = null
 where version = $1
 """
-# Without its row in the history, a migration must not commit: its version is null then.
+# Without its row in the history a migration must not commit: the null version is an error.
 _FINISH = """
 with finished as (
     update {versions}
@@ -85,8 +85,8 @@ values ((select version from finished), 'up', 'done', $3, $4, $5,
         (select duration_ms from finished))
 returning duration_ms
 """
-# What a person decided: applied without being run, or applied as the file is by now.
-_SETTLE = """
+# A baseline or a repair: applied without being run, or with another text.
+_RECORD_APPLIED = """
 insert into {versions} as ours
     (version, checksum, up_script, down_script, applied_at, statements_done)
 values ($1, $2, $3, $4, clock_timestamp(), $5)
@@ -118,57 +118,62 @@ returning duration_ms
 
 Parameters = tuple[bytes | None, ...]
 Command = tuple[bytes, Parameters]
-"""A statement as it is sent, and its parameters in text form."""
+"""A statement as it is sent, and its parameters in text format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """The statements that record a step, ready to be sent among the migration's own."""
+    """Makes the statements that record what a run does.
+
+    Attributes:
+        schema: The schema of the history.
+        actor: The user of the operating system, the host and the version of migrator.
+    """
 
     schema: str
-    who: Parameters
+    actor: Parameters
 
     def claim(self, migration: Migration, *, again: bool) -> Command:
-        """Say that a version is being applied; `again` if its row is there."""
+        """Record that a version is being applied; `again` if it has a row."""
         scripts = (migration.up, migration.down)
         texts = (_script(source.text) if source else None for source in scripts)
         checksum = migration.up.checksum.encode()
         template = _REFRESH if again else _CLAIM
         return self._command(template, migration.version.encode(), checksum, *texts)
 
-    def settle(self, migration: Migration, done: int) -> Command:
-        """Say that a version is applied whole, as its files are, whether or not it was run."""
+    def record_applied(self, migration: Migration, done: int) -> Command:
+        """Record a version as applied with the text of its files, without running it."""
         parameters = self.claim(migration, again=False)[1]
-        return self._command(_SETTLE, *parameters, b"%d" % done)
+        return self._command(_RECORD_APPLIED, *parameters, b"%d" % done)
 
     def rename(self, version: str, new: str) -> Command:
-        """Give a version the name that its file has by now."""
+        """Rename a version."""
         return self._command(_RENAME, version.encode(), new.encode())
 
-    def release(self, version: str) -> Command:
-        """Remove a version; fail if it is not there."""
-        return self._command(_RELEASE, version.encode())
+    def delete(self, version: str) -> Command:
+        """Remove a version; fail if it has no row."""
+        return self._command(_DELETE, version.encode())
 
-    def hold(self, version: str) -> Command:
-        """Lock a version that is to be reverted; fail if it is not there."""
-        return self._command(_HOLD, version.encode())
+    def lock(self, version: str) -> Command:
+        """Lock a version that is to be reverted; fail if it has no row."""
+        return self._command(_LOCK, version.encode())
 
     def begin_unit(self, version: str, direction: Direction, detail: str) -> Command:
-        """Say that a unit is under way that commits by itself; `detail` is JSON."""
+        """Record that a statement outside a transaction begins; `detail` is JSON."""
         words = (version.encode(), direction.value.encode())
-        return self._command(_BEGIN_UNIT, *words, *self.who, detail.encode())
+        return self._command(_BEGIN_UNIT, *words, *self.actor, detail.encode())
 
-    def stop_unit(self, version: str) -> Command:
-        """Say that no unit is under way: the server has given the last one up."""
-        return self._command(_STOP_UNIT, version.encode())
+    def fail_unit(self, version: str) -> Command:
+        """Record that the statement that was begun has failed."""
+        return self._command(_FAIL_UNIT, version.encode())
 
     def end_unit(self, version: str, done: int) -> Command:
-        """Say that `done` units have finished; below zero, of a down."""
+        """Record that `done` units have finished; negative for those of a down."""
         return self._command(_END_UNIT, version.encode(), b"%d" % done)
 
     def finish(self, version: str, done: int) -> Command:
-        """Say that a version is applied whole, after `done` units."""
-        return self._command(_FINISH, version.encode(), b"%d" % done, *self.who)
+        """Record that a version is completely applied, after `done` units."""
+        return self._command(_FINISH, version.encode(), b"%d" % done, *self.actor)
 
     def log(
         self,
@@ -181,27 +186,27 @@ class Recorder:
         reason: str | None = None,
         timed: bool = False,
     ) -> Command:
-        """Add a row to the log; `timed` if the transaction's time is that of the work."""
+        """Add a row to the log; `timed` to log the time since the transaction began."""
         texts = (text.encode() if text else None for text in (sqlstate, message, reason))
         names = (text.encode() for text in (version, action, outcome))
-        return self._command(_LOG, *names, *self.who, *texts, b"t" if timed else b"f")
+        return self._command(_LOG, *names, *self.actor, *texts, b"t" if timed else b"f")
 
     def trace(self, version: str, detail: str) -> Command:
-        """Add to the log what an up did to the database; `detail` is JSON."""
-        return self._command(_TRACE, version.encode(), *self.who, detail.encode())
+        """Add to the log what an up changed; `detail` is JSON."""
+        return self._command(_TRACE, version.encode(), *self.actor, detail.encode())
 
     def _command(self, template: str, *parameters: bytes | None) -> Command:
         return _bytes(template, self.schema), parameters
 
 
 def recorder(schema: str) -> Recorder:
-    """Make the recorder of a history, as the user and on the machine that run this."""
-    who = (_os_user().encode(), socket.gethostname().encode(), tool_version().encode())
-    return Recorder(schema, who)
+    """Create the recorder of a history, for the current user and host."""
+    actor = (_os_user().encode(), socket.gethostname().encode(), tool_version().encode())
+    return Recorder(schema, actor)
 
 
 def tool_version() -> str:
-    """Return this package's version; `unknown` where it runs without being installed."""
+    """Return the version of migrator; `unknown` if it is not installed as a package."""
     try:
         return version("plain-sql-migrator")
     except PackageNotFoundError:
@@ -215,7 +220,7 @@ def _script(text: str) -> bytes | None:
 def _os_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no such user in the system's list, as in some containers
+    except (KeyError, OSError):  # the user id has no name, as in some containers
         return "unknown"
 
 

@@ -1,4 +1,4 @@
-"""The table `migration_versions` and the log: find, create and read them."""
+"""Find, create and read the history: the tables `migration_versions` and `migration_log`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .overview import LogEntry
 
 FORMAT = 1
-"""The format that this version of the tool writes; it stands in a comment on the table."""
+"""The format that this version writes; it is stored in a comment on the table."""
 
 _NUMBERED = re.compile(r"[0-9]")
 
@@ -96,7 +96,7 @@ from {versions}
 where version = any(%(versions)s)
 """
 
-# Who waits for ever behind a lock on the history does not know what for.
+# A lock on the history must not make a reading command wait forever.
 _LIMITED = """
 begin read only;
 set local lock_timeout = '10s';
@@ -143,11 +143,11 @@ order by id
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Where the history of a database is, and in which state.
+    """The place of the history in a database.
 
     Attributes:
-        exists: Whether `migration_versions` is there.
-        pid: The server process that answered, by `pg_backend_pid()`.
+        exists: Whether there is a table `migration_versions`.
+        pid: The process of the server that answered, by `pg_backend_pid()`.
     """
 
     schema: str
@@ -156,14 +156,14 @@ class History:
 
 
 def locate(conn: psycopg.Connection[Any], schema: str | None) -> History:
-    """Find the history, in one round trip; write nothing.
+    """Find the history in one round trip; write nothing.
 
     Args:
-        schema: The schema that it is to be in; None for the first of the search path.
+        schema: Its schema; None for the first of the search path.
 
     Raises:
-        HistoryError: There is no such schema, another schema on the search path holds a
-            history too, or a newer version of the tool has written it.
+        HistoryError: The schema does not exist, another schema on the search path also has a
+            history, or a newer version of migrator wrote it.
     """
     with conn.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(_LOCATE, {"schema": schema}).fetchone()
@@ -172,30 +172,30 @@ def locate(conn: psycopg.Connection[Any], schema: str | None) -> History:
     if not wanted or not found["schema_exists"]:
         quoted = sql.Identifier(schema).as_string(conn) if schema else ""
         raise HistoryError(
-            f"there is no schema {quoted}" if schema else "the search path names no schema",
-            hint=f"create it with: create schema {quoted}; or name another one with --schema"
+            f"schema {quoted} does not exist" if schema else "the search path contains no schema",
+            hint=f"create it with: create schema {quoted}; or choose another with --schema"
             if schema
-            else "name one with: --schema NAME",
+            else "choose one with: --schema NAME",
         )
     others = [name for name in found["histories"] if name != wanted]
     if others and not schema:
         raise HistoryError(
-            f'the history would be in schema "{wanted}", and there is one in "{others[0]}", too',
-            hint=f"say which one is meant: --schema {wanted} or --schema {others[0]}",
+            f'the history belongs in schema "{wanted}", but schema "{others[0]}" also has one',
+            hint=f"choose one with: --schema {wanted} or --schema {others[0]}",
         )
     if (format_number := _format(found["comment"])) > FORMAT:
         raise HistoryError(
-            f"the history has format {format_number}, and this migrator knows {FORMAT}",
+            f"the history has format {format_number}, but this version supports only {FORMAT}",
             hint="use the version of migrator that wrote it, or a newer one",
         )
     return History(wanted, wanted in found["histories"], found["pid"])
 
 
 def ensure(conn: psycopg.Connection[Any], schema: str) -> History:
-    """Create the table and the log, both or neither, if they are not there.
+    """Create both tables if they do not exist.
 
-    The caller holds the runner's lock: PostgreSQL's own `if not exists` does not stand
-    two sessions that create at once.
+    The caller holds the runner's lock: `create table if not exists` can fail in two sessions
+    that run it at the same time.
     """
     found = locate(conn, schema)
     if not found.exists:
@@ -216,20 +216,21 @@ def read(
     """Read every row, in no order; in one round trip if every up script is known.
 
     Args:
-        known: Checksums of up scripts that the caller has: they are not sent again.
+        known: Checksums of up scripts that the caller has: those are not read.
         downs: Whether to read the down scripts.
 
     Raises:
-        HistoryError: The table is not one of ours, or holds a version without a number.
+        HistoryError: The table is not a migrator history, a version has no number, or two have
+            the same.
     """
     try:
         rows = _bounded(conn, compose(_READ, schema), {"downs": downs}, args_row(AppliedMigration))
     except psycopg.errors.UndefinedColumn as error:
         conn.rollback()
         raise HistoryError(
-            f'"{schema}.migration_versions" is not a history of this tool: '
+            f'"{schema}.migration_versions" is not a migrator history: '
             f"{error.diag.message_primary}",
-            hint="put the history into a schema of its own with --schema",
+            hint="choose another schema for the history with --schema",
         ) from error
     _check(rows, f'"{schema}.migration_versions"')
     unknown = [row.version for row in rows if row.checksum not in known]
@@ -247,10 +248,10 @@ def _bounded(
     parameters: dict[str, Any],
     row_factory: RowFactory[Row],
 ) -> list[Row]:
-    """Read rows, and wait for a lock on the history in vain for a bounded time only."""
+    """Read rows, and give up waiting for a lock on the history after 10 s."""
     limited = _LIMITED.format(statement=query.as_string(conn))
     cursor = psycopg.ClientCursor(conn, row_factory=row_factory)
-    # One message of the simple protocol: to be bounded costs no round trip.
+    # One message of the simple protocol, so that the limit costs no round trip.
     cursor.execute(limited.encode(), parameters)
     return [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
 
@@ -261,17 +262,17 @@ def _check(rows: Sequence[AppliedMigration], table: str) -> None:
         if not _NUMBERED.match(str(row.version)):
             raise HistoryError(
                 f'{table} has a version without a number: "{row.version}"',
-                hint="delete that row; nothing of this tool writes such a version",
+                hint="delete that row: migrator does not write such versions",
             )
         if not isinstance(row.version, str):
             raise HistoryError(
-                f"{table} is not a history of this tool: its versions are no text",
-                hint="put the history into a schema of its own with --schema",
+                f"{table} is not a migrator history: its column version is not text",
+                hint="choose another schema for the history with --schema",
             )
         if other := known.get(row.number):
             raise HistoryError(
-                f"{table} has two versions with one number: {other} and {row.version}",
-                hint="delete the row of the one that was never applied",
+                f"{table} has two versions with the same number: {other} and {row.version}",
+                hint="delete the row of the version that was never applied",
             )
         known[row.number] = row.version
 
@@ -282,10 +283,10 @@ def read_log(
     """Read the newest rows of the log, the oldest of them first.
 
     Args:
-        version: Only of this one, or of the one with this number; None for all.
-        limit: How many at the most.
+        version: A version or its number; None for all versions.
+        limit: The highest number of rows.
     """
-    from .overview import LogEntry  # noqa: PLC0415  (a run shows no log)
+    from .overview import LogEntry  # noqa: PLC0415  (only `log` needs it)
 
     with conn.cursor(row_factory=class_row(LogEntry)) as cursor:
         query = compose(_READ_LOG, schema)
@@ -295,9 +296,10 @@ def read_log(
 def begun(
     conn: psycopg.Connection[Any], schema: str, version: str, direction: Direction
 ) -> dict[str, Any] | None:
-    """Return what the log says of the unit that was begun last by itself; None if none was.
+    """Return what `recovery.Begun.dump` wrote of the statement begun last outside a transaction.
 
-    It is what `recovery.Begun.dump` wrote.
+    Returns:
+        None if there was none since the version was last applied, reverted or repaired.
     """
     with conn.cursor() as cursor:
         query = compose(_BEGUN, schema)
@@ -306,7 +308,7 @@ def begun(
 
 
 def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed:
-    """Put the names of the two tables, with their schema, into a statement."""
+    """Insert the names of both tables, with their schema, into a statement."""
     tables = {
         "versions": sql.Identifier(schema, "migration_versions"),
         "log": sql.Identifier(schema, "migration_log"),

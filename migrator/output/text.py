@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BlockedError, MigratorError, StatementError, counted
 from ..model import Direction, Entry, Plan, Status
-from ..planning.problems import newest_file
+from ..planning.problems import ahead_of_files
 from ..sql.location import line_number
 from .invocation import as_called, is_next_step
 
@@ -228,19 +228,14 @@ def _cut(text: str, width: int) -> str:
 
 def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
     entries = tuple(entries)
-    newest = newest_file(entries)
-    ahead = sum(_is_ahead(e, newest) for e in entries)
+    ahead = ahead_of_files(entries)
     if ahead:
-        yield f"the database is ahead of these files by {counted(ahead, 'migration')}"
+        yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
     if any(entry.reformatted for entry in entries):
         yield "* edited since it was applied, in comments or white space only"
     known = (Status.APPLIED, Status.PENDING)
-    if any(e.status not in known and not _is_ahead(e, newest) for e in entries):
+    if any(e.status not in known and e not in ahead for e in entries):
         yield "for the reasons and what to do, run: migrator verify"
-
-
-def _is_ahead(entry: Entry, newest: int) -> bool:
-    return entry.status is Status.MISSING and entry.number > newest
 
 
 def _totals(entries: Iterable[Entry]) -> str:

@@ -1,7 +1,7 @@
 """Decide what to run: files × history → entries → plan.
 
-Pure functions.  `status`, `verify`, `up`, `down` and `redo` are all views of
-`reconcile`, so they cannot disagree about what a version's state is.
+Pure functions.  `status`, `verify`, `up`, `down` and `redo` all use the entries of `reconcile`,
+so they agree on the state of a version.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from ..errors import MigratorError, UsageError
 from ..model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
 from ..sql import parser
 from .problems import (
+    ahead_notes,
+    ahead_of_files,
     disagreements,
     down_interruption,
+    interrupted_at,
     interruptions,
     irreversible,
     missing,
-    newest_file,
     refusals,
 )
 
@@ -125,7 +127,7 @@ def _entry(
     match migration, applied:
         case _, None:
             status = Status.OUT_OF_ORDER if is_older else Status.PENDING
-        case _, AppliedMigration(under_way=Direction()):
+        case _, AppliedMigration(interrupted=Direction()):
             status = Status.INTERRUPTED
         case None, _:
             status = Status.MISSING
@@ -148,21 +150,21 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     """Return the number of the version that a user names: `5`, `05` or `05_add_phone`.
 
     Raises:
-        UsageError: There is no such version; its hint names the nearest.
+        UsageError: There is no such version; the hint names the most similar one.
     """
     known = {entry.version: entry.number for entry in entries}
     if text in known:
         return known[text]
-    # Python refuses to read a number of thousands of digits, and no version has one.
+    # int() refuses thousands of digits, and no version has that many.
     number = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else -1
     if number == 0 or number in known.values():
         return number
-    import difflib  # noqa: PLC0415  (only who mistypes pays for it)
+    import difflib  # noqa: PLC0415  (only an unknown version needs it)
 
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.3)
     raise UsageError(
         f'there is no version "{text}"',
-        hint=f"the nearest is {near[0]}" if near else "list the versions with: migrator status",
+        hint=f"did you mean {near[0]}?" if near else "list the versions with: migrator status",
     )
 
 
@@ -173,19 +175,18 @@ def plan_up(
     steps: int | None = None,
     out_of_order: bool = False,
 ) -> Plan:
-    """Plan what is pending, lowest number first.
+    """Plan to apply what is pending, by ascending number.
 
-    An interrupted version goes on with the unit at which it stopped.
+    An interrupted version is resumed after its last finished unit.
 
     Args:
         target: The number of the last version to apply; None for the newest file.
-        steps: How many to apply at the most; None for all.
-        out_of_order: Apply pending versions that are older than an applied one, too.
+        steps: The highest number of versions; None for no limit.
+        out_of_order: Also apply pending versions older than the newest applied one.
     """
     entries = tuple(entries)
     wanted = [entry for entry in entries if target is None or entry.number <= target]
-    newest = newest_file(entries)
-    ahead = [e for e in entries if e.status is Status.MISSING and e.number > newest]
+    ahead = ahead_of_files(entries)
     runnable = {Status.PENDING, Status.INTERRUPTED}
     if out_of_order:
         runnable.add(Status.OUT_OF_ORDER)
@@ -194,12 +195,12 @@ def plan_up(
     disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
     return Plan(
         steps=tuple(planned),
-        blockers=(
-            *(problem for e in disagreeing for problem in disagreements(e)),
+        problems=(
+            *(problem for e in disagreeing for problem in disagreements(e, entries)),
             *(problem for e in candidates for problem in interruptions(e)),
-            *(problem for step in planned for problem in refusals(step.script)),
+            *_refusals(planned),
         ),
-        notes=(*_ahead_note(ahead), *(step.note for step in planned if step.note)),
+        notes=(*ahead_notes(entries), *_notes(planned)),
     )
 
 
@@ -210,45 +211,49 @@ def plan_down(
     steps: int | None = None,
     from_files: bool = False,
 ) -> Plan:
-    """Plan to take versions back, in the reverse of the order in which they were applied.
+    """Plan to revert versions, in the reverse of the order in which they were applied.
 
     Args:
-        target: The number that stays, with all below it; None for no such bound.
-        steps: How many to take back at the most; None for all.
-        from_files: Run the down files as they are, not the stored scripts.
+        target: The number of the newest version to keep; None for no limit.
+        steps: The highest number of versions; None for no limit.
+        from_files: Run the down files, not the stored scripts.
     """
     applied = [e for e in entries if e.applied and (target is None or e.number > target)]
     applied.sort(key=_applied_order, reverse=True)
-    chosen = applied[:steps]
-    planned = [step for e in chosen if (step := _step_down(e, from_files=from_files))]
+    chosen = [(e, _down_source(e, from_files=from_files)) for e in applied[:steps]]
+    planned = [_step_down(entry, source) for entry, source in chosen if source]
     return Plan(
         steps=tuple(planned),
-        blockers=(
-            *(irreversible(e) for e in chosen if not _down_source(e, from_files=from_files)),
-            *(problem for e in chosen for problem in _down_problems(e, from_files=from_files)),
-            *(problem for step in planned for problem in refusals(step.script)),
+        problems=(
+            *(irreversible(entry) for entry, source in chosen if not source),
+            *(p for entry, source in chosen if source for p in down_interruption(entry, source)),
+            *_refusals(planned),
         ),
-        notes=tuple(step.note for step in planned if step.note),
+        notes=_notes(planned),
     )
 
 
 def plan_redo(entries: Iterable[Entry], *, steps: int | None) -> Plan:
-    """Plan to take the newest versions back and to apply them again, from their files."""
+    """Plan to revert the newest versions and to apply them again from their files."""
     entries = tuple(entries)
     down = plan_down(entries, steps=steps)
     versions = {step.version for step in down.steps}
     again = [entry for entry in entries if entry.version in versions]
     ups = [step for e in again if (step := _step_up(replace(e, applied=None)))]
-    gone = [missing(entry) for entry in again if not entry.migration]
+    without_file = [missing(entry) for entry in again if not entry.migration]
     return Plan(
         steps=(*down.steps, *ups),
-        blockers=(
-            *down.blockers,
-            *gone,
-            *(p for step in ups for p in refusals(step.script)),
-        ),
+        problems=(*down.problems, *without_file, *_refusals(ups)),
         notes=down.notes,
     )
+
+
+def _refusals(steps: Iterable[Step]) -> tuple[MigratorError, ...]:
+    return tuple(problem for step in steps for problem in refusals(step.script))
+
+
+def _notes(steps: Iterable[Step]) -> tuple[str, ...]:
+    return tuple(step.note for step in steps if step.note)
 
 
 @cache
@@ -264,37 +269,29 @@ def _step_up(entry: Entry) -> Step | None:
     applied = entry.applied
     if not applied:
         return step
-    done, total = applied.statements_done, len(script.units)
+    place = interrupted_at(applied.statements_done, len(script.units))
     return replace(
         step,
-        start_at=done,
+        start_at=applied.statements_done,
         unsure=applied.in_step is not None,
         resumes=True,
-        note=f"{entry.version} was interrupted, and goes on behind step {done} of {total}",
+        note=f"{entry.version} was interrupted {place}, and will be resumed there",
     )
 
 
-def _step_down(entry: Entry, *, from_files: bool) -> Step | None:
-    source = _down_source(entry, from_files=from_files)
-    if not source:
-        return None
+def _step_down(entry: Entry, source: SourceFile) -> Step:
     applied = entry.applied
-    assert applied is not None, "only what is applied is taken back"
-    resumes = applied.under_way is Direction.DOWN
+    assert applied is not None, "a version without a row is not reverted"
+    resumes = applied.interrupted is Direction.DOWN
     return Step(
         entry.version,
         Direction.DOWN,
         _parsed(source),
-        start_at=applied.taken_back,
+        start_at=applied.units_reverted,
         unsure=resumes and applied.in_step is not None,
         resumes=resumes,
         note=_down_note(entry, source),
     )
-
-
-def _down_problems(entry: Entry, *, from_files: bool) -> Iterable[MigratorError]:
-    source = _down_source(entry, from_files=from_files)
-    return down_interruption(entry, source) if source else ()
 
 
 def _down_source(entry: Entry, *, from_files: bool) -> SourceFile | None:
@@ -311,30 +308,25 @@ def _down_source(entry: Entry, *, from_files: bool) -> SourceFile | None:
 def _down_note(entry: Entry, source: SourceFile) -> str | None:
     file = entry.down_file
     stored = entry.applied.down_script if entry.applied else None
-    if entry.applied and entry.applied.under_way is Direction.UP:
-        return f"{entry.version} was interrupted on its way up; its down script runs whole"
+    if entry.applied and entry.applied.interrupted is Direction.UP:
+        return (
+            f"{entry.version} was interrupted while being applied; its entire down script will run"
+        )
     if stored is None:
-        return f"no down script of {entry.version} is stored; {source.path} runs"
+        return f"{entry.version} has no stored down script; {source.path} will run"
     if file is None:
-        return f"{entry.version} has no down file; the stored script runs"
+        return f"{entry.version} has no down file; the stored script will run"
     if parser.same_statements(file.text, stored):
         return None
     runs = (
-        "the file runs, as --from-files asks"
+        "the file will run (--from-files)"
         if source is file
-        else ("the stored one runs (--from-files takes the file)")
+        else "the stored script will run (to run the file: --from-files)"
     )
-    return f"{file.path} is not the script stored when {entry.version} was applied; {runs}"
+    return f"{file.path} differs from the script stored when {entry.version} was applied; {runs}"
 
 
 def _applied_order(entry: Entry) -> tuple[bool, datetime, int]:
     applied = entry.applied
-    assert applied is not None, "only what is applied has an order"
-    return applied.under_way is not None, applied.applied_at or _NEVER, entry.number
-
-
-def _ahead_note(ahead: list[Entry]) -> tuple[str, ...]:
-    if not ahead:
-        return ()
-    versions = ", ".join(entry.version for entry in ahead)
-    return (f"the database is ahead of these files: it has {versions}",)
+    assert applied is not None, "a version without a row has no order"
+    return applied.interrupted is not None, applied.applied_at or _NEVER, entry.number

@@ -1,9 +1,10 @@
-"""Say what forbids to go on with a version, and what to do about it."""
+"""Find what is wrong with files and history, and say how to fix it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import PurePath
 
 from ..errors import (
     InterruptedMigrationError,
@@ -21,147 +22,191 @@ from ..sql.script import Script, Statement, Unit, is_long
 _DIFF_LINES = 60
 
 
-def disagreements(entry: Entry) -> Iterator[MigratorError]:
-    """Yield what files and history disagree about; nothing if they agree."""
-    version = entry.version
+def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorError]:
+    """Yield how the file of an entry disagrees with the history.
+
+    Args:
+        entries: All entries, by ascending number; hints suggest free numbers.
+    """
     match entry:
         case Entry(status=Status.MODIFIED, migration=Migration() as migration, applied=applied):
-            assert applied is not None, "what was never applied cannot be modified"
-            yield _modified(migration, applied)
+            assert applied is not None, "a modified migration was applied"
+            if migration.version == applied.version:
+                yield _edited(migration, applied)
+            else:
+                yield _renamed(migration, applied, entries)
         case Entry(status=Status.MISSING):
             yield missing(entry)
-        case Entry(status=Status.OUT_OF_ORDER):
+        case Entry(status=Status.OUT_OF_ORDER, migration=Migration() as migration):
+            newest = [e.version for e in entries if e.applied][-1]
+            late = [e.number for e in entries if e.status is Status.OUT_OF_ORDER]
+            free = _renumbered(migration, entries, skip=late.index(entry.number))
             yield OutOfOrderError(
-                f"{version} is pending, but a newer version is applied",
-                hint="give the file a number above the newest, or, if the order between "
-                "them does not matter: migrator up --out-of-order",
-                version=version,
+                f"{entry.version} is older than {newest}, which is already applied",
+                hint=f"rename it to {free}, or, if the order between them does not matter: "
+                "migrator up --out-of-order",
+                version=entry.version,
             )
 
 
 def missing(entry: Entry) -> MigratorError:
-    """Say that a version is applied, and has no up file."""
+    """Return the error of an applied version without an up file."""
     is_stored = entry.applied is not None and entry.applied.up_script is not None
-    stored = "; the column up_script of migration_versions has its text, too" * is_stored
+    stored = ", or from the column up_script of migration_versions" * is_stored
     return MissingError(
-        f"{entry.version} is applied, and its file is gone",
-        hint=f"bring {entry.version}.up.sql back from version control{stored}",
+        f"{entry.version} is applied, but its file is missing",
+        hint=f"restore {entry.version}.up.sql from version control{stored}",
         version=entry.version,
     )
 
 
+def _renamed(
+    migration: Migration, applied: AppliedMigration, entries: Sequence[Entry]
+) -> MigratorError:
+    version = applied.version
+    number = version.partition("_")[0]
+    accept = f'migrator repair {number} --accept --reason "…"'
+    if migration.up.checksum == applied.checksum:
+        hint = f"rename it back to {version}.up.sql, or, if it was renamed on purpose: {accept}"
+    else:
+        hint = (
+            f"restore {version}.up.sql and rename the other file to "
+            f"{_renumbered(migration, entries)}, or, if it is the same migration: {accept}"
+        )
+    return ModifiedError(
+        f"{version} is applied, but file number {applied.number} is now {migration.version}",
+        hint=hint,
+        version=version,
+    )
+
+
+def _renumbered(migration: Migration, entries: Sequence[Entry], *, skip: int = 0) -> str:
+    """Return the version with a free number, as wide as its own; `skip` leaves some free."""
+    digits, _, name = migration.version.partition("_")
+    return f"{entries[-1].number + 1 + skip:0{len(digits)}}_{name}"
+
+
+def _edited(migration: Migration, applied: AppliedMigration) -> MigratorError:
+    return ModifiedError(
+        f"{migration.up.path} was edited after it was applied",
+        detail=_difference(applied.up_script, migration.up),
+        hint="restore the file and make the change in a new migration, or, if the database already "
+        f'has the change: migrator repair {applied.version} --accept --reason "…"',
+        version=applied.version,
+    )
+
+
 def interruptions(entry: Entry) -> Iterator[MigratorError]:
-    """Yield why an interrupted version cannot simply go on upwards; nothing if it can."""
+    """Yield why an interrupted version cannot be resumed upwards; nothing if it can."""
     applied, migration, version = entry.applied, entry.migration, entry.version
-    if not applied or not applied.under_way:
+    if not applied or not applied.interrupted:
         return
-    if applied.under_way is Direction.DOWN:
+    if applied.interrupted is Direction.DOWN:
+        place = interrupted_at(applied.units_reverted)
         yield InterruptedMigrationError(
-            f"{version} is half taken back: {_done(applied.taken_back)}",
-            hint="finish that with: migrator down",
+            f"{version} is partly reverted: its down script was interrupted {place}",
+            hint="to finish reverting it, run: migrator down",
             version=version,
         )
     elif not migration:
         yield InterruptedMigrationError(
-            f"{version} was interrupted, and its file is gone",
-            hint="bring the file back from version control",
+            f"{version} was interrupted, and its file is missing",
+            hint=f"restore {version}.up.sql from version control",
             version=version,
         )
     elif migration.version != version:
         yield InterruptedMigrationError(
-            f"{version} was interrupted, and its file is called {migration.version} by now",
-            hint=f"name the file {version}.up.sql again, then run: migrator up",
+            f"{version} was interrupted, but its file is now named {migration.version}",
+            hint=f"rename it back to {version}.up.sql, then run: migrator up",
             version=version,
         )
     elif difference := _edited_since(applied, migration):
         yield InterruptedMigrationError(
-            f"{version} was interrupted, and what had finished of it was edited since",
+            f"{version} was interrupted, and a finished statement has been edited since",
             detail=difference,
-            hint=f"put its {_first(applied.statements_done)} back to what ran "
-            "(what stands behind may be mended), then run: migrator up",
+            hint=f"{_restore(applied.statements_done)}, then run: migrator up",
             version=version,
         )
 
 
 def _unfinished(entry: Entry) -> Iterator[MigratorError]:
-    if entry.status is Status.INTERRUPTED and entry.applied:
+    if entry.status is Status.INTERRUPTED and entry.applied and entry.migration:
+        total = len(_units(entry.migration.up))
+        place = interrupted_at(entry.applied.statements_done, total)
         yield InterruptedMigrationError(
-            f"{entry.version} was interrupted behind {_steps(entry.applied.statements_done)}",
-            hint="mend the cause (migrator log tells it), then go on with: migrator up",
+            f"{entry.version} was interrupted {place}",
+            hint="fix the cause (see: migrator log), then resume with: migrator up",
             version=entry.version,
         )
+
+
+def interrupted_at(done: int, total: int | None = None) -> str:
+    """Return where a script was interrupted.
+
+    >>> interrupted_at(2, 3), interrupted_at(0, 3)
+    ('after statement 2 of 3', 'at statement 1 of 3')
+    """
+    of_total = "" if total is None else f" of {total}"
+    return f"after statement {done}{of_total}" if done else f"at statement 1{of_total}"
 
 
 def down_interruption(entry: Entry, source: SourceFile) -> Iterator[MigratorError]:
-    """Yield why an interrupted down cannot simply go on with a script; nothing if it can."""
+    """Yield why an interrupted down cannot be resumed with a script; nothing if it can."""
     applied = entry.applied
-    if not applied or not applied.taken_back:
+    if not applied or not applied.units_reverted:
         return
-    done = applied.taken_back
+    done = applied.units_reverted
     ran = parser.parse(source.path, applied.down_script or "").units[:done]
-    if _meaning(ran) != _meaning(parser.parse(source.path, source.text).units[:done]):
+    if _meaning(ran) != _meaning(_units(source)[:done]):
         yield InterruptedMigrationError(
-            f"the down of {entry.version} was interrupted, and what had finished of it was "
-            "edited since",
+            f"the down script of {entry.version} was interrupted, and a finished statement has "
+            "been edited since",
             detail=_difference(applied.down_script, source),
-            hint=f"put the {_first(done)} back to what ran (what stands behind may be "
-            "mended), then run: migrator down --from-files",
+            hint=f"{_restore(done)}, then run: migrator down --from-files",
             version=entry.version,
         )
 
 
-def edited_step(step: Step, statement: Statement | None, ran: str) -> MigratorError:
-    """Say that a step had finished in another form than it has by now, and nobody recorded it.
+def edited_statement(step: Step, statement: Statement | None, ran: str) -> MigratorError:
+    """Return the error of a statement that finished unrecorded, and was edited since.
 
     Args:
-        statement: What stands in its place; None if the script is one transaction by now.
+        statement: The one that replaces it; None if the script is now one transaction.
         ran: The text that was run.
     """
     script, text = step.script, statement.text if statement else step.script.source
     offset = statement.offset if statement else 0
-    import difflib  # noqa: PLC0415  (only what differs pays for it)
-
-    lines = difflib.unified_diff(
-        ran.splitlines(), text.splitlines(), "as it ran", str(script.path), lineterm=""
-    )
     return InterruptedMigrationError(
-        f"a step of {step.version} has finished on the server, and was edited since",
+        f"a statement of {step.version} finished on the server, and has been edited since",
         location=locate(script.source, offset, script.path),
-        detail="\n".join(islice(lines, _DIFF_LINES)),
-        hint=f"put it back to what ran, then run: migrator {step.direction}; or undo by hand what "
-        f'it made, then: migrator repair {step.version} --reverted --reason "…"',
+        detail=_diff(ran, text, "as run", script.path),
+        hint=f"restore it to what was run, then run: migrator {step.direction}; or undo its effect "
+        f'by hand, then run: migrator repair {step.version} --reverted --reason "…"',
         version=step.version,
     )
 
 
-def _done(number: int) -> str:
-    return "1 step of its down is done" if number == 1 else f"{number} steps of its down are done"
-
-
-def _first(number: int) -> str:
-    return "first step" if number == 1 else f"first {number} steps"
-
-
-def _steps(number: int) -> str:
-    return "1 step" if number == 1 else f"{number} steps"
+def _restore(done: int) -> str:
+    which = "statement 1" if done == 1 else f"statements 1 to {done}"
+    return f"restore {which} to what was run (later statements may be edited)"
 
 
 def irreversible(entry: Entry) -> MigratorError:
-    """Say that a version has no down script, neither stored nor as a file."""
+    """Return the error of a version without a down script, neither stored nor in a file."""
     return IrreversibleError(
         f"{entry.version} is irreversible: it has no down script",
-        hint=f"write {entry.version}.down.sql, or leave it applied",
+        hint=f"write {entry.version}.down.sql, or keep the migration applied",
         version=entry.version,
     )
 
 
 def find_problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
-    """Yield all that is wrong with files and history, by version; see `find_notes` for the rest."""
+    """Yield every problem of files and history, by version."""
     entries = tuple(entries)
-    newest = newest_file(entries)
+    ahead = ahead_of_files(entries)
     for entry in entries:
-        if entry.number <= newest:
-            yield from disagreements(entry)
+        if entry not in ahead:
+            yield from disagreements(entry, entries)
         yield from tuple(interruptions(entry)) or _unfinished(entry)
         if entry.migration:
             for source in (entry.migration.up, entry.migration.down):
@@ -170,79 +215,73 @@ def find_problems(entries: Iterable[Entry]) -> Iterator[MigratorError]:
 
 
 def refusals(script: Script) -> tuple[MigratorError, ...]:
-    """Return everything that is refused inside a file, its options for a rehearsal included."""
+    """Return what is refused in a script, invalid allowances included."""
     if not script.options.allowances:
         return script.problems
-    from ..hazards import catalogue  # noqa: PLC0415  (who allows nothing pays for no table of them)
+    from ..hazards import catalogue  # noqa: PLC0415  (only allowances need it)
 
     return (*script.problems, *catalogue.problems(script))
 
 
-def newest_file(entries: Iterable[Entry]) -> int:
-    """Return the highest number among the files; -1 if there are none."""
-    return max((entry.number for entry in entries if entry.migration), default=-1)
-
-
-def unsettled(entries: Iterable[Entry]) -> frozenset[Status]:
-    """Return in which states versions are that are not as the files want them.
-
-    A database that is ahead of the files has what they need: a release was rolled back, or
-    the next one is being rolled out.
-    """
-    entries = tuple(entries)
-    newest = newest_file(entries)
-    ahead = {e.number for e in entries if e.status is Status.MISSING and e.number > newest}
-    return frozenset(e.status for e in entries if e.number not in ahead) - {Status.APPLIED}
-
-
 def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return what is worth knowing and no problem, as sentences."""
+    """Return what the user should know that is not a problem, as sentences."""
     entries = tuple(entries)
-    newest = newest_file(entries)
-    ahead = [e.version for e in entries if e.status is Status.MISSING and e.number > newest]
-    final = [
-        e.version for e in entries if not e.down_file and not (e.applied and e.applied.has_down)
-    ]
-    edited = [e.version for e in entries if e.reformatted]
-    said = (
-        ("the database is ahead of these files: it has", ahead),
-        ("irreversible, for want of a down file:", final),
-        ("edited since they were applied, in comments and white space only:", edited),
-    )
-    return tuple(f"{what} {', '.join(versions)}" for what, versions in said if versions)
+    final = [e for e in entries if not e.down_file and not (e.applied and e.applied.has_down)]
+    edited = [e for e in entries if e.reformatted]
+    notes = list(ahead_notes(entries))
+    if final:
+        one, many = "has no down file and is", "have no down file and are"
+        notes.append(f"{_versions(final)} {one if len(final) == 1 else many} irreversible")
+    if edited:
+        notes.append(f"edited since, but only in comments and white space: {_versions(edited)}")
+    return tuple(notes)
 
 
-def _modified(migration: Migration, applied: AppliedMigration) -> MigratorError:
-    version = applied.version
-    if migration.version != version:
-        return ModifiedError(
-            f"{version} is applied, and in the files its number belongs to {migration.version}",
-            hint=f"name the file {version}.up.sql again, or give it a number of its own",
-            version=version,
-        )
-    return ModifiedError(
-        f"{migration.up.path} was edited after it was applied",
-        detail=_difference(applied.up_script, migration.up),
-        hint="put the file back and write the change as a new migration, or, if this "
-        f'database has it already: migrator repair {version} --accept --reason "…"',
-        version=version,
-    )
+def ahead_notes(entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield a sentence if the database is ahead of the files."""
+    if ahead := ahead_of_files(entries):
+        yield f"the database is ahead of these files: it also has {_versions(ahead)}"
+
+
+def ahead_of_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the missing versions above the newest file, which are no problem.
+
+    The files are those of an older release: it was rolled back, or the newer one is being
+    deployed.
+    """
+    newest = max((entry.number for entry in entries if entry.migration), default=-1)
+    return tuple(e for e in entries if e.status is Status.MISSING and e.number > newest)
+
+
+def outstanding_states(entries: Iterable[Entry]) -> frozenset[Status]:
+    """Return the states of versions, other than applied and ahead of the files."""
+    entries = tuple(entries)
+    ahead = ahead_of_files(entries)
+    return frozenset(e.status for e in entries if e not in ahead) - {Status.APPLIED}
+
+
+def _versions(entries: Iterable[Entry]) -> str:
+    return ", ".join(entry.version for entry in entries)
 
 
 def _difference(stored: str | None, file: SourceFile) -> str:
     if stored is None or is_long(file.text):
-        return "only the checksums tell: the script is too long to be stored or compared"
-    import difflib  # noqa: PLC0415  (only what differs pays for it)
+        return "the script is too long to show the difference"
+    return _diff(stored, file.text, "as applied", file.path)
+
+
+def _diff(old: str, new: str, old_name: str, path: PurePath) -> str:
+    import difflib  # noqa: PLC0415  (only a difference needs it)
 
     lines = difflib.unified_diff(
-        stored.splitlines(), file.text.splitlines(), "as applied", str(file.path), lineterm=""
+        old.splitlines(), new.splitlines(), old_name, str(path), lineterm=""
     )
     shown = list(islice(lines, _DIFF_LINES + 1))
     return "\n".join([*shown[:_DIFF_LINES], *(["…"] if len(shown) > _DIFF_LINES else [])])
 
 
 def _edited_since(applied: AppliedMigration, migration: Migration) -> str | None:
-    """Return the difference in the units that have finished; None if there is none."""
+    """Return the difference if units that have finished were edited; else None."""
     if applied.checksum == migration.up.checksum or not applied.statements_done:
         return None
     if applied.up_script is None:
@@ -253,6 +292,10 @@ def _edited_since(applied: AppliedMigration, migration: Migration) -> str | None
     if not file.transactional and _meaning(ran[:done]) == _meaning(file.units[:done]):
         return None
     return _difference(applied.up_script, migration.up)
+
+
+def _units(source: SourceFile) -> tuple[Unit, ...]:
+    return parser.parse(source.path, source.text).units
 
 
 def _meaning(units: Iterable[Unit]) -> list[list[list[str]]]:

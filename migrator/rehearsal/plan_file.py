@@ -213,7 +213,7 @@ def _existed(touch: Touch) -> bool:
 
 def _history(entries: Iterable[Entry]) -> list[tuple[str, str]]:
     rows = (entry.applied for entry in entries)
-    return [(row.version, row.checksum) for row in rows if row and not row.under_way]
+    return [(row.version, row.checksum) for row in rows if row and not row.interrupted]
 
 
 def _down_checksum(step: Step) -> str | None:

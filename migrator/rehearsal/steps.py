@@ -198,7 +198,7 @@ def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Mi
         ReplayError: A script failed, or is neither stored nor in a file.
     """
     by_checksum = {migration.up.checksum: migration for migration in files}
-    rows = [row for row in applied if row.under_way is None and row.applied_at]
+    rows = [row for row in applied if row.interrupted is None and row.applied_at]
     for row in sorted(rows, key=lambda row: (row.applied_at, row.number)):
         migration = by_checksum.get(row.checksum)
         text = row.up_script
@@ -247,7 +247,7 @@ def _run(
 ) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
     """Run one step; return what its statements did, and the error that stopped it."""
     if step.script.problems:
-        return (), BlockedError("the script cannot be run", errors=step.script.problems)
+        return (), BlockedError.of(step.script.problems, "in the script")
     seen: list[TracedStatement] = []
     seconds: dict[int, float] = {}
 

@@ -1,1 +1,1 @@
-"""From text to statements to a script."""
+"""Parse SQL text into statements and scripts."""

@@ -1,4 +1,4 @@
-"""Turn an offset in a text into line and column, and show the place."""
+"""Turn offsets into lines and columns, and show the source around them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE_END = re.compile(r"\r\n?|\n")
 def locate(source: str, offset: int, path: PurePath) -> Location:
     r"""Turn a character offset into a line and column, both from 1.
 
-    LF, CRLF and a lone CR end a line alike (libpq's reportErrorPosition counts so).
+    LF, CRLF and a lone CR each end a line, as in libpq's reportErrorPosition().
 
     >>> str(locate("a\r\nbc", 4, PurePath("x.sql")))
     'x.sql:2:2'
@@ -28,7 +28,7 @@ def locate(source: str, offset: int, path: PurePath) -> Location:
 
 
 def line_number(source: str, offset: int) -> int:
-    r"""Return the line of a character offset, from 1; cheap for many offsets of one source.
+    r"""Return the line of a character offset, from 1; fast for many offsets of one source.
 
     >>> line_number("a\nbc", 3)
     2
@@ -38,7 +38,7 @@ def line_number(source: str, offset: int) -> int:
 
 
 class _Lines:
-    """Where the lines of a text begin, as far as it has been looked at."""
+    """The offsets at which the lines of a text begin, as far as it was searched."""
 
     __slots__ = ("seen", "starts")
 
@@ -47,7 +47,7 @@ class _Lines:
 
 
 def _line_starts(source: str, offset: int) -> list[int]:
-    """Return where the lines begin, up to that of an offset at least."""
+    """Return the offsets at which lines begin, at least up to the line of `offset`."""
     lines = _known_lines(source)
     if lines.seen < offset:
         end = offset + (source[offset - 1 : offset + 1] == "\r\n")  # CRLF is one line end
@@ -62,11 +62,10 @@ def _known_lines(_source: str) -> _Lines:
 
 
 def excerpt_at(source: str, location: Location, *, width: int = 100) -> str:
-    """Show a place: its line and up to two before it, numbered, and a caret under the column.
+    """Return a line and up to two before it, numbered, and a caret under the column.
 
-    No line shows more than `width` characters of the text: around the caret, or else from the
-    line's start.  Tabs and control characters are shown as spaces.  Of COPY data that stayed in
-    their file nothing is shown.
+    Each line is cut to `width` characters: around the caret, or from its start.  Tabs and control
+    characters become spaces.  COPY data that were left in their file are not shown.
     """
     starts = _line_starts(source, len(source))
     last = bisect_right(starts, location.line, key=lambda start: line_number(source, start))
@@ -75,7 +74,7 @@ def excerpt_at(source: str, location: Location, *, width: int = 100) -> str:
 
 
 def excerpt_of(lines: Sequence[str], location: Location, *, width: int = 100) -> str:
-    """Show a place as `excerpt_at` does, of lines that are given; the last is that of the place."""
+    """Return an excerpt as `excerpt_at` does, from its lines; the last is that of the location."""
     text = "\n".join(lines)
     starts = _line_starts(text, len(text))
     first = location.line - len(lines) + 1
@@ -83,7 +82,7 @@ def excerpt_of(lines: Sequence[str], location: Location, *, width: int = 100) ->
 
 
 def _drawn(source: str, shown: Sequence[tuple[int, int]], caret: int, width: int) -> str:
-    """Draw lines, each given by its number and its start, and a caret under the last of them."""
+    """Draw lines, each given by number and offset, and a caret under the last."""
     last, last_start = shown[-1]
     gutter = len(str(last))
     first = max(0, caret - width // 2) if caret >= width else 0

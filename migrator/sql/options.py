@@ -15,15 +15,15 @@ from .location import locate
 from .script import Allowance, Options, Statement, milliseconds
 
 _FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role")
-_REVIEW_OPTIONS = ("allow", "irreversible")  # they change nothing that runs
+_OPTIONS = (*_FILE_OPTIONS, "allow", "irreversible")
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
-# Almost an option: without an error it would be ignored silently.
+# A comment that is almost an option is an error: it would be ignored silently.
 _MALFORMED = re.compile(
     r"(?:-{2,}|/\*+)\s*migrator\s*:\s*"
-    rf"(?P<name>{'|'.join(_FILE_OPTIONS + _REVIEW_OPTIONS)})\b",
+    rf"(?P<name>{'|'.join(_OPTIONS)})\b",
     re.IGNORECASE,
 )
-_MARKS = ("migrator", "Migrator", "MIGRATOR")  # a file without any of them has no options
+_MARKS = ("migrator", "Migrator", "MIGRATOR")  # a script without them is not searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Comment:
 def read_options(
     path: PurePath, source: str, statements: Sequence[Statement]
 ) -> tuple[Options, list[MigrationFileError]]:
-    """Return what the comments between a script's statements ask for, and their errors."""
+    """Return the options of a script, and what is wrong with them, by place."""
     values: dict[str, str] = {}
     allowances: list[Allowance] = []
     problems: list[MigrationFileError] = []
@@ -100,18 +100,18 @@ def _complaint(
         return _malformed(comment.text)
     name, value = option["name"], option["value"]
     if name not in _FILE_OPTIONS:
-        return f'unknown option "{name}"', f"the options of a file are {', '.join(_FILE_OPTIONS)}"
+        return f'unknown option "{name}"', f"valid options: {', '.join(_OPTIONS)}"
     if not comment.is_at_top:
-        return f'option "{name}" stands behind a statement', "move it to the top of the file"
+        return f'option "{name}" comes after a statement', "move it to the top of the file"
     if name in seen:
-        return f'option "{name}" is given twice', "remove one of the two lines"
+        return f'duplicate option "{name}"', "remove one of the lines"
     if name == "no-transaction" and value:
         return f'option "{name}" takes no value', f"write: -- migrator: {name}"
     if name.endswith("-timeout") and milliseconds(value) is None:
         example = "2s" if name == "lock-timeout" else "15min"
-        return f'"{value}" is no duration', f"write, for example: -- migrator: {name} {example}"
+        return f'invalid duration "{value}"', f"use for example: -- migrator: {name} {example}"
     if name == "role" and not value:
-        return 'option "role" names no role', "write, for example: -- migrator: role app_owner"
+        return 'option "role" requires a name', "use for example: -- migrator: role app_owner"
     return None
 
 
@@ -120,5 +120,5 @@ def _malformed(comment: str) -> tuple[str, str] | None:
     if not match:
         return None
     name = match["name"].lower()
-    hint = f"write it so, on a line of its own: -- migrator: {name} …"
-    return f'option "{name}" is not read where and as it is written', hint
+    hint = f"write it on a line of its own, in lower case: -- migrator: {name} …"
+    return f'malformed option "{name}"', hint

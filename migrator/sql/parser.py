@@ -1,4 +1,4 @@
-"""Read one file's text as a script: its options, its statements, what is refused."""
+"""Parse the text of a file into a script: options, statements, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .location import locate
 from .options import read_options
 from .script import Script, Statement, Unit
 
-# psql reads these two as a guard that pg_dump puts around a dump; they are no SQL.
+# pg_dump writes these psql commands around a dump as a guard.
 _SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
 
-_COMMAND = re.compile(r"\\(?:\w+|.)?")
-# Without one of these words, or a backslash, nothing in a script is an option or refused.
-_TELLING = (
+_PSQL_COMMAND = re.compile(r"\\(?:\w+|.)?")
+# A script without these words and without a backslash has no options and no problems.
+_SUSPECT = (
     TRANSACTION_CONTROL
     | {command[-1] for command in NON_TRANSACTIONAL}
     | {"prepare", "cluster", "set", "copy", "migrator"}
@@ -34,7 +34,7 @@ _TELLING = (
 
 
 def parse(path: PurePath, source: str) -> Script:
-    """Read a script.  What forbids to run it is in its `problems`, by place, not raised."""
+    """Parse a script.  Its `problems` are returned with it, by place, rather than raised."""
     statements = tuple(s for s in splitter.split(source) if _SKIPPED.isdisjoint(s.words[:1]))
     options, problems = read_options(path, source, statements)
     body, begin = (
@@ -53,19 +53,19 @@ def parse(path: PurePath, source: str) -> Script:
 
 
 def is_plain(source: str) -> bool:
-    """Tell by the words alone, ten times as fast as `parse`, that a script has no problem.
+    """Whether a script surely has no problems: a check ten times as fast as `parse`.
 
     >>> is_plain("drop table users;"), is_plain("drop table users; commit;")
     (True, False)
 
     Returns:
-        False also for many scripts that have none: who wants to know has to parse them.
+        False for a script that may have problems: only `parse` can tell.
     """
-    return "\\" not in source and _TELLING.isdisjoint(re.findall(r"[a-z]++", source.lower()))
+    return "\\" not in source and _SUSPECT.isdisjoint(re.findall(r"[a-z]++", source.lower()))
 
 
 def same_statements(one: str, other: str) -> bool:
-    """Whether two texts of a script differ in comments, white space and its BEGIN … COMMIT only."""
+    """Whether two scripts differ only in comments, white space and a BEGIN … COMMIT around them."""
     return one == other or _tokens(one) == _tokens(other)
 
 
@@ -76,7 +76,7 @@ def _tokens(source: str) -> list[list[str]]:
 
 
 def statement_tokens(statement: Statement) -> list[str]:
-    """Return what of a statement has a meaning: its tokens, and the checksum of its COPY data."""
+    """Return what gives a statement its meaning: its tokens and the checksum of its COPY data."""
     data = [_data_checksum(statement)] if statement.data else []
     return [*splitter.tokens(statement.text.removesuffix(";")), *data]
 
@@ -97,7 +97,7 @@ def _problem(path: PurePath, statement: Statement, message: str, hint: str) -> M
 
 
 def _is_wrapped(statements: Sequence[Statement]) -> bool:
-    """Whether one BEGIN … COMMIT stands around everything."""
+    """Whether one BEGIN … COMMIT surrounds all other statements."""
     return (
         len(statements) >= 2
         and begins_transaction(statements[0])
@@ -114,16 +114,15 @@ def _refused_in_transaction(
             yield _problem(
                 path,
                 statement,
-                f"{statement.words[0].upper()} would break up the migration's own transaction",
-                "remove it, or split the file, or begin the file with: -- migrator: no-transaction",
+                f"{statement.words[0].upper()} cannot run inside the migration's transaction",
+                "remove it, split the file, or begin it with: -- migrator: no-transaction",
             )
         elif command := non_transactional(statement):
             yield _problem(
                 path,
                 statement,
                 f"{command} cannot run inside a transaction",
-                "put it into a migration of its own, "
-                "or begin the file with: -- migrator: no-transaction",
+                "move it to a file of its own, or begin the file with: -- migrator: no-transaction",
             )
 
 
@@ -137,36 +136,36 @@ def _refused_anywhere(
             case (command, *_) if command.startswith("\\"):
                 yield _psql_command(path, statement, statement.offset)
             case ("set", *rest) if "standard_conforming_strings" in rest and "on" not in rest:
-                message = "the file is read with standard_conforming_strings = on"
-                hint = "remove it, and write E'…' where a backslash is to be an escape"
+                message = "standard_conforming_strings must be on"
+                hint = "remove the statement, and write E'…' where a backslash is an escape"
                 yield _problem(path, statement, message, hint)
             case ("copy", *rest) if "stdout" in rest or ("to" in rest and "stdin" in rest):
-                message = "COPY … TO STDOUT has nowhere to go"
+                message = "COPY … TO STDOUT is not supported: its output would be discarded"
                 yield _problem(path, statement, message, "remove it")
             case ("copy", *rest) if "stdin" in rest and statement.data is None:
-                message = "the data of this COPY do not begin on the next line"
-                hint = "end the statement with ;, and begin the data on the line below"
+                message = "COPY … FROM STDIN is not followed by data"
+                hint = "end the statement with ;, and begin the data on the next line"
                 yield _problem(path, statement, message, hint)
             case ("set", "transaction", *_):
-                message = "SET TRANSACTION comes too late: the transaction has begun"
-                hint = "wrap the whole file: BEGIN ISOLATION LEVEL SERIALIZABLE; … COMMIT;"
+                message = "SET TRANSACTION is too late: the transaction has already begun"
+                hint = "put it around the file: BEGIN ISOLATION LEVEL SERIALIZABLE; … COMMIT;"
                 yield _problem(path, statement, message, hint)
 
 
 def _psql_command(path: PurePath, statement: Statement, offset: int) -> MigrationFileError:
-    command = _COMMAND.match(statement.source, offset)
-    assert command, "it begins with a backslash"
+    command = _PSQL_COMMAND.match(statement.source, offset)
+    assert command, "the text at the offset is a backslash"
     return MigrationFileError(
-        f"{command[0]} is a command of psql, not SQL",
+        f"{command[0]} is a psql command, not SQL",
         location=locate(statement.source, offset, path),
-        hint="write what it does as SQL in this file",
+        hint="replace it with SQL",
     )
 
 
 def _blocks(
     path: PurePath, statements: Iterable[Statement]
 ) -> tuple[tuple[Unit, ...], list[MigrationFileError]]:
-    """Cut a no-transaction script into units: its BEGIN … COMMIT blocks, and single statements."""
+    """Group the statements of a no-transaction script: BEGIN … COMMIT blocks, single statements."""
     units: list[Unit] = []
     problems: list[MigrationFileError] = []
     begin: Statement | None = None
@@ -181,11 +180,11 @@ def _blocks(
         elif begins_transaction(statement):
             begin = statement
         elif controls_transaction(statement):
-            message = f"{statement.words[0].upper()} without a BEGIN before it"
+            message = f"{statement.words[0].upper()} without a BEGIN"
             problems.append(_problem(path, statement, message, "remove it, or add the BEGIN"))
         else:
             units.append(Unit((statement,), transactional=not non_transactional(statement)))
     if begin:
-        hint = "add the COMMIT behind the last statement of the block"
-        problems.append(_problem(path, begin, "this BEGIN has no COMMIT", hint))
+        hint = "add COMMIT after the last statement of the block"
+        problems.append(_problem(path, begin, "BEGIN without a COMMIT", hint))
     return tuple(units), problems

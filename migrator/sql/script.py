@@ -1,4 +1,4 @@
-"""The nouns of a script: its text, its statements, and what its comments ask for."""
+"""The parts of a script: its text, its statements, its options."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>ms|s|min|h|d)?")
 _LONG = 1 << 20  # characters
-_LONGEST = 2**31 - 1  # milliseconds: the most that a setting of PostgreSQL holds
+_LONGEST = 2**31 - 1  # milliseconds: the maximum of a setting in PostgreSQL
 _MILLISECONDS = {None: 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines of COPY data that stayed in their file.
+    """Lines of COPY data that were left in their file.
 
     Attributes:
-        start: Where they begin, in bytes; `end` is where they end.
-        lines: How many line ends they hold.
-        checksum: SHA-256 of them, in hexadecimal.
+        start: The first byte, counted from 0.
+        end: The byte after the last.
+        lines: The number of line ends.
+        checksum: SHA-256 in hexadecimal.
     """
 
     path: Path
@@ -36,15 +37,15 @@ class Block:
 
 
 class Abridged(str):
-    """The text of a long file without its COPY data; it is equal to no text that has some."""
+    """The text of a long file without its COPY data; never equal to a text that contains data."""
 
     __slots__ = ("blocks",)
 
     blocks: Mapping[int, Block]
-    """Where they are, by the offset at which they would begin here."""
+    """The data left out, by the offset in this text at which they would begin."""
 
     def __new__(cls, text: str, blocks: Mapping[int, Block]) -> Self:
-        """Make it of its text and its blocks."""
+        """Create the text that has these blocks left out."""
         self = super().__new__(cls, text)
         self.blocks = blocks
         return self
@@ -54,36 +55,36 @@ class Abridged(str):
         return is_alike and str.__eq__(self, str(other))
 
     def __ne__(self, other: object) -> bool:
-        return not self == other  # `str` has a comparison of its own
+        return not self == other  # `str` defines its own
 
     def __hash__(self) -> int:
         return str.__hash__(self)
 
     def skipped(self, offset: int) -> int:
-        """Return how many lines of data the file has before an offset of this text."""
+        """Return the number of lines left out before an offset of this text."""
         return sum(block.lines for at, block in self.blocks.items() if at <= offset)
 
 
 def is_long(text: str) -> bool:
-    """Whether a text is too long to be stored in the history, and to be compared in detail."""
+    """Whether a text is too long to store in the history or to show a difference of."""
     return len(text) > _LONG or isinstance(text, Abridged)
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    r"""One SQL statement of a source: a window on the text, never a copy of it.
+    r"""One SQL statement of a source.
 
     Attributes:
-        source: The text that the statement stands in, whole.
-        offset: Where its first character stands, in characters from the start of `source`.
-        end: Where it ends: behind its `;`, or behind its last token if it has none.
-        words: Its first words outside parentheses, lower case and unquoted, at most eight; of
-            an INSERT that one alone, for seeds have millions and nobody asks what follows.
-        data: For `COPY … FROM stdin`, where its lines of data begin and end in `source`,
-            without the closing `\.` line; None for every other statement.  In an `Abridged`
-            source there are none: `block` tells where they are.
-        backslash: Where the first backslash outside quotes and comments stands, which is a
-            command of psql; None without one.
+        source: The complete text that contains the statement.
+        offset: The first character, counted from 0 in `source`.
+        end: The character after its `;`, or after its last token if there is no `;`.
+        words: The first words outside parentheses and quotes, in lower case, at most eight; of
+            an INSERT only `insert`, because seeds have millions of them.
+        data: Start and end in `source` of the lines of data of `COPY … FROM stdin`, without the
+            closing `\.` line; None for other statements.  Empty in an `Abridged` source: there
+            `block` says where the data are.
+        backslash: The first backslash outside quotes and comments, which is a psql command;
+            None without one.
     """
 
     source: str = field(repr=False)
@@ -95,12 +96,12 @@ class Statement:
 
     @property
     def text(self) -> str:
-        """The statement as it is written, with its `;` and without the comments before it."""
+        """The statement as written, with its `;` and without the comments before it."""
         return self.source[self.offset : self.end]
 
     @property
     def block(self) -> Block | None:
-        """Where its lines of data are, if they stayed in the file; None if the source has them."""
+        """The lines of data, if they were left in the file; None if the source contains them."""
         if self.data is None or not isinstance(self.source, Abridged):
             return None
         return self.source.blocks.get(self.data[0])
@@ -125,7 +126,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the `-- migrator:` comments of a script ask for; None where they ask for nothing.
+    """The `-- migrator:` comments of a script; None for an option that is not set.
 
     Attributes:
         lock_timeout: How long a statement may wait for a lock, in milliseconds; 0 is no limit.
@@ -145,13 +146,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Statements that take effect together.
+    """The statements of one transaction, or one statement outside of a transaction.
 
     Attributes:
-        statements: In the order in which they run; none in an empty file.
-        transactional: Whether they run in one transaction, together with their record.
-            A unit that does not holds exactly one statement.
-        begin: The file's own `BEGIN …`, for its modes; None where the file has none.
+        statements: In the order in which they run; empty for an empty file.
+        transactional: Whether they run in one transaction, together with their record.  If
+            not, there is exactly one statement.
+        begin: The `BEGIN …` in the file, for its modes; None if the file has none.
     """
 
     statements: tuple[Statement, ...]
@@ -164,10 +165,10 @@ class Script:
     """One direction of a migration, ready to run.
 
     Attributes:
-        path: The file that it was read from, or would have been.
+        path: The file that it was read from; for a stored script, what its file was called.
         units: In the order in which they run; exactly one if the script is transactional.
-        transactional: Whether the whole script and its record are one transaction.
-        problems: Everything that forbids to run it, by place.
+        transactional: Whether the script and its record are one transaction.
+        problems: Why it cannot be run, by place.
     """
 
     path: PurePath
@@ -179,7 +180,7 @@ class Script:
 
 
 def milliseconds(text: str) -> int | None:
-    """Read a duration as PostgreSQL spells it, in milliseconds; None if it cannot be one.
+    """Return the milliseconds of a duration in PostgreSQL's notation; None if it is invalid.
 
     >>> [milliseconds(text) for text in ("2s", "15 min", "250", "0", "soon", "25d")]
     [2000, 900000, 250, 0, None, None]

@@ -60,7 +60,7 @@ class Refused:
 
 
 REFUSED = {
-    "a syntax error in line 40 behind characters of two bytes": Refused(
+    "a syntax error in line 40 after characters of two bytes": Refused(
         files(LONG + "create table é ('é' frm);\n"), "01_a.up.sql:40:17", "42601"
     ),
     "a syntax error at the end of the file": Refused(
@@ -72,7 +72,7 @@ REFUSED = {
     "a syntax error in a file with CRLF": Refused(
         files("select 1;\r\n\r\nselect 'é', frm t;\r\n"), "01_a.up.sql:3:13", "42703"
     ),
-    "a syntax error behind a BOM": Refused(
+    "a syntax error after a BOM": Refused(
         files("\ufeffselect 'é' frm t;\n"), "01_a.up.sql:1:16", "42601"
     ),
     "a unique violation": Refused(
@@ -218,7 +218,7 @@ def test_postgresql_refuses_and_it_is_told_where_and_rolled_back(
 @pytest.mark.parametrize(
     "name",
     [
-        "a syntax error in line 40 behind characters of two bytes",
+        "a syntax error in line 40 after characters of two bytes",
         "a unique violation",
         "an unknown table",
         "a DO block that raises",
@@ -313,63 +313,64 @@ UNRUNNABLE = {
     ),
     "two files with one number": Unrunnable(
         {"01_a.up.sql": GOOD, "1_b.up.sql": ""},
-        ["01_a.up.sql and ", "1_b.up.sql have the same number, 1"],
+        ["01_a.up.sql and ", "1_b.up.sql both have number 1"],
     ),
     "a down without an up": Unrunnable(
-        {"01_a.up.sql": GOOD, "02_b.down.sql": ""}, ["02_b.down.sql has no up file beside it"]
+        {"01_a.up.sql": GOOD, "02_b.down.sql": ""}, ["02_b.down.sql has no up file"]
     ),
-    "a file that is misnamed": Unrunnable(
+    "a misnamed file": Unrunnable(
         {"01_a.up.sql": GOOD, "schema.sql": ""},
-        ["schema.sql is named neither NN_name.up.sql nor NN_name.down.sql"],
+        ["schema.sql is not named NN_name.up.sql or NN_name.down.sql"],
     ),
     "COMMIT in the middle": Unrunnable(
-        files(GOOD, "create table t ();\ncommit;\nselect 1;\n"), ["02_b.up.sql:2:1: COMMIT would"]
+        files(GOOD, "create table t ();\ncommit;\nselect 1;\n"),
+        ["02_b.up.sql:2:1: COMMIT cannot run"],
     ),
-    "a meta-command of psql": Unrunnable(
-        files(GOOD, "\\i other.sql\n"), ["02_b.up.sql:1:1: \\i is a command of psql, not SQL"]
+    "a psql command": Unrunnable(
+        files(GOOD, "\\i other.sql\n"), ["02_b.up.sql:1:1: \\i is a psql command, not SQL"]
     ),
-    "a command of psql behind a statement": Unrunnable(
+    "a psql command after a statement": Unrunnable(
         files("-- migrator: no-transaction\nselect 1;\nselect 'drop table t' \\gexec\n"),
-        ["01_a.up.sql:3:23: \\gexec is a command of psql, not SQL"],
+        ["01_a.up.sql:3:23: \\gexec is a psql command, not SQL"],
     ),
-    "literals that are read otherwise": Unrunnable(
+    "standard_conforming_strings off": Unrunnable(
         files("set standard_conforming_strings = off;\nselect 'it\\'s';\n"),
-        ["01_a.up.sql:1:1: the file is read with standard_conforming_strings = on"],
+        ["01_a.up.sql:1:1: standard_conforming_strings must be on"],
     ),
-    "comments that were meant for options": Unrunnable(
+    "malformed options": Unrunnable(
         files(
             "-- Migrator: lock-timeout 5s\n--- migrator: role a\n/* migrator: no-transaction */\n"
             "select 1; -- migrator: allow table-rewrite because\n"
         ),
         [
-            '01_a.up.sql:1:1: option "lock-timeout" is not read where and as it is written',
-            '01_a.up.sql:2:1: option "role"',
-            '01_a.up.sql:3:1: option "no-transaction"',
-            '01_a.up.sql:4:11: option "allow"',
+            '01_a.up.sql:1:1: malformed option "lock-timeout"',
+            '01_a.up.sql:2:1: malformed option "role"',
+            '01_a.up.sql:3:1: malformed option "no-transaction"',
+            '01_a.up.sql:4:11: malformed option "allow"',
         ],
     ),
-    "a duration that no setting holds": Unrunnable(
+    "a duration above the maximum": Unrunnable(
         files("-- migrator: lock-timeout 30d\nselect 1;\n"),
-        ['01_a.up.sql:1:1: "30d" is no duration'],
+        ['01_a.up.sql:1:1: invalid duration "30d"'],
     ),
     "an unknown option": Unrunnable(
         files(GOOD, "-- migrator: no-transactoin\nvacuum;\n"),
         ['02_b.up.sql:1:1: unknown option "no-transactoin"'],
     ),
-    "an option behind a statement": Unrunnable(
+    "an option after a statement": Unrunnable(
         files(GOOD, "select 1;\n-- migrator: lock-timeout 1s\nselect 2;\n"),
-        ['02_b.up.sql:2:1: option "lock-timeout" stands behind a statement'],
+        ['02_b.up.sql:2:1: option "lock-timeout" comes after a statement'],
     ),
-    "a duration that is none": Unrunnable(
+    "an invalid duration": Unrunnable(
         files(GOOD, "-- migrator: lock-timeout soon\nselect 1;\n"),
-        ['02_b.up.sql:1:1: "soon" is no duration'],
+        ['02_b.up.sql:1:1: invalid duration "soon"'],
     ),
     "an index built concurrently beside other statements": Unrunnable(
         files(GOOD, "create table t (a int);\ncreate index concurrently on t (a);\n"),
         ["02_b.up.sql:2:1: CREATE INDEX CONCURRENTLY cannot run inside a transaction"],
     ),
-    "COPY to where nobody reads": Unrunnable(
-        files(GOOD, "copy good to stdout;"), ["02_b.up.sql:1:1: COPY … TO STDOUT has nowhere to go"]
+    "COPY to stdout": Unrunnable(
+        files(GOOD, "copy good to stdout;"), ["02_b.up.sql:1:1: COPY … TO STDOUT is not supported"]
     ),
     "everything at once": Unrunnable(
         {
@@ -380,7 +381,7 @@ UNRUNNABLE = {
         },
         [
             "04_d.up.sql is not UTF-8",
-            "x.sql is named neither",
+            "x.sql is not named",
             "05_e.down.sql has no up file",
             "03_c.up.sql and ",
             "02_b.up.sql:1:1: COMMIT",
@@ -472,8 +473,8 @@ def test_a_directory_that_is_not_there_or_is_a_file_is_said(
     for command in ("up", "down", "redo", "status", "verify"):
         result = migrate(command, dir=tmp_path / "none")
         assert result.exit_code == 2
-        assert f'the migrations directory "{tmp_path}/none" is not there' in result.stderr
-        assert "next: name it with --dir or MIGRATOR_DIR" in result.stderr
+        assert f'the migrations directory "{tmp_path}/none" does not exist' in result.stderr
+        assert "next: set it with --dir or MIGRATOR_DIR" in result.stderr
     (tmp_path / "file").touch()
     for arguments in (["up"], ["create", "x"]):
         result = migrate(*arguments, dir=tmp_path / "file")
@@ -654,7 +655,7 @@ def test_a_table_of_that_name_that_is_not_ours_is_left_alone(
     for command in ("status", "up", "down"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert '"public.migration_versions" is not a history of this tool' in result.stderr
+        assert '"public.migration_versions" is not a migrator history' in result.stderr
     migrate.database.execute(
         "drop table migration_versions; create view migration_versions as select 1 as a"
     )
@@ -669,7 +670,7 @@ def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> N
     for command in ("status", "up"):
         result = migrate("--schema", "no such", command)
         assert (result.exit_code, result.stdout) == (4, "")
-        assert 'there is no schema "no such"' in result.stderr
+        assert 'schema "no such" does not exist' in result.stderr
         assert 'create it with: create schema "no such"' in result.stderr
 
 
@@ -679,19 +680,19 @@ def test_a_file_that_is_no_regular_one_is_said_and_not_waited_for(
     os.mkfifo(directory / "01_a.up.sql")
     result = migrate("verify", "--offline")
     assert result.exit_code == 4
-    assert "01_a.up.sql is no regular file" in result.stderr
+    assert "01_a.up.sql is not a regular file" in result.stderr
 
 
 def test_a_name_that_is_too_long_is_said(migrate: Migrate) -> None:
     result = migrate("create", "x" * 300)
     assert result.exit_code == 2
-    assert "give it a shorter name" in result.stderr
+    assert "use a shorter name" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("('1_a', '', 0), ('01_b', '', 0)", "has two versions with one number: 1_a and 01_b"),
+        ("('1_a', '', 0), ('01_b', '', 0)", "has two versions with the same number: 1_a and 01_b"),
         ("('x', '', 0)", 'has a version without a number: "x"'),
     ],
 )
@@ -717,7 +718,7 @@ def test_a_table_whose_versions_are_numbers_is_not_ours(migrate: Migrate, write:
     )
     result = migrate("status")
     assert result.exit_code == 4
-    assert "is not a history of this tool" in result.stderr
+    assert "is not a migrator history" in result.stderr
 
 
 @pytest.mark.parametrize(

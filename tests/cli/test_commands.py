@@ -140,7 +140,7 @@ def test_a_terminal_that_cannot_show_a_letter_ends_no_run(
         (["down", "--all", "--to", "1"], "error: specify only one of --steps, --to, --all"),
         (["down", "--steps", "1", "--all"], "error: specify only one of --steps, --to, --all"),
         (["repair", "1", "--reason", "x"], "error: specify exactly one of --accept, --applied"),
-        (["create", "a/b"], 'error: the name "a/b" holds a path separator'),
+        (["create", "a/b"], 'error: the name "a/b" contains a path separator'),
     ],
 )
 def test_wrong_usage_is_said_in_one_manner_and_exits_with_2(
@@ -325,7 +325,7 @@ def test_up_stops_where_it_is_told_to(migrate: Migrate, three: Path) -> None:
     nothing = "nothing to do: 1 migration pending, all of them after 01_users\n"
     assert migrate("up", "--to", "01_users").stdout == nothing
     unknown = migrate("up", "--to", "03_post")
-    assert (unknown.exit_code, "the nearest is 03_posts" in unknown.stderr) == (2, True)
+    assert (unknown.exit_code, "did you mean 03_posts?" in unknown.stderr) == (2, True)
     assert tables(migrate) == ["roles", "users"]
 
 
@@ -511,7 +511,7 @@ def test_an_interrupted_migration_goes_on_or_needs_a_decision(
     write({"01_a.up.sql": f"{head}create table a (id int);\nselect 1;\n"})
     result = migrate("up")
     assert (result.exit_code, states(migrate)) == (0, {"01_a": "applied"})
-    assert "goes on behind step 1 of 2" in result.stdout + result.stderr
+    assert "was interrupted after statement 1 of 2" in result.stdout + result.stderr
 
 
 def test_one_schema_is_named_and_another_is_left_alone(migrate: Migrate, three: Path) -> None:
@@ -553,7 +553,7 @@ def test_down_runs_what_was_stored_when_the_file_is_gone(migrate: Migrate, three
         (three / f"03_posts.{name}.sql").unlink()
     result = migrate("down")
     assert (result.exit_code, "posts" in tables(migrate)) == (0, False)
-    assert "note: 03_posts has no down file; the stored script runs" in result.stderr
+    assert "note: 03_posts has no down file; the stored script will run" in result.stderr
 
 
 def test_down_runs_what_was_stored_when_the_file_has_changed_and_the_file_if_asked(
@@ -563,13 +563,13 @@ def test_down_runs_what_was_stored_when_the_file_has_changed_and_the_file_if_ask
     other = "drop table posts;\ncreate table by_file ();\n"
     (three / "03_posts.down.sql").write_text(other)
     stored = migrate("down")
-    assert "the stored one runs (--from-files takes the file)" in stored.stderr
+    assert "the stored script will run (to run the file: --from-files)" in stored.stderr
     assert tables(migrate) == ["roles", "users"]
     (three / "03_posts.down.sql").write_text(THREE["03_posts.down.sql"])
     migrate("up")
     (three / "03_posts.down.sql").write_text(other)
     from_files = migrate("down", "--from-files")
-    assert "the file runs, as --from-files asks" in from_files.stderr
+    assert "the file will run (--from-files)" in from_files.stderr
     assert tables(migrate) == ["by_file", "roles", "users"]
 
 
@@ -624,10 +624,9 @@ def test_down_asks_on_a_terminal_after_it_has_said_what_is_unusual(
     question = f"revert 03_posts on database {migrate.database.name} (socket /"
     declined = on_terminal(migrate, b"n\n", "down")
     assert (declined.exit_code, len(tables(migrate))) == (130, 3)
-    assert declined.stderr.endswith("aborted; nothing was run\n")
-    before, _, after = declined.stderr.partition(question)
-    assert (before.count("note: "), after.count("note: ")) == (1, 0)
-    assert "the stored one runs" in before
+    assert "not confirmed; nothing was run" in declined.stderr
+    note, _, _ = declined.stderr.partition(question)
+    assert "the stored script will run" in note
     agreed = on_terminal(migrate, b"y\n", "down")
     assert (agreed.exit_code, tables(migrate)) == (0, ["roles", "users"])
     assert question in agreed.stderr
@@ -668,7 +667,7 @@ def test_redo_takes_nothing_back_whose_file_is_gone(migrate: Migrate, three: Pat
         (three / f"03_posts.{name}.sql").unlink()
     result = migrate("redo")
     assert (result.exit_code, len(tables(migrate))) == (4, 3)
-    assert "03_posts is applied, and its file is gone" in result.stderr
+    assert "03_posts is applied, but its file is missing" in result.stderr
 
 
 def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three: Path) -> None:
@@ -766,7 +765,7 @@ def test_verify_says_what_can_never_be_taken_back(migrate: Migrate, three: Path)
     (three / "02_roles.down.sql").unlink()
     result = migrate("verify")
     assert result.exit_code == 0
-    assert "note: irreversible, for want of a down file: 02_roles" in result.stdout
+    assert "note: 02_roles has no down file and is irreversible" in result.stdout
 
 
 # What users get wrong

@@ -77,7 +77,7 @@ def test_a_failed_step_stays_undone_and_the_next_run_goes_on_with_it(
     write({"01_a.up.sql": text.replace("1 / 0", "1 / 1") + "\ncreate table d ();"})
     result = migrate("up")
     assert result.exit_code == 0, result.stderr
-    assert "goes on behind step 2 of 5" in result.stdout + result.stderr
+    assert "was interrupted after statement 2 of 5" in result.stdout + result.stderr
     assert history(database) == [("01_a", 5, False, True)]
     assert database.rows("select last_value from s") == [(1,)]
     assert database.rows("select to_regclass('c') is not null, to_regclass('d') is not null") == [
@@ -454,7 +454,7 @@ def test_an_interrupted_down_is_finished_by_down_and_stops_up(
     assert history(database) == [("01_a", -2, False, True)]
     result = migrate("up")
     assert result.exit_code == 7
-    assert "01_a is half taken back" in result.stderr
+    assert "01_a is partly reverted" in result.stderr
     database.execute("create table keep ()")
     result = migrate("down")
     assert result.exit_code == 0, result.stderr
@@ -596,7 +596,7 @@ def test_a_step_that_finished_without_a_record_and_was_edited_stops_with_the_dif
     write({"01_a.up.sql": edited})
     result = runs("up").result()
     assert result.exit_code == 7, result.stderr
-    assert "a step of 01_a has finished on the server, and was edited since" in result.stderr
+    assert "a statement of 01_a finished on the server, and has been edited since" in result.stderr
     assert f"-{ran.strip()}" in result.stderr
     assert f"+{edited}" in result.stderr
     assert applied(database) == []

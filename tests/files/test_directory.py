@@ -23,11 +23,11 @@ def versions(directory: Path) -> list[str]:
     return [migration.version for migration in read_migrations(directory)]
 
 
-def complaints(directory: Path) -> list[str]:
-    """Every problem of a directory, with the directory's own name left out."""
+def problems(directory: Path) -> list[str]:
+    """Return every problem of a directory, without the name of the directory."""
     with pytest.raises(BlockedError) as caught:
         read_migrations(directory)
-    assert all(error.hint for error in caught.value.errors), "every problem has a next step"
+    assert all(error.hint for error in caught.value.errors), "every problem has a hint"
     return [str(error).replace(f"{directory}/", "") for error in caught.value.errors]
 
 
@@ -50,7 +50,7 @@ def test_migrations_are_read_by_ascending_number(
     assert versions(write(dict.fromkeys(names, "select 1;\n"))) == expected
 
 
-def test_a_directory_inside_is_ignored_whatever_its_name(directory: Path) -> None:
+def test_a_subdirectory_is_ignored_whatever_its_name(directory: Path) -> None:
     (directory / "01_a.up.sql").mkdir()
     assert versions(directory) == []
 
@@ -60,7 +60,7 @@ def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
     assert migration.down is None
 
 
-MISNAMED = "is named neither NN_name.up.sql nor NN_name.down.sql"
+MISNAMED = "is not named NN_name.up.sql or NN_name.down.sql"
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ MISNAMED = "is named neither NN_name.up.sql nor NN_name.down.sql"
         (["01_a.UP.sql"], [f"01_a.UP.sql {MISNAMED}"]),
         (["01_a.up.SQL"], [f"01_a.up.SQL {MISNAMED}"]),
         (["٠١_a.up.sql"], [f"٠١_a.up.sql {MISNAMED}"]),
-        (["01_a.down.sql"], ["01_a.down.sql has no up file beside it"]),
+        (["01_a.down.sql"], ["01_a.down.sql has no up file"]),
         (
             ["01_a.up.sql", "1_b.up.sql"],
-            ["01_a.up.sql and 1_b.up.sql have the same number, 1"],
+            ["01_a.up.sql and 1_b.up.sql both have number 1"],
         ),
         (
             ["01_a.up.sql", "01_b.up.sql", "001_c.up.sql"],
             [
-                "001_c.up.sql and 01_a.up.sql have the same number, 1",
-                "01_a.up.sql and 01_b.up.sql have the same number, 1",
+                "001_c.up.sql and 01_a.up.sql both have number 1",
+                "01_a.up.sql and 01_b.up.sql both have number 1",
             ],
         ),
         (
@@ -93,45 +93,62 @@ MISNAMED = "is named neither NN_name.up.sql nor NN_name.down.sql"
             [
                 f"x.sql {MISNAMED}",
                 f"y.sql {MISNAMED}",
-                "02_b.down.sql has no up file beside it",
-                "03_c.up.sql and 3_d.up.sql have the same number, 3",
+                "02_b.down.sql has no up file",
+                "03_c.up.sql and 3_d.up.sql both have number 3",
             ],
         ),
     ],
 )
-def test_every_file_that_is_no_migration_is_named(
+def test_every_file_that_is_not_a_migration_is_reported(
     write: Write, names: list[str], expected: list[str]
 ) -> None:
-    assert complaints(write(dict.fromkeys(names, "select 1;\n"))) == expected
+    assert problems(write(dict.fromkeys(names, "select 1;\n"))) == expected
 
 
-def test_who_mends_the_directory_hears_of_the_sql_in_it_too(write: Write) -> None:
+@pytest.mark.parametrize(
+    ("names", "free"),
+    [
+        (["01_a", "1_b", "09_c"], "10"),
+        (["001_a", "1_b", "009_c"], "010"),
+        (["99_a", "099_b"], "100"),
+    ],
+)
+def test_the_hint_on_a_duplicate_number_names_a_free_one(
+    write: Write, names: list[str], free: str
+) -> None:
+    directory = write({f"{name}.up.sql": "" for name in names})
+    with pytest.raises(BlockedError, match="1 problem in the migrations directory") as caught:
+        read_migrations(directory)
+    assert (caught.value.errors[0].hint or "").endswith(f"the next free number is {free}")
+
+
+def test_problems_in_the_scripts_are_reported_with_those_of_the_directory(write: Write) -> None:
     directory = write({"x.sql": "", "01_a.up.sql": "select 1;\ncommit;\n", "02_b.up.sql": b"\xff"})
-    assert [line.partition(" ")[0] for line in complaints(directory)] == [
+    assert [line.partition(" ")[0] for line in problems(directory)] == [
         "02_b.up.sql",
         "x.sql",
         "01_a.up.sql:2:1:",
     ]
 
 
-def test_a_link_to_nowhere_is_a_file_that_cannot_be_read(directory: Path) -> None:
+def test_a_dangling_link_is_a_file_that_cannot_be_read(directory: Path) -> None:
     (directory / "01_a.up.sql").symlink_to(directory / "gone")
-    assert complaints(directory) == ["01_a.up.sql cannot be read: No such file or directory"]
+    assert problems(directory) == ["01_a.up.sql cannot be read: No such file or directory"]
 
 
 @not_as_root
-def test_an_unreadable_file_or_directory_says_so(write: Write) -> None:
+def test_an_unreadable_file_or_directory_is_reported(write: Write) -> None:
     directory = write({"01_a.up.sql": ""})
     (directory / "01_a.up.sql").chmod(0)
-    assert complaints(directory) == ["01_a.up.sql cannot be read: Permission denied"]
+    assert problems(directory) == ["01_a.up.sql cannot be read: Permission denied"]
     directory.chmod(0)
     with pytest.raises(DirectoryError, match="cannot be read: Permission denied"):
         read_migrations(directory)
     directory.chmod(0o700)
 
 
-def test_a_directory_that_is_not_there_or_is_a_file_says_so(directory: Path) -> None:
-    with pytest.raises(DirectoryError, match=r'migrations directory ".*/none" is not there'):
+def test_a_directory_that_does_not_exist_or_is_a_file_is_reported(directory: Path) -> None:
+    with pytest.raises(DirectoryError, match=r'migrations directory ".*/none" does not exist'):
         read_migrations(directory / "none")
     (directory / "file").touch()
     with pytest.raises(DirectoryError, match="cannot be read: Not a directory"):
@@ -155,11 +172,11 @@ def test_a_directory_that_is_not_there_or_is_a_file_says_so(directory: Path) -> 
         (["2_a", "10_b"], "11_x"),
         (["20250102030405_a"], "20260506070809_x"),
         (["20990102030405_a"], "20990102030406_x"),
-        (["1700000000_a"], "1700000001_x"),  # seconds since 1970 cannot be told from a number
+        (["1700000000_a"], "1700000001_x"),  # seconds since 1970 look like any other number
         (["99999999999999999999_a"], "100000000000000000000_x"),
     ],
 )
-def test_create_takes_the_next_number_as_wide_as_the_others(
+def test_create_uses_the_next_number_with_as_many_digits_as_the_newest(
     write: Write, names: list[str], expected: str
 ) -> None:
     directory = write({f"{name}.up.sql": "" for name in names})
@@ -180,7 +197,7 @@ def test_create_takes_the_next_number_as_wide_as_the_others(
         ("-x", "x"),
     ],
 )
-def test_create_makes_a_good_name_of_any_words(directory: Path, name: str, stem: str) -> None:
+def test_create_converts_any_words_into_a_name(directory: Path, name: str, stem: str) -> None:
     up_path, _ = create(directory, name, now=NOW)
     assert up_path.name == f"01_{stem}.up.sql"
     assert versions(directory) == [f"01_{stem}"]
@@ -188,19 +205,19 @@ def test_create_makes_a_good_name_of_any_words(directory: Path, name: str, stem:
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", "/etc/passwd"])
 def test_create_refuses_a_path(directory: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="holds a path separator"):
+    with pytest.raises(UsageError, match="contains a path separator"):
         create(directory, name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "!!", "---", "漢字"])
-def test_create_refuses_a_name_with_nothing_in_it(directory: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="holds no letter or digit"):
+def test_create_refuses_a_name_without_letters_and_digits(directory: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="contains no ASCII letter or digit"):
         create(directory, name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
-def test_create_makes_the_directory_that_it_needs(tmp_path: Path) -> None:
+def test_create_creates_the_directory(tmp_path: Path) -> None:
     up_path, _ = create(tmp_path / "db" / "migrations", "x", now=NOW)
     assert up_path == tmp_path / "db" / "migrations" / "01_x.up.sql"
 
@@ -212,7 +229,7 @@ def test_create_writes_templates_that_can_be_applied_as_they_are(directory: Path
         assert "01_x" in path.read_text()
 
 
-def test_create_never_overwrites_and_leaves_nothing_half_made(
+def test_create_overwrites_nothing_and_leaves_no_half_of_a_pair(
     directory: Path, write: Write
 ) -> None:
     (directory / "01_x.up.sql").mkdir()  # `read` ignores it, so its number is free
@@ -229,7 +246,7 @@ def test_create_never_overwrites_and_leaves_nothing_half_made(
 @pytest.mark.parametrize(
     "broken", [{"x.sql": ""}, {"01_a.up.sql": "", "1_b.up.sql": ""}, {"01_a.up.sql": b"\xff"}]
 )
-def test_create_adds_nothing_to_a_directory_that_is_not_in_order(
+def test_create_adds_nothing_to_a_directory_with_problems(
     write: Write, broken: Mapping[str, str | bytes]
 ) -> None:
     directory = write(broken)
@@ -239,7 +256,7 @@ def test_create_adds_nothing_to_a_directory_that_is_not_in_order(
 
 
 @not_as_root
-def test_create_says_that_a_directory_cannot_be_written(directory: Path) -> None:
+def test_create_reports_a_directory_that_cannot_be_written(directory: Path) -> None:
     directory.chmod(0o500)
     with pytest.raises(DirectoryError, match=r"cannot write .*: Permission denied"):
         create(directory, "x", now=NOW)

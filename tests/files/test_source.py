@@ -1,4 +1,4 @@
-"""The bytes of a file, read as a source: its text and its checksum."""
+"""The bytes of a file: its text and its checksum."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PATH = PurePath("01_a.up.sql")
         (b"select 1;", b"SELECT 1;", False),
     ],
 )
-def test_the_checksum_does_not_tell_line_ends_a_bom_and_white_space_at_the_end(
+def test_the_checksum_ignores_line_ends_a_bom_and_white_space_at_the_end(
     one: bytes, other: bytes, same: bool
 ) -> None:
     checksums = {read_source(PATH, raw).checksum for raw in (one, other)}
     assert (len(checksums) == 1) == same
 
 
-def test_the_text_is_the_files_own_without_its_bom() -> None:
+def test_the_text_is_that_of_the_file_without_its_bom() -> None:
     assert read_source(PATH, b"\xef\xbb\xbfselect 'a\r\nb';\r\n").text == ("select 'a\r\nb';\r\n")
 
 
@@ -53,7 +53,7 @@ def test_the_text_is_the_files_own_without_its_bom() -> None:
         (b"-- \xed\xa0\x80", "is not UTF-8: byte 3 is 0xED (counted from 0)", "iconv"),
     ],
 )
-def test_what_is_no_utf8_names_its_first_wrong_byte(raw: bytes, message: str, hint: str) -> None:
+def test_the_first_invalid_byte_is_reported(raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(MigrationFileError) as caught:
         read_source(PATH, raw)
     assert caught.value.message == f"01_a.up.sql {message}"

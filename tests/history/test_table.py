@@ -1,4 +1,4 @@
-"""The table of versions: where it is, what it holds, and whose it is."""
+"""The tables of the history: where they are, and what they contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def files(write: Write) -> Path:
     return write(FILES)
 
 
-def test_the_row_holds_both_scripts_as_they_were(migrate: Migrate, files: Path) -> None:
+def test_the_row_contains_both_scripts_as_they_were(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     query = """
     select version, up_script, down_script, applied_by, statements_done,
@@ -31,7 +31,7 @@ def test_the_row_holds_both_scripts_as_they_were(migrate: Migrate, files: Path) 
     assert migrate.database.rows(query) == [("01_a", *scripts, "postgres", 0, 64, True, True, None)]
 
 
-def test_a_script_above_a_mebibyte_is_not_stored_and_is_taken_from_its_file(
+def test_a_script_above_a_mebibyte_is_not_stored_but_read_from_its_file(
     migrate: Migrate, write: Write
 ) -> None:
     padding = f"select '{'x' * (1 << 20)}';\n"
@@ -42,10 +42,10 @@ def test_a_script_above_a_mebibyte_is_not_stored_and_is_taken_from_its_file(
     assert migrate("status", "--check").exit_code == 0
     result = migrate("down")
     assert result.exit_code == 0
-    assert "no down script of 01_a is stored" in result.stdout
+    assert "01_a has no stored down script" in result.stdout
 
 
-def test_the_tables_are_in_the_first_schema_of_the_path_or_the_one_that_is_named(
+def test_the_tables_are_in_the_first_schema_of_the_path_unless_another_is_set(
     migrate: Migrate, files: Path
 ) -> None:
     migrate.database.execute("create schema app; create schema ops")
@@ -57,7 +57,7 @@ def test_the_tables_are_in_the_first_schema_of_the_path_or_the_one_that_is_named
     assert migrate.database.rows(found) == [("app",), ("app",)]
 
 
-def test_two_histories_on_the_search_path_stop_everything_until_one_is_named(
+def test_two_histories_on_the_search_path_are_an_error_until_one_is_chosen(
     migrate: Migrate, files: Path
 ) -> None:
     migrate.database.execute("create schema app")
@@ -68,7 +68,7 @@ def test_two_histories_on_the_search_path_stop_everything_until_one_is_named(
     for command in ("up", "status", "down", "verify"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert 'would be in schema "app", and there is one in "public", too' in result.stderr
+        assert 'belongs in schema "app", but schema "public" also has one' in result.stderr
     assert migrate("--schema", "public", "status", "--check").exit_code == 0
 
 
@@ -89,7 +89,7 @@ def test_a_script_that_moves_the_search_path_does_not_move_the_history(
     assert migrate.database.rows("select count(*) from public.migration_versions") == [(2,)]
 
 
-def test_a_history_of_a_newer_format_is_left_alone(migrate: Migrate, files: Path) -> None:
+def test_a_history_of_a_newer_format_is_not_touched(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     newer = table.FORMAT + 1
     migrate.database.execute(
@@ -98,16 +98,16 @@ def test_a_history_of_a_newer_format_is_left_alone(migrate: Migrate, files: Path
     for command in ("up", "down", "status", "log"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert f"has format {newer}, and this migrator knows {table.FORMAT}" in result.stderr
+        assert f"has format {newer}, but this version supports only {table.FORMAT}" in result.stderr
 
 
-def test_the_table_carries_its_format(migrate: Migrate, files: Path) -> None:
+def test_the_comment_on_the_table_contains_its_format(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     query = "select obj_description('migration_versions'::regclass)"
     assert migrate.database.rows(query) == [(f"The history of migrator, format {table.FORMAT}",)]
 
 
-def test_a_row_without_a_number_is_named(migrate: Migrate, files: Path) -> None:
+def test_a_row_without_a_number_is_reported(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     migrate.database.execute(
         "insert into migration_versions (version, checksum, statements_done) values ('x', '', 0)"
@@ -117,7 +117,7 @@ def test_a_row_without_a_number_is_named(migrate: Migrate, files: Path) -> None:
     assert 'has a version without a number: "x"' in result.stderr
 
 
-def test_the_log_is_only_added_to(migrate: Migrate, files: Path) -> None:
+def test_rows_of_the_log_are_only_added(migrate: Migrate, files: Path) -> None:
     for command in ("up", "down", "up"):
         assert migrate(command).exit_code == 0
     query = "select id, action, outcome from migration_log order by id"
@@ -135,15 +135,15 @@ def test_reading_creates_nothing(database: Database) -> None:
     assert database.rows("select to_regclass('migration_versions')") == [(None,)]
 
 
-def test_creating_is_whole_or_not_at_all(database: Database) -> None:
+def test_both_tables_are_created_or_neither(database: Database) -> None:
     database.execute("create view migration_log as select 1")
     with database.connect() as conn, pytest.raises(Exception, match="already exists"):
         table.ensure(conn, "public")
     assert database.rows("select to_regclass('migration_versions')") == [(None,)]
 
 
-def test_a_search_path_without_a_schema_names_the_option(database: Database) -> None:
+def test_a_search_path_without_a_schema_is_reported(database: Database) -> None:
     with database.connect() as conn:
         conn.execute("set search_path to ''")
-        with pytest.raises(HistoryError, match="the search path names no schema"):
+        with pytest.raises(HistoryError, match="the search path contains no schema"):
             table.locate(conn, None)

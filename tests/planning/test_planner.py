@@ -1,4 +1,4 @@
-"""What is decided to run: files × history → entries → plan, as tables of sentences."""
+"""Files and history are compared, and a plan is made of them: tables of cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from migrator.planning.problems import disagreements, find_notes, find_problems
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = Direction.UP, Direction.DOWN
-TWO_STEPS = "-- migrator: no-transaction\nvacuum;\nanalyze;\n"
+TWO_STATEMENTS = "-- migrator: no-transaction\nvacuum;\nanalyze;\n"
 
 
 def file(
@@ -44,7 +44,7 @@ def row(
     minute: int | None = None,
     stored: bool = True,
 ) -> AppliedMigration:
-    """A row of the history: applied whole, in the minute of its number if not told otherwise."""
+    """A row of the history: completely applied, at the minute of its number unless set."""
     migration = file(number, up, down, name)
     return AppliedMigration(
         version=migration.version,
@@ -60,14 +60,16 @@ def row(
     )
 
 
-def interrupted(number: int, up: str = TWO_STEPS, *, done: int, unsure: bool = False) -> Applied:
-    """A row of a no-transaction up that stopped behind `done` steps."""
-    whole = row(number, up)
+def interrupted(
+    number: int, up: str = TWO_STATEMENTS, *, done: int, unsure: bool = False
+) -> Applied:
+    """A row of a no-transaction up that was interrupted after `done` statements."""
+    applied = row(number, up)
     return AppliedMigration(
-        version=whole.version,
-        checksum=whole.checksum,
-        up_script=whole.up_script,
-        down_script=whole.down_script,
+        version=applied.version,
+        checksum=applied.checksum,
+        up_script=applied.up_script,
+        down_script=applied.down_script,
         has_down=True,
         applied_at=None,
         applied_by="dba",
@@ -77,16 +79,16 @@ def interrupted(number: int, up: str = TWO_STEPS, *, done: int, unsure: bool = F
     )
 
 
-def half_reverted(number: int, down: str = TWO_STEPS, *, done: int) -> Applied:
-    """A row of a version whose no-transaction down stopped behind `done` steps."""
-    whole = row(number, down=down)
+def partly_reverted(number: int, down: str = TWO_STATEMENTS, *, done: int) -> Applied:
+    """A row of a version whose no-transaction down was interrupted after `done` statements."""
+    applied = row(number, down=down)
     return AppliedMigration(
-        version=whole.version,
-        checksum=whole.checksum,
-        up_script=whole.up_script,
+        version=applied.version,
+        checksum=applied.checksum,
+        up_script=applied.up_script,
         down_script=down,
         has_down=True,
-        applied_at=whole.applied_at,
+        applied_at=applied.applied_at,
         applied_by="dba",
         duration_ms=1,
         statements_done=-done,
@@ -104,12 +106,12 @@ def states(entries: Sequence[Entry]) -> dict[int, Status]:
 
 
 def steps(plan: Plan) -> list[tuple[str, int]]:
-    """The plan as pairs of direction and number."""
+    """Return the direction and number of each step of a plan."""
     return [(step.direction.value, int(step.version.partition("_")[0])) for step in plan.steps]
 
 
 def problems(plan: Plan) -> list[str]:
-    return [error.code for error in plan.blockers]
+    return [error.code for error in plan.problems]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,9 @@ def problems(plan: Plan) -> list[str]:
         ([file(1, "select 1;\r\n")], [row(1, "select 1;\n")], {1: Status.APPLIED}),
         ([file(1, name="new")], [row(1, name="old")], {1: Status.MODIFIED}),
         ([file("0001")], [row(1, "create table t0001 ();\n")], {1: Status.MODIFIED}),
-        ([file(1, TWO_STEPS)], [interrupted(1, done=1)], {1: Status.INTERRUPTED}),
+        ([file(1, TWO_STATEMENTS)], [interrupted(1, done=1)], {1: Status.INTERRUPTED}),
         ([], [interrupted(1, done=1)], {1: Status.INTERRUPTED}),
-        ([file(1)], [half_reverted(1, done=1)], {1: Status.INTERRUPTED}),
+        ([file(1)], [partly_reverted(1, done=1)], {1: Status.INTERRUPTED}),
         (
             [file(100), file(9), file(10)],
             [row(9)],
@@ -143,7 +145,7 @@ def problems(plan: Plan) -> list[str]:
         ),
     ],
 )
-def test_reconcile_gives_every_number_its_state(
+def test_reconcile_gives_every_number_a_state(
     files: Files, history: History, expected: dict[int, Status]
 ) -> None:
     entries = planner.reconcile(files, history)
@@ -155,14 +157,14 @@ def test_reconcile_gives_every_number_its_state(
     ("applied", "file_now", "reformatted"),
     [
         ("select 1;\n", "select 1;\n", False),
-        ("select 1;\n", "select 1;   \n\n", False),  # not even the checksum differs
+        ("select 1;\n", "select 1;   \n\n", False),  # the checksum is the same
         ("select 1;\n", "-- why\nselect\n  1;\n", True),
         ("select 1;\n", "/* a /* nested */ one */ select 1", True),
         ("select 1;\n", "begin;\nselect 1;\ncommit;\n", True),
         ("begin;\nselect 1;\nend;\n", "select 1;\n", True),
     ],
 )
-def test_an_edit_of_comments_white_space_or_begin_and_commit_is_no_modification(
+def test_an_edit_of_comments_white_space_or_begin_and_commit_is_not_a_modification(
     applied: str, file_now: str, reformatted: bool
 ) -> None:
     (entry,) = planner.reconcile([file(1, file_now)], [row(1, applied)])
@@ -184,10 +186,10 @@ def test_an_edit_inside_a_literal_is_a_modification(applied: str, file_now: str)
     assert entry.status is Status.MODIFIED
 
 
-def test_a_script_too_long_to_be_stored_is_modified_when_its_checksum_differs() -> None:
+def test_a_script_too_long_to_be_stored_is_modified_if_its_checksum_differs() -> None:
     (entry,) = planner.reconcile([file(1, "select 1; --")], [row(1, "select 1;", stored=False)])
     assert entry.status is Status.MODIFIED
-    (error,) = disagreements(entry)
+    (error,) = disagreements(entry, [entry])
     assert "too long" in (error.detail or "")
 
 
@@ -203,14 +205,14 @@ def test_a_script_too_long_to_be_stored_is_modified_when_its_checksum_differs() 
         ([file(1), file(2)], [row(1)], [("up", 2)]),
         ([file(1)], [row(1)], []),
         ([file(1)], [row(1), row(2)], []),
-        ([file(1, TWO_STEPS), file(2)], [interrupted(1, done=1)], [("up", 1), ("up", 2)]),
+        ([file(1, TWO_STATEMENTS), file(2)], [interrupted(1, done=1)], [("up", 1), ("up", 2)]),
     ],
 )
-def test_up_takes_what_is_pending_lowest_number_first(
+def test_up_applies_what_is_pending_by_ascending_number(
     files: Files, history: History, expected: list[tuple[str, int]]
 ) -> None:
     plan = planner.plan_up(planner.reconcile(files, history))
-    assert (steps(plan), plan.blockers) == (expected, ())
+    assert (steps(plan), plan.problems) == (expected, ())
 
 
 @pytest.mark.parametrize(
@@ -246,72 +248,76 @@ def test_up_stops_at_its_target_and_after_its_steps(
             ["out-of-order", "missing", "modified", "migration-file"],
         ),
         ([], [interrupted(1, done=1)], ["interrupted"]),
-        ([file(1)], [half_reverted(1, done=1)], ["interrupted"]),
+        ([file(1)], [partly_reverted(1, done=1)], ["interrupted"]),
         ([file(1, "vacuum full;")], [interrupted(1, done=1)], ["interrupted"]),
     ],
 )
-def test_up_names_every_blocker_not_the_first(
-    files: Files, history: History, codes: list[str]
-) -> None:
+def test_up_reports_every_problem(files: Files, history: History, codes: list[str]) -> None:
     plan = planner.plan_up(planner.reconcile(files, history))
     assert problems(plan) == codes
-    assert all(error.hint for error in plan.blockers)
+    assert all(error.hint for error in plan.problems)
 
 
-def test_up_looks_at_nothing_above_its_target() -> None:
+def test_up_ignores_problems_above_its_target() -> None:
     entries = planner.reconcile([file(1), file(2, "select 1;")], [row(2, "select 2;")])
     assert problems(planner.plan_up(entries)) == ["out-of-order", "modified"]
     assert problems(planner.plan_up(entries, target=1)) == ["out-of-order"]
 
 
-def test_up_applies_older_versions_when_out_of_order_is_asked_for() -> None:
+def test_up_applies_older_versions_with_out_of_order() -> None:
     entries = planner.reconcile([file(1), file(2), file(3)], [row(2)])
     plan = planner.plan_up(entries, out_of_order=True)
-    assert (steps(plan), plan.blockers) == ([("up", 1), ("up", 3)], ())
+    assert (steps(plan), plan.problems) == ([("up", 1), ("up", 3)], ())
 
 
-def test_out_of_order_excuses_no_other_blocker() -> None:
+def test_out_of_order_ignores_no_other_problem() -> None:
     entries = planner.reconcile([file(1), file(3)], [row(2), row(3)])
     assert problems(planner.plan_up(entries, out_of_order=True)) == ["missing"]
 
 
-def test_up_does_nothing_and_says_so_where_the_database_is_ahead_of_the_files() -> None:
+def test_up_has_nothing_to_do_if_the_database_is_ahead_of_the_files() -> None:
     plan = planner.plan_up(planner.reconcile([file(1)], [row(1), row(2), row(3)]))
-    assert (plan.steps, plan.blockers) == ((), ())
-    assert plan.notes == ("the database is ahead of these files: it has 02_name, 03_name",)
+    assert (plan.steps, plan.problems) == ((), ())
+    assert plan.notes == ("the database is ahead of these files: it also has 02_name, 03_name",)
 
 
 @pytest.mark.parametrize(
-    ("done", "unsure", "start_at"), [(0, False, 0), (0, True, 0), (1, False, 1), (1, True, 1)]
+    ("done", "unsure", "place"),
+    [
+        (0, False, "at statement 1 of 2"),
+        (0, True, "at statement 1 of 2"),
+        (1, False, "after statement 1 of 2"),
+        (1, True, "after statement 1 of 2"),
+    ],
 )
-def test_an_interrupted_up_goes_on_with_the_step_that_was_not_done(
-    done: int, unsure: bool, start_at: int
+def test_an_interrupted_up_is_resumed_at_the_first_unfinished_statement(
+    done: int, unsure: bool, place: str
 ) -> None:
     history = [interrupted(1, done=done, unsure=unsure)]
-    plan = planner.plan_up(planner.reconcile([file(1, TWO_STEPS)], history))
+    plan = planner.plan_up(planner.reconcile([file(1, TWO_STATEMENTS)], history))
     (step,) = plan.steps
-    assert (step.start_at, step.unsure, step.resumes) == (start_at, unsure, True)
-    assert plan.notes == (f"01_name was interrupted, and goes on behind step {done} of 2",)
+    assert (step.start_at, step.unsure, step.resumes) == (done, unsure, True)
+    assert plan.notes == (f"01_name was interrupted {place}, and will be resumed there",)
 
 
 @pytest.mark.parametrize(
     ("file_now", "done", "codes"),
     [
-        (TWO_STEPS, 1, []),
-        (TWO_STEPS.replace("analyze", "analyze t"), 1, []),  # what failed may be mended
-        (TWO_STEPS.replace("vacuum", "vacuum /* all */"), 1, []),
-        (TWO_STEPS.replace("vacuum", "vacuum t"), 0, []),
-        (TWO_STEPS.replace("vacuum", "vacuum t"), 1, ["interrupted"]),
+        (TWO_STATEMENTS, 1, []),
+        (TWO_STATEMENTS.replace("analyze", "analyze t"), 1, []),  # the one that failed
+        (TWO_STATEMENTS.replace("vacuum", "vacuum /* all */"), 1, []),
+        (TWO_STATEMENTS.replace("vacuum", "vacuum t"), 0, []),
+        (TWO_STATEMENTS.replace("vacuum", "vacuum t"), 1, ["interrupted"]),
         ("-- migrator: no-transaction\nanalyze;\n", 1, ["interrupted"]),
         ("select 1;\n", 1, ["interrupted"]),
     ],
 )
-def test_an_interrupted_up_goes_on_only_if_what_had_finished_is_unchanged(
+def test_an_interrupted_up_is_resumed_only_if_finished_statements_are_unchanged(
     file_now: str, done: int, codes: list[str]
 ) -> None:
     plan = planner.plan_up(planner.reconcile([file(1, file_now)], [interrupted(1, done=done)]))
     assert problems(plan) == codes
-    assert all("as applied" in (error.detail or "") for error in plan.blockers)
+    assert all("as applied" in (error.detail or "") for error in plan.problems)
 
 
 # down
@@ -330,7 +336,7 @@ def test_an_interrupted_up_goes_on_only_if_what_had_finished_is_unchanged(
         ([row(1, minute=9), row(2), row(3)], None, 2, [1, 3]),  # 1 was applied out of order
         ([row(1, minute=5), row(2, minute=5)], None, None, [2, 1]),
         ([row(9), row(10), row(100)], None, 2, [100, 10]),
-        ([row(1), half_reverted(2, done=1), row(3)], None, 1, [2]),
+        ([row(1), partly_reverted(2, done=1), row(3)], None, 1, [2]),
         ([interrupted(1, done=1), row(2)], None, 1, [1]),
     ],
 )
@@ -340,7 +346,7 @@ def test_down_reverses_the_order_of_application(
     files = [file(r.number, r.up_script) for r in history]
     plan = planner.plan_down(planner.reconcile(files, history), target=target, steps=most)
     assert steps(plan) == [("down", number) for number in expected]
-    assert plan.blockers == ()
+    assert plan.problems == ()
 
 
 SAME, OTHER = "drop table t;\n", "drop table t cascade;\n"
@@ -352,14 +358,14 @@ SAME, OTHER = "drop table t;\n", "drop table t cascade;\n"
         (SAME, SAME, False, SAME, None),
         (SAME, SAME, True, SAME, None),
         ("-- bye\n" + SAME, SAME, False, SAME, None),
-        (OTHER, SAME, False, SAME, "the stored one runs (--from-files takes the file)"),
-        (OTHER, SAME, True, OTHER, "the file runs, as --from-files asks"),
-        (None, SAME, False, SAME, "01_name has no down file; the stored script runs"),
-        (None, SAME, True, SAME, "01_name has no down file; the stored script runs"),
-        (SAME, None, False, SAME, "no down script of 01_name is stored; 01_name.down.sql runs"),
+        (OTHER, SAME, False, SAME, "the stored script will run (to run the file: --from-files)"),
+        (OTHER, SAME, True, OTHER, "the file will run (--from-files)"),
+        (None, SAME, False, SAME, "01_name has no down file; the stored script will run"),
+        (None, SAME, True, SAME, "01_name has no down file; the stored script will run"),
+        (SAME, None, False, SAME, "01_name has no stored down script; 01_name.down.sql will run"),
     ],
 )
-def test_down_runs_the_stored_script_and_says_what_differs(
+def test_down_runs_the_stored_script_and_notes_a_difference(
     in_file: str | None, stored: str | None, from_files: bool, runs: str, note: str | None
 ) -> None:
     entries = planner.reconcile([file(1, down=in_file)], [row(1, down=stored)])
@@ -370,35 +376,37 @@ def test_down_runs_the_stored_script_and_says_what_differs(
     assert bool(plan.notes) == (note is not None)
 
 
-def test_a_stored_script_is_named_as_one_and_its_file_is_not_blamed() -> None:
+def test_the_path_of_a_stored_script_says_so() -> None:
     entries = planner.reconcile([], [row(1)])
     (step,) = planner.plan_down(entries, steps=1).steps
     assert str(step.script.path) == "01_name.down.sql (stored)"
 
 
-def test_down_refuses_what_has_no_down_script_whole() -> None:
+def test_down_of_a_version_without_a_down_script_is_a_problem() -> None:
     files, history = [file(1, down=None), file(2)], [row(1, down=None), row(2)]
     plan = planner.plan_down(planner.reconcile(files, history))
     assert problems(plan) == ["irreversible"]
-    assert "write 01_name.down.sql" in (plan.blockers[0].hint or "")
+    assert "write 01_name.down.sql" in (plan.problems[0].hint or "")
 
 
-def test_down_refuses_a_script_that_cannot_run() -> None:
+def test_down_of_an_invalid_script_is_a_problem() -> None:
     entries = planner.reconcile([file(1)], [row(1, down="commit;\n")])
     assert problems(planner.plan_down(entries, steps=1)) == ["migration-file"]
 
 
-def test_an_interrupted_down_goes_on_with_the_step_that_was_not_done() -> None:
-    entries = planner.reconcile([file(1, down=TWO_STEPS)], [half_reverted(1, done=1)])
+def test_an_interrupted_down_is_resumed_at_the_first_unfinished_statement() -> None:
+    entries = planner.reconcile([file(1, down=TWO_STATEMENTS)], [partly_reverted(1, done=1)])
     (step,) = planner.plan_down(entries, steps=1).steps
     assert (step.direction, step.start_at, step.resumes) == (DOWN, 1, True)
 
 
-def test_the_down_of_an_interrupted_up_runs_whole_and_says_so() -> None:
-    entries = planner.reconcile([file(1, TWO_STEPS)], [interrupted(1, done=1)])
+def test_the_entire_down_of_an_interrupted_up_runs() -> None:
+    entries = planner.reconcile([file(1, TWO_STATEMENTS)], [interrupted(1, done=1)])
     plan = planner.plan_down(entries, steps=1)
     assert plan.steps[0].start_at == 0
-    assert plan.notes == ("01_name was interrupted on its way up; its down script runs whole",)
+    assert plan.notes == (
+        "01_name was interrupted while being applied; its entire down script will run",
+    )
 
 
 # redo
@@ -412,10 +420,10 @@ def test_the_down_of_an_interrupted_up_runs_whole_and_says_so() -> None:
         (9, [("down", 3), ("down", 2), ("down", 1), ("up", 1), ("up", 2), ("up", 3)]),
     ],
 )
-def test_redo_goes_down_and_up_again(most: int, expected: list[tuple[str, int]]) -> None:
+def test_redo_reverts_and_applies_again(most: int, expected: list[tuple[str, int]]) -> None:
     files, history = [file(1), file(2), file(3)], [row(1), row(2), row(3)]
     plan = planner.plan_redo(planner.reconcile(files, history), steps=most)
-    assert (steps(plan), plan.blockers) == (expected, ())
+    assert (steps(plan), plan.problems) == (expected, ())
 
 
 def test_redo_applies_the_edited_file_after_the_stored_down() -> None:
@@ -424,7 +432,7 @@ def test_redo_applies_the_edited_file_after_the_stored_down() -> None:
     assert (down.script.source, up.script.source) == (SAME, "select 2;")
 
 
-def test_redo_leaves_what_is_pending_alone() -> None:
+def test_redo_applies_nothing_that_is_pending() -> None:
     entries = planner.reconcile([file(1), file(2)], [row(1)])
     assert steps(planner.plan_redo(entries, steps=5)) == [("down", 1), ("up", 1)]
 
@@ -437,7 +445,7 @@ def test_redo_leaves_what_is_pending_alone() -> None:
         ([file(1, "commit;")], [row(1)], ["migration-file"]),
     ],
 )
-def test_redo_takes_nothing_back_that_it_cannot_apply_again(
+def test_redo_reverts_nothing_that_it_cannot_apply_again(
     files: Files, history: History, codes: list[str]
 ) -> None:
     assert problems(planner.plan_redo(planner.reconcile(files, history), steps=1)) == codes
@@ -453,53 +461,159 @@ KNOWN = planner.reconcile([file(5, name="add_phone"), file(12, name="add_fax")],
     ("text", "number"),
     [("5", 5), ("05", 5), ("0005", 5), ("05_add_phone", 5), ("12", 12), ("0", 0), ("00", 0)],
 )
-def test_a_version_is_named_by_its_number_or_its_whole_name(text: str, number: int) -> None:
+def test_a_version_is_found_by_its_number_or_its_full_name(text: str, number: int) -> None:
     assert planner.resolve(KNOWN, text) == number
 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("05_add_fone", "the nearest is 05_add_phone"),
-        ("add_fax", "the nearest is 12_add_fax"),
+        ("05_add_fone", "did you mean 05_add_phone?"),
+        ("add_fax", "did you mean 12_add_fax?"),
         ("7", "list the versions with: migrator status"),
         ("-1", "list the versions with: migrator status"),
         ("zzz", "list the versions with: migrator status"),
     ],
 )
-def test_an_unknown_version_is_answered_with_the_nearest(text: str, hint: str) -> None:
+def test_the_hint_on_an_unknown_version_is_the_most_similar_one(text: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         planner.resolve(KNOWN, text)
     assert (caught.value.message, caught.value.hint) == (f'there is no version "{text}"', hint)
 
 
-# remarks
+# problems and notes
 
 
 @pytest.mark.parametrize(
-    ("files", "history", "remarks"),
+    ("files", "history", "notes"),
     [
         ([file(1)], [row(1)], []),
-        ([file(1, down=None)], [], ["irreversible, for want of a down file: 01_name"]),
-        ([file(1, down=None)], [row(1)], []),  # the stored script takes it back
-        ([file(1)], [row(1), row(2)], ["the database is ahead of these files: it has 02_name"]),
+        ([file(1, down=None)], [], ["01_name has no down file and is irreversible"]),
+        ([file(1, down=None)], [row(1)], []),  # the stored script reverts it
+        (
+            [file(1)],
+            [row(1), row(2)],
+            ["the database is ahead of these files: it also has 02_name"],
+        ),
         (
             [file(1, "select 1 ;")],
             [row(1, "select 1;")],
-            ["edited since they were applied, in comments and white space only: 01_name"],
+            ["edited since, but only in comments and white space: 01_name"],
         ),
     ],
 )
-def test_what_is_no_problem_is_remarked_on(
-    files: Files, history: History, remarks: list[str]
-) -> None:
+def test_what_is_not_a_problem_is_a_note(files: Files, history: History, notes: list[str]) -> None:
     entries = planner.reconcile(files, history)
-    assert list(find_notes(entries)) == remarks
+    assert list(find_notes(entries)) == notes
     assert list(find_problems(entries)) == []
 
 
-def test_a_file_that_took_the_number_of_an_applied_one_is_told_how_to_give_it_back() -> None:
-    (entry,) = planner.reconcile([file(1, name="new")], [row(1, name="old")])
-    (error,) = disagreements(entry)
-    assert error.message == "01_old is applied, and in the files its number belongs to 01_new"
-    assert (error.hint or "").startswith("name the file 01_old.up.sql again")
+def texts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Return message and hint of each problem."""
+    return [(error.message, error.hint or "") for error in find_problems(entries)]
+
+
+OUT_OF_ORDER = "or, if the order between them does not matter: migrator up --out-of-order"
+ACCEPT = 'migrator repair 009 --accept --reason "…"'
+
+
+@pytest.mark.parametrize(
+    ("files", "history", "expected"),
+    [
+        (
+            [file("007", name="a"), file("008", name="b"), file("010", name="c")],
+            [row("009", name="vip")],
+            [
+                (
+                    "007_a is older than 009_vip, which is already applied",
+                    f"rename it to 011_a, {OUT_OF_ORDER}",
+                ),
+                (
+                    "008_b is older than 009_vip, which is already applied",
+                    f"rename it to 012_b, {OUT_OF_ORDER}",
+                ),
+                (
+                    "009_vip is applied, but its file is missing",
+                    "restore 009_vip.up.sql from version control, or from the column up_script of "
+                    "migration_versions",
+                ),
+            ],
+        ),
+        (
+            [file("009", "select 1;", name="vip_flag")],
+            [row("009", "select 1;", name="vip")],
+            [
+                (
+                    "009_vip is applied, but file number 9 is now 009_vip_flag",
+                    f"rename it back to 009_vip.up.sql, or, if it was renamed on purpose: {ACCEPT}",
+                )
+            ],
+        ),
+        (
+            [file("009", "select 2;", name="vip_flag")],
+            [row("009", "select 1;", name="vip")],
+            [
+                (
+                    "009_vip is applied, but file number 9 is now 009_vip_flag",
+                    "restore 009_vip.up.sql and rename the other file to 010_vip_flag, or, if it "
+                    f"is the same migration: {ACCEPT}",
+                )
+            ],
+        ),
+        (
+            [file(1, TWO_STATEMENTS)],
+            [interrupted(1, done=1)],
+            [
+                (
+                    "01_name was interrupted after statement 1 of 2",
+                    "fix the cause (see: migrator log), then resume with: migrator up",
+                )
+            ],
+        ),
+        (
+            [file(1, TWO_STATEMENTS, name="new")],
+            [interrupted(1, done=1)],
+            [
+                (
+                    "01_name was interrupted, but its file is now named 01_new",
+                    "rename it back to 01_name.up.sql, then run: migrator up",
+                )
+            ],
+        ),
+        (
+            [file(1, TWO_STATEMENTS.replace("vacuum", "vacuum full"))],
+            [interrupted(1, done=1)],
+            [
+                (
+                    "01_name was interrupted, and a finished statement has been edited since",
+                    "restore statement 1 to what was run (later statements may be edited), then "
+                    "run: migrator up",
+                )
+            ],
+        ),
+        (
+            [],
+            [interrupted(1, done=1)],
+            [
+                (
+                    "01_name was interrupted, and its file is missing",
+                    "restore 01_name.up.sql from version control",
+                )
+            ],
+        ),
+        (
+            [file(1, down=TWO_STATEMENTS)],
+            [partly_reverted(1, done=1)],
+            [
+                (
+                    "01_name is partly reverted: its down script was interrupted after statement 1",
+                    "to finish reverting it, run: migrator down",
+                )
+            ],
+        ),
+    ],
+)
+def test_a_problem_says_what_is_wrong_and_how_to_fix_it(
+    files: Files, history: History, expected: list[tuple[str, str]]
+) -> None:
+    assert texts(planner.reconcile(files, history)) == expected

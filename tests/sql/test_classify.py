@@ -1,4 +1,4 @@
-"""What kind a statement is, and what it names: tables of statements."""
+"""The kind of a statement, and the names in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def statement(text: str) -> Statement:
         ("create database d", False),
     ],
 )
-def test_the_catalog_tells_how_far_these_came(text: str, *, expected: bool) -> None:
+def test_the_catalog_shows_how_far_some_statements_came(text: str, *, expected: bool) -> None:
     assert classify.is_recoverable(statement(text)) is expected
 
 
@@ -45,7 +45,7 @@ def test_the_catalog_tells_how_far_these_came(text: str, *, expected: bool) -> N
         ("alter table t detach partition p concurrently", ["t", "p"], []),
     ],
 )
-def test_the_words_that_may_name_a_relation(text: str, some: list[str], none: list[str]) -> None:
+def test_names_of_relations_are_found(text: str, some: list[str], none: list[str]) -> None:
     names = classify.relation_names(statement(text))
     assert names is not None
     assert set(some) <= set(names)
@@ -53,7 +53,7 @@ def test_the_words_that_may_name_a_relation(text: str, some: list[str], none: li
 
 
 @pytest.mark.parametrize("what", ["schema concurrently s", "database concurrently d", "schema s"])
-def test_a_reindex_of_everything_may_leave_something_anywhere(what: str) -> None:
+def test_a_reindex_of_a_schema_or_database_may_concern_any_relation(what: str) -> None:
     assert classify.relation_names(statement(f"reindex {what}")) is None
 
 
@@ -62,12 +62,46 @@ def test_a_reindex_of_everything_may_leave_something_anywhere(what: str) -> None
     [
         ("create index concurrently if not exists i on t (x)", ("i", "t")),
         ('create unique index if not exists "A b" on only "S".t using gin (x)', ("A b", '"S".t')),
-        # only letters of ASCII are folded
+        # only ASCII letters are folded
         ("create index if not exists IDX_Ä on T (x)", ("idx_Ä", "T")),
         ("create index i on t (x)", None),
         ("create table if not exists index_of (x int)", None),
         ("drop index if exists i", None),
     ],
 )
-def test_what_an_index_that_may_exist_is_called(text: str, made: tuple[str, str] | None) -> None:
+def test_an_index_that_may_exist_is_found_with_its_table(
+    text: str, made: tuple[str, str] | None
+) -> None:
     assert classify.index_if_not_exists(statement(text)) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("create index concurrently i on t (a)", True),
+        ("reindex (concurrently) table t", True),
+        ("refresh materialized view concurrently v", True),
+        ("alter table t detach partition p concurrently", True),
+        ("create index i on t (a)", False),
+        ('create index "concurrently" on t (a)', False),
+        ("select 'concurrently'", False),
+    ],
+)
+def test_a_statement_is_concurrent_if_it_says_so(text: str, *, expected: bool) -> None:
+    assert classify.is_concurrent(statement(text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("set search_path to app", True),
+        ("reset role", True),
+        ("select set_config('role', 'app', false)", True),
+        ("select pg_catalog.set_config('role', 'app', false)", True),
+        ("select set_config('a.b', note, false) from notes", False),
+        ("select 1", False),
+        ("alter table t set (fillfactor = 70)", False),
+    ],
+)
+def test_a_statement_that_only_changes_settings_may_run_again(text: str, *, expected: bool) -> None:
+    assert classify.sets_session(statement(text)) is expected

@@ -1,4 +1,4 @@
-"""One file's text, read as a script: options, units, checksum, and what is refused where."""
+"""The text of a file as a script: its units, and what is refused where."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def parse(text: str) -> Script:
 
 
 def units(text: str) -> list[tuple[bool, list[str]]]:
-    """Each unit: whether it is a transaction, and its statements."""
+    """Return for each unit whether it is a transaction, and its statements."""
     return [(u.transactional, [s.text for s in u.statements]) for u in parse(text).units]
 
 
 def problems(text: str) -> list[tuple[str, str]]:
-    """Each problem: its line and column, and what it says."""
+    """Return the line, column and message of each problem."""
     found = parse(text).problems
-    assert not (found and parser.is_plain(text)), "what is plain has no problem"
-    assert all(problem.hint for problem in found), "every problem has a next step"
+    assert not (found and parser.is_plain(text)), "a plain script has no problem"
+    assert all(problem.hint for problem in found), "every problem has a hint"
     return [
         (f"{p.location.line}:{p.location.column}" if p.location else "", p.message) for p in found
     ]
 
 
-# What is run together
+# Units
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def problems(text: str) -> list[tuple[str, str]]:
             ALONE + "begin; select 1; end; begin; select 2; commit;",
             [(True, ["select 1;"]), (True, ["select 2;"])],
         ),
-        # what these do, only the server knows
+        # only the server knows what these do
         (ALONE + "call p(); do $$ $$;", [(True, ["call p();"]), (True, ["do $$ $$;"])]),
     ],
 )
-def test_statements_are_cut_into_what_takes_effect_together(
+def test_statements_are_grouped_into_units(
     text: str, expected: list[tuple[bool, list[str]]]
 ) -> None:
     assert units(text) == expected
@@ -105,7 +105,7 @@ def test_a_wrapped_file_keeps_the_modes_of_its_begin(text: str, begin: str | Non
         ("-- create index concurrently\nselect 1;", True),
     ],
 )
-def test_a_script_is_one_transaction_unless_it_says_otherwise_or_cannot_be(
+def test_a_script_is_one_transaction_unless_an_option_or_its_only_statement_forbids_it(
     text: str, transactional: bool
 ) -> None:
     assert parse(text).transactional == transactional
@@ -114,7 +114,7 @@ def test_a_script_is_one_transaction_unless_it_says_otherwise_or_cannot_be(
 # What is refused
 
 
-BREAKS = "would break up the migration's own transaction"
+BREAKS = "cannot run inside the migration's transaction"
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,7 @@ BREAKS = "would break up the migration's own transaction"
         ("release s;", [("1:1", f"RELEASE {BREAKS}")]),
     ],
 )
-def test_transaction_control_is_refused_at_its_place(
-    text: str, expected: list[tuple[str, str]]
-) -> None:
+def test_transaction_control_is_refused(text: str, expected: list[tuple[str, str]]) -> None:
     assert problems(text) == expected
 
 
@@ -167,7 +165,7 @@ def test_transaction_control_is_refused_at_its_place(
         "prepare p as select 1;",
     ],
 )
-def test_words_inside_bodies_literals_and_names_are_no_transaction_control(text: str) -> None:
+def test_words_in_bodies_literals_and_names_are_not_transaction_control(text: str) -> None:
     assert problems(text) == []
 
 
@@ -196,11 +194,11 @@ def test_words_inside_bodies_literals_and_names_are_no_transaction_control(text:
         ("discard all;", "DISCARD ALL"),
     ],
 )
-def test_what_cannot_run_in_a_transaction_is_refused_beside_others_and_runs_alone(
+def test_a_non_transactional_statement_is_refused_unless_it_is_the_only_one(
     statement: str, command: str
 ) -> None:
-    said = [("2:1", f"{command} cannot run inside a transaction")]
-    assert problems(f"select 1;\n{statement}") == said
+    expected = [("2:1", f"{command} cannot run inside a transaction")]
+    assert problems(f"select 1;\n{statement}") == expected
     assert problems(statement) == []
     assert problems(f"{ALONE}select 1;\n{statement}") == []
 
@@ -214,28 +212,28 @@ def test_what_cannot_run_in_a_transaction_is_refused_beside_others_and_runs_alon
         "analyze;",
     ],
 )
-def test_what_may_run_in_a_transaction_is_not_refused(statement: str) -> None:
+def test_a_transactional_statement_is_not_refused(statement: str) -> None:
     assert problems(f"select 1;\n{statement}") == []
 
 
-def test_a_wrapped_file_does_not_hide_what_cannot_run_in_it() -> None:
+def test_a_non_transactional_statement_is_refused_between_begin_and_commit() -> None:
     text = "begin;\ncreate index concurrently on t (a);\ncommit;"
-    said = "CREATE INDEX CONCURRENTLY cannot run inside a transaction"
-    assert problems(text) == [("2:1", said)]
-    assert problems(ALONE + text) == [("3:1", said)]
+    message = "CREATE INDEX CONCURRENTLY cannot run inside a transaction"
+    assert problems(text) == [("2:1", message)]
+    assert problems(ALONE + text) == [("3:1", message)]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (ALONE + "begin; select 1;", [("2:1", "this BEGIN has no COMMIT")]),
-        (ALONE + "select 1; commit;", [("2:11", "COMMIT without a BEGIN before it")]),
-        (ALONE + "rollback;", [("2:1", "ROLLBACK without a BEGIN before it")]),
+        (ALONE + "begin; select 1;", [("2:1", "BEGIN without a COMMIT")]),
+        (ALONE + "select 1; commit;", [("2:11", "COMMIT without a BEGIN")]),
+        (ALONE + "rollback;", [("2:1", "ROLLBACK without a BEGIN")]),
         (ALONE + "begin; rollback; commit;", [("2:8", f"ROLLBACK {BREAKS}")]),
         (ALONE + "begin; begin; commit;", [("2:8", f"BEGIN {BREAKS}")]),
     ],
 )
-def test_blocks_of_a_no_transaction_file_have_to_be_whole(
+def test_blocks_of_a_no_transaction_file_must_be_complete(
     text: str, expected: list[tuple[str, str]]
 ) -> None:
     assert problems(text) == expected
@@ -244,37 +242,43 @@ def test_blocks_of_a_no_transaction_file_have_to_be_whole(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("\\i other.sql\nselect 1;", [("1:1", "\\i is a command of psql, not SQL")]),
-        ("select 1;\n  \\set x 1\n", [("2:3", "\\set is a command of psql, not SQL")]),
-        ("\\copy t from 'x'\n", [("1:1", "\\copy is a command of psql, not SQL")]),
-        ("copy t to stdout;", [("1:1", "COPY … TO STDOUT has nowhere to go")]),
-        ("copy (select 1) to stdout;", [("1:1", "COPY … TO STDOUT has nowhere to go")]),
+        ("\\i other.sql\nselect 1;", [("1:1", "\\i is a psql command, not SQL")]),
+        ("select 1;\n  \\set x 1\n", [("2:3", "\\set is a psql command, not SQL")]),
+        ("\\copy t from 'x'\n", [("1:1", "\\copy is a psql command, not SQL")]),
+        (
+            "copy t to stdout;",
+            [("1:1", "COPY … TO STDOUT is not supported: its output would be discarded")],
+        ),
+        (
+            "copy (select 1) to stdout;",
+            [("1:1", "COPY … TO STDOUT is not supported: its output would be discarded")],
+        ),
         (
             "copy t from stdin",
-            [("1:1", "the data of this COPY do not begin on the next line")],
+            [("1:1", "COPY … FROM STDIN is not followed by data")],
         ),
         (
             "select 1;\nset transaction isolation level serializable;",
-            [("2:1", "SET TRANSACTION comes too late: the transaction has begun")],
+            [("2:1", "SET TRANSACTION is too late: the transaction has already begun")],
         ),
         (
             "commit;\n-- migrator: x\n\\i y\ncopy t to stdout;",
             [
                 ("1:1", f"COMMIT {BREAKS}"),
                 ("2:1", 'unknown option "x"'),
-                ("3:1", "\\i is a command of psql, not SQL"),
-                ("4:1", "COPY … TO STDOUT has nowhere to go"),
+                ("3:1", "\\i is a psql command, not SQL"),
+                ("4:1", "COPY … TO STDOUT is not supported: its output would be discarded"),
             ],
         ),
     ],
 )
-def test_what_only_psql_can_do_is_refused_at_its_place(
+def test_psql_commands_and_copy_to_the_client_are_refused(
     text: str, expected: list[tuple[str, str]]
 ) -> None:
     assert problems(text) == expected
 
 
-def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
+def test_a_column_counts_characters_with_lf_and_with_crlf() -> None:
     for end in ("\n", "\r\n"):
         text = end.join(["-- é ü 漢字 🐘", "select 'é🐘'; commit;", ""])
         assert problems(text) == [("2:14", f"COMMIT {BREAKS}")]
@@ -301,8 +305,6 @@ def test_a_place_is_counted_in_characters_and_alike_for_lf_and_crlf() -> None:
         ("copy t from stdin;\n1\n\\.\n", "copy t from stdin;\n1 \n\\.\n", False),
     ],
 )
-def test_scripts_are_compared_by_what_postgresql_reads_of_them(
-    one: str, other: str, same: bool
-) -> None:
+def test_scripts_are_the_same_if_their_tokens_are(one: str, other: str, same: bool) -> None:
     assert parser.same_statements(one, other) == same
     assert parser.same_statements(other, one) == same
