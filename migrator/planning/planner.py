@@ -44,7 +44,7 @@ class Rehearsed(Protocol):
         """The tables and lock modes of each version, both as SQL writes them."""
 
     def check(self, entries: Sequence[Entry], plan: Plan) -> None:
-        """Raise if the plan is not the one that was rehearsed."""
+        """Raise `PlanChangedError` if the plan differs from the one that was rehearsed."""
 
 
 class Action(enum.Enum):
@@ -60,11 +60,11 @@ class Request:
     """What to plan, as the user asked for it.
 
     Attributes:
-        target: The version to stop after (`UP`), or to revert to (`DOWN`); None for none.
+        target: The last version to apply (`UP`), or the newest to keep (`DOWN`); None for no limit.
         steps: The highest number of migrations; None for no limit.
         out_of_order: Also apply pending versions older than the newest applied one.
         from_files: Run the down files, not the stored scripts.
-        rehearsed: What the plan has to agree with; None if nothing was rehearsed.
+        rehearsed: A plan that this one must agree with; None without one.
     """
 
     action: Action
@@ -84,21 +84,17 @@ def plan(request: Request, entries: Sequence[Entry]) -> Plan:
     """Plan what a request asks for.
 
     Raises:
-        UsageError: There is no such version as its target.
-        PlanChangedError: The plan is not the one that was rehearsed.
+        UsageError: The target is not a known version.
+        PlanChangedError: The plan differs from the one that was rehearsed.
     """
     target = None if request.target is None else resolve(entries, request.target)
     match request.action:
         case Action.UP:
-            planned = plan_up(
-                entries, target=target, steps=request.steps, out_of_order=request.out_of_order
-            )
+            planned = _plan_up(request, entries, target)
         case Action.DOWN:
-            planned = plan_down(
-                entries, target=target, steps=request.steps, from_files=request.from_files
-            )
+            planned = _plan_down(request, entries, target)
         case Action.REDO:
-            planned = plan_redo(entries, steps=request.steps)
+            planned = _plan_redo(request, entries)
     if request.rehearsed:
         request.rehearsed.check(entries, planned)
     return replace(planned, entries=tuple(entries))
@@ -107,10 +103,10 @@ def plan(request: Request, entries: Sequence[Entry]) -> Plan:
 def reconcile(
     migrations: Iterable[Migration], history: Iterable[AppliedMigration]
 ) -> tuple[Entry, ...]:
-    """Join files and history on the number; the only place where they are compared.
+    """Join files and history on the number.  They are compared nowhere else.
 
     Returns:
-        One entry for each number that either side knows, by ascending number.
+        One entry for each number in the files or in the history, ascending.
     """
     files = {migration.number: migration for migration in migrations}
     rows = {row.number: row for row in history}
@@ -150,7 +146,7 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     """Return the number of the version that a user names: `5`, `05` or `05_add_phone`.
 
     Raises:
-        UsageError: There is no such version; the hint names the most similar one.
+        UsageError: The version is unknown; the hint names the most similar one.
     """
     known = {entry.version: entry.number for entry in entries}
     if text in known:
@@ -168,29 +164,17 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     )
 
 
-def plan_up(
-    entries: Iterable[Entry],
-    *,
-    target: int | None = None,
-    steps: int | None = None,
-    out_of_order: bool = False,
-) -> Plan:
+def _plan_up(request: Request, entries: Sequence[Entry], target: int | None) -> Plan:
     """Plan to apply what is pending, by ascending number.
 
     An interrupted version is resumed after its last finished unit.
-
-    Args:
-        target: The number of the last version to apply; None for the newest file.
-        steps: The highest number of versions; None for no limit.
-        out_of_order: Also apply pending versions older than the newest applied one.
     """
-    entries = tuple(entries)
     wanted = [entry for entry in entries if target is None or entry.number <= target]
     ahead = ahead_of_files(entries)
     runnable = {Status.PENDING, Status.INTERRUPTED}
-    if out_of_order:
+    if request.out_of_order:
         runnable.add(Status.OUT_OF_ORDER)
-    candidates = [e for e in wanted if e.status in runnable][:steps]
+    candidates = [e for e in wanted if e.status in runnable][: request.steps]
     planned = [step for e in candidates if (step := _step_up(e))]
     disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
     return Plan(
@@ -204,23 +188,11 @@ def plan_up(
     )
 
 
-def plan_down(
-    entries: Iterable[Entry],
-    *,
-    target: int | None = None,
-    steps: int | None = None,
-    from_files: bool = False,
-) -> Plan:
-    """Plan to revert versions, in the reverse of the order in which they were applied.
-
-    Args:
-        target: The number of the newest version to keep; None for no limit.
-        steps: The highest number of versions; None for no limit.
-        from_files: Run the down files, not the stored scripts.
-    """
+def _plan_down(request: Request, entries: Sequence[Entry], target: int | None) -> Plan:
+    """Plan to revert versions, in the reverse of the order in which they were applied."""
     applied = [e for e in entries if e.applied and (target is None or e.number > target)]
     applied.sort(key=_applied_order, reverse=True)
-    chosen = [(e, _down_source(e, from_files=from_files)) for e in applied[:steps]]
+    chosen = [(e, _down_source(e, from_files=request.from_files)) for e in applied[: request.steps]]
     planned = [_step_down(entry, source) for entry, source in chosen if source]
     return Plan(
         steps=tuple(planned),
@@ -233,10 +205,9 @@ def plan_down(
     )
 
 
-def plan_redo(entries: Iterable[Entry], *, steps: int | None) -> Plan:
+def _plan_redo(request: Request, entries: Sequence[Entry]) -> Plan:
     """Plan to revert the newest versions and to apply them again from their files."""
-    entries = tuple(entries)
-    down = plan_down(entries, steps=steps)
+    down = _plan_down(request, entries, None)
     versions = {step.version for step in down.steps}
     again = [entry for entry in entries if entry.version in versions]
     ups = [step for e in again if (step := _step_up(replace(e, applied=None)))]

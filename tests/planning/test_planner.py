@@ -12,6 +12,7 @@ from migrator.errors import UsageError
 from migrator.files.source import read_source
 from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, Status
 from migrator.planning import planner
+from migrator.planning.planner import Action, Request
 from migrator.planning.problems import disagreements, find_notes, find_problems
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,6 +109,34 @@ def states(entries: Sequence[Entry]) -> dict[int, Status]:
 def steps(plan: Plan) -> list[tuple[str, int]]:
     """Return the direction and number of each step of a plan."""
     return [(step.direction.value, int(step.version.partition("_")[0])) for step in plan.steps]
+
+
+def up(
+    entries: Sequence[Entry],
+    *,
+    target: int | None = None,
+    steps: int | None = None,
+    out_of_order: bool = False,
+) -> Plan:
+    version = None if target is None else str(target)
+    request = Request(Action.UP, version, steps, out_of_order)
+    return planner.plan(request, entries)
+
+
+def down(
+    entries: Sequence[Entry],
+    *,
+    target: int | None = None,
+    steps: int | None = None,
+    from_files: bool = False,
+) -> Plan:
+    version = None if target is None else str(target)
+    request = Request(Action.DOWN, version, steps, from_files=from_files)
+    return planner.plan(request, entries)
+
+
+def redo(entries: Sequence[Entry], *, steps: int) -> Plan:
+    return planner.plan(Request(Action.REDO, steps=steps), entries)
 
 
 def problems(plan: Plan) -> list[str]:
@@ -211,7 +240,7 @@ def test_a_script_too_long_to_be_stored_is_modified_if_its_checksum_differs() ->
 def test_up_applies_what_is_pending_by_ascending_number(
     files: Files, history: History, expected: list[tuple[str, int]]
 ) -> None:
-    plan = planner.plan_up(planner.reconcile(files, history))
+    plan = up(planner.reconcile(files, history))
     assert (steps(plan), plan.problems) == (expected, ())
 
 
@@ -231,7 +260,7 @@ def test_up_stops_at_its_target_and_after_its_steps(
     target: int | None, most: int | None, expected: list[int]
 ) -> None:
     entries = planner.reconcile([file(1), file(2), file(3), file(4)], [row(1)])
-    plan = planner.plan_up(entries, target=target, steps=most)
+    plan = up(entries, target=target, steps=most)
     assert [number for _, number in steps(plan)] == expected
 
 
@@ -253,30 +282,30 @@ def test_up_stops_at_its_target_and_after_its_steps(
     ],
 )
 def test_up_reports_every_problem(files: Files, history: History, codes: list[str]) -> None:
-    plan = planner.plan_up(planner.reconcile(files, history))
+    plan = up(planner.reconcile(files, history))
     assert problems(plan) == codes
     assert all(error.hint for error in plan.problems)
 
 
 def test_up_ignores_problems_above_its_target() -> None:
     entries = planner.reconcile([file(1), file(2, "select 1;")], [row(2, "select 2;")])
-    assert problems(planner.plan_up(entries)) == ["out-of-order", "modified"]
-    assert problems(planner.plan_up(entries, target=1)) == ["out-of-order"]
+    assert problems(up(entries)) == ["out-of-order", "modified"]
+    assert problems(up(entries, target=1)) == ["out-of-order"]
 
 
 def test_up_applies_older_versions_with_out_of_order() -> None:
     entries = planner.reconcile([file(1), file(2), file(3)], [row(2)])
-    plan = planner.plan_up(entries, out_of_order=True)
+    plan = up(entries, out_of_order=True)
     assert (steps(plan), plan.problems) == ([("up", 1), ("up", 3)], ())
 
 
 def test_out_of_order_ignores_no_other_problem() -> None:
     entries = planner.reconcile([file(1), file(3)], [row(2), row(3)])
-    assert problems(planner.plan_up(entries, out_of_order=True)) == ["missing"]
+    assert problems(up(entries, out_of_order=True)) == ["missing"]
 
 
 def test_up_has_nothing_to_do_if_the_database_is_ahead_of_the_files() -> None:
-    plan = planner.plan_up(planner.reconcile([file(1)], [row(1), row(2), row(3)]))
+    plan = up(planner.reconcile([file(1)], [row(1), row(2), row(3)]))
     assert (plan.steps, plan.problems) == ((), ())
     assert plan.notes == ("the database is ahead of these files: it also has 02_name, 03_name",)
 
@@ -294,7 +323,7 @@ def test_an_interrupted_up_is_resumed_at_the_first_unfinished_statement(
     done: int, unsure: bool, place: str
 ) -> None:
     history = [interrupted(1, done=done, unsure=unsure)]
-    plan = planner.plan_up(planner.reconcile([file(1, TWO_STATEMENTS)], history))
+    plan = up(planner.reconcile([file(1, TWO_STATEMENTS)], history))
     (step,) = plan.steps
     assert (step.start_at, step.unsure, step.resumes) == (done, unsure, True)
     assert plan.notes == (f"01_name was interrupted {place}, and will be resumed there",)
@@ -315,7 +344,7 @@ def test_an_interrupted_up_is_resumed_at_the_first_unfinished_statement(
 def test_an_interrupted_up_is_resumed_only_if_finished_statements_are_unchanged(
     file_now: str, done: int, codes: list[str]
 ) -> None:
-    plan = planner.plan_up(planner.reconcile([file(1, file_now)], [interrupted(1, done=done)]))
+    plan = up(planner.reconcile([file(1, file_now)], [interrupted(1, done=done)]))
     assert problems(plan) == codes
     assert all("as applied" in (error.detail or "") for error in plan.problems)
 
@@ -344,7 +373,7 @@ def test_down_reverses_the_order_of_application(
     history: History, target: int | None, most: int | None, expected: list[int]
 ) -> None:
     files = [file(r.number, r.up_script) for r in history]
-    plan = planner.plan_down(planner.reconcile(files, history), target=target, steps=most)
+    plan = down(planner.reconcile(files, history), target=target, steps=most)
     assert steps(plan) == [("down", number) for number in expected]
     assert plan.problems == ()
 
@@ -369,7 +398,7 @@ def test_down_runs_the_stored_script_and_notes_a_difference(
     in_file: str | None, stored: str | None, from_files: bool, runs: str, note: str | None
 ) -> None:
     entries = planner.reconcile([file(1, down=in_file)], [row(1, down=stored)])
-    plan = planner.plan_down(entries, steps=1, from_files=from_files)
+    plan = down(entries, steps=1, from_files=from_files)
     (step,) = plan.steps
     assert step.script.source == runs
     assert [n for n in plan.notes if note is None or note not in n] == []
@@ -378,31 +407,31 @@ def test_down_runs_the_stored_script_and_notes_a_difference(
 
 def test_the_path_of_a_stored_script_says_so() -> None:
     entries = planner.reconcile([], [row(1)])
-    (step,) = planner.plan_down(entries, steps=1).steps
+    (step,) = down(entries, steps=1).steps
     assert str(step.script.path) == "01_name.down.sql (stored)"
 
 
 def test_down_of_a_version_without_a_down_script_is_a_problem() -> None:
     files, history = [file(1, down=None), file(2)], [row(1, down=None), row(2)]
-    plan = planner.plan_down(planner.reconcile(files, history))
+    plan = down(planner.reconcile(files, history))
     assert problems(plan) == ["irreversible"]
     assert "write 01_name.down.sql" in (plan.problems[0].hint or "")
 
 
 def test_down_of_an_invalid_script_is_a_problem() -> None:
     entries = planner.reconcile([file(1)], [row(1, down="commit;\n")])
-    assert problems(planner.plan_down(entries, steps=1)) == ["migration-file"]
+    assert problems(down(entries, steps=1)) == ["migration-file"]
 
 
 def test_an_interrupted_down_is_resumed_at_the_first_unfinished_statement() -> None:
     entries = planner.reconcile([file(1, down=TWO_STATEMENTS)], [partly_reverted(1, done=1)])
-    (step,) = planner.plan_down(entries, steps=1).steps
+    (step,) = down(entries, steps=1).steps
     assert (step.direction, step.start_at, step.resumes) == (DOWN, 1, True)
 
 
 def test_the_entire_down_of_an_interrupted_up_runs() -> None:
     entries = planner.reconcile([file(1, TWO_STATEMENTS)], [interrupted(1, done=1)])
-    plan = planner.plan_down(entries, steps=1)
+    plan = down(entries, steps=1)
     assert plan.steps[0].start_at == 0
     assert plan.notes == (
         "01_name was interrupted while being applied; its entire down script will run",
@@ -422,19 +451,19 @@ def test_the_entire_down_of_an_interrupted_up_runs() -> None:
 )
 def test_redo_reverts_and_applies_again(most: int, expected: list[tuple[str, int]]) -> None:
     files, history = [file(1), file(2), file(3)], [row(1), row(2), row(3)]
-    plan = planner.plan_redo(planner.reconcile(files, history), steps=most)
+    plan = redo(planner.reconcile(files, history), steps=most)
     assert (steps(plan), plan.problems) == (expected, ())
 
 
 def test_redo_applies_the_edited_file_after_the_stored_down() -> None:
     entries = planner.reconcile([file(1, "select 2;", OTHER)], [row(1, "select 1;", SAME)])
-    down, up = planner.plan_redo(entries, steps=1).steps
-    assert (down.script.source, up.script.source) == (SAME, "select 2;")
+    reverted, applied = redo(entries, steps=1).steps
+    assert (reverted.script.source, applied.script.source) == (SAME, "select 2;")
 
 
 def test_redo_applies_nothing_that_is_pending() -> None:
     entries = planner.reconcile([file(1), file(2)], [row(1)])
-    assert steps(planner.plan_redo(entries, steps=5)) == [("down", 1), ("up", 1)]
+    assert steps(redo(entries, steps=5)) == [("down", 1), ("up", 1)]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +477,7 @@ def test_redo_applies_nothing_that_is_pending() -> None:
 def test_redo_reverts_nothing_that_it_cannot_apply_again(
     files: Files, history: History, codes: list[str]
 ) -> None:
-    assert problems(planner.plan_redo(planner.reconcile(files, history), steps=1)) == codes
+    assert problems(redo(planner.reconcile(files, history), steps=1)) == codes
 
 
 # names
