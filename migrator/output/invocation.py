@@ -7,15 +7,7 @@ import re
 MAKE = "make"
 """What the program was called as where the Makefile called it (`MIGRATOR_CALLED_AS`)."""
 
-MAKE_VALUES = frozenset({"dir", "schema", "steps", "to"})
-"""The options that make takes as `name=value`."""
-
-MAKE_SWITCHES = frozenset(
-    {"all", "check", "dry-run", "from-files", "json", "offline", "out-of-order", "verbose", "yes"}
-)
-"""The options that make takes as `name=1`."""
-
-# Elsewhere than in a checkout, nobody calls the program through make.
+# The Makefile is that of a checkout, which has the program here.
 _NO_TARGET = ".venv/bin/migrator"
 _TAKES_VALUE = (
     "database-url|dir|schema|to|steps|reason|role|plan|html|save|small|version|limit|scratch-url"
@@ -64,7 +56,7 @@ def as_called(text: str, program: str) -> str:
     >>> as_called("see: migrator log; then run: migrator --database-url URL up --to 05", "make")
     'see: make migrate-log; then run: make migrate-up to=05 DATABASE_URL=URL'
     >>> as_called('migrator repair 05 --accept --reason "see OPS-12"', "make")
-    'make migrate-repair args=\'05 --accept --reason "see OPS-12"\''
+    'make migrate-repair version=05 accept=1 reason="see OPS-12"'
     >>> as_called("see: migrator help hazards", "make")
     'see: .venv/bin/migrator help hazards'
     >>> as_called("see: migrator --help", "make")
@@ -81,24 +73,14 @@ def _for_make(found: re.Match[str]) -> str:
     command = found["command"] or found["naming"]
     if command in ("help", "completion"):
         return _NO_TARGET + found[0].removeprefix("migrator")
-    words, rest = [MAKE, f"migrate-{command}"], []
-    name = (found["name"] or "").strip()
-    if name and command == "create":
-        words.append(f"name={name}")
-    elif name:
-        rest.append(name)
+    words = [MAKE, f"migrate-{command}"]
+    if name := (found["name"] or "").strip():
+        words.append(f"{'name' if command == 'create' else 'version'}={name}")
     for option in re.findall(_OPTION, found["after"] + found["before"], re.VERBOSE):
         key, _, value = option.removeprefix("--").partition(" ")
-        if key == "database-url":
-            words.append(f"DATABASE_URL={value}")
-        elif key in MAKE_VALUES:
-            words.append(f"{key}={value}")
-        elif key in MAKE_SWITCHES:
-            words.append(f"{key}=1")
+        if key == "help":
+            words.append("args=--help")
         else:
-            rest.append(option)
-    return " ".join([*words, *([f"args={_quoted(' '.join(rest))}"] if rest else [])])
-
-
-def _quoted(text: str) -> str:
-    return f"'{text}'" if '"' in text else f'"{text}"'
+            name = "DATABASE_URL" if key == "database-url" else key
+            words.append(f"{name}={value or 1}")
+    return " ".join(words)

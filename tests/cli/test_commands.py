@@ -624,7 +624,7 @@ def test_down_asks_on_a_terminal_after_it_has_said_what_is_unusual(
     question = f"revert 03_posts on database {migrate.database.name} (socket /"
     declined = on_terminal(migrate, b"n\n", "down")
     assert (declined.exit_code, len(tables(migrate))) == (130, 3)
-    assert "not confirmed; nothing was run" in declined.stderr
+    assert "aborted; nothing was run" in declined.stderr
     note, _, _ = declined.stderr.partition(question)
     assert "the stored script will run" in note
     agreed = on_terminal(migrate, b"y\n", "down")

@@ -85,7 +85,10 @@ READING = ["status", "verify --offline", "log", "up --dry-run", "drift"]
 @pytest.mark.parametrize("command", [*READING, "--help", "up --help", "--version"])
 def test_a_result_on_a_full_device_is_one_error(shell: Shell, command: str) -> None:
     done = shell(command, "> /dev/full")
-    assert (done.returncode, done.stderr) == (2, f"error: {LOST}\n")
+    assert done.returncode == 2
+    told = done.stderr.splitlines()
+    assert told[-1] == f"error: {LOST}"
+    assert [line for line in told[:-1] if not line.startswith("database ")] == []
 
 
 @pytest.mark.parametrize("command", ["status", "--version"])
@@ -155,7 +158,8 @@ def test_the_files_that_were_written_are_named_when_the_result_is_lost(
 def test_a_run_with_nothing_to_do_does_not_claim_to_have_run_anything(shell: Shell) -> None:
     assert shell("up").returncode == 0
     done = shell("up", "> /dev/full")
-    assert (done.returncode, done.stderr) == (2, f"error: {LOST}\n")
+    assert (done.returncode, "the migrations were run" in done.stderr) == (2, False)
+    assert done.stderr.endswith(f"error: {LOST}\n")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +206,7 @@ def test_a_run_whose_progress_cannot_be_written_is_not_stopped_by_it(
     if options == "--json":
         assert len(json.loads(done.stdout)["steps"]) == 2
     else:
-        assert done.stdout == "2 migrations applied\n"
+        assert done.stdout.startswith("applied 2 migrations in ")
     assert applied(shell.database) == ["01_a", "02_b"]
 
 

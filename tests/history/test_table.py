@@ -42,7 +42,7 @@ def test_a_script_above_a_mebibyte_is_not_stored_but_read_from_its_file(
     assert migrate("status", "--check").exit_code == 0
     result = migrate("down")
     assert result.exit_code == 0
-    assert "01_a has no stored down script" in result.stdout
+    assert "01_a has no stored down script" in result.stderr
 
 
 def test_the_tables_are_in_the_first_schema_of_the_path_unless_another_is_set(
