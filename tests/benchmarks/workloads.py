@@ -280,15 +280,23 @@ def _seed(bench: Bench, kind: str, size: int) -> dict[str, Entrant]:
 
 
 def splitter(bench: Bench) -> Iterator[Contest]:
-    """Split text of several kinds, and ten times as much."""
+    """Split SQL of several kinds, and ten times as much; then hostile texts, and half of each."""
     sizes = (bench.megabytes // 5 or 1, bench.megabytes * 2)
-    for kind in splitting.KINDS:
+    for kind in splitting.SQL:
         for megabytes in sizes:
             size = megabytes * _MEGABYTE
             bound = 4.0 if kind == "DDL" else 8.0
             targets = bench.targets(Target(OURS, None, bound, Measure.SPEED, size))
             entrants = bench.ours(partial(_split, kind, size))
             yield Contest(f"splitter, {megabytes} MB of {kind}", entrants, targets)
+    for kind in splitting.HOSTILE:
+        entrants = bench.ours(partial(_split, kind, _MEGABYTE))
+        half = {
+            f"{name}, half": _split(kind, _MEGABYTE // 2, package)
+            for name, package in bench.packages.items()
+        }
+        linear = tuple(Target(name, f"{name}, half", 2.5) for name in bench.packages)
+        yield Contest(f"splitter, 1 MB of {kind}", entrants | half, linear)
 
 
 def _split(kind: str, size: int, package: Path) -> Entrant:
