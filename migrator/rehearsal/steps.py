@@ -20,6 +20,7 @@ from ..postgres import connection
 from ..postgres.activity import Observe, observe_nothing
 from ..postgres.connection import Connection
 from ..sql import parser
+from ..sql.script import Script
 from . import facts, schema
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
@@ -165,7 +166,7 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
     script = parser.parse(migration.down.path, migration.down.text)
     down = Step(step.version, Direction.DOWN, script)
     check = DownCheck(irreversible=script.options.irreversible)
-    if check.irreversible and not _has_statements(down):
+    if check.irreversible and _is_empty(script):
         return check
     traced, error = _run(stage, down)
     if error:
@@ -234,8 +235,8 @@ def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
             )
 
 
-def _has_statements(step: Step) -> bool:
-    return bool(step.script.problems) or any(unit.statements for unit in step.script.units)
+def _is_empty(script: Script) -> bool:
+    return not script.problems and not any(unit.statements for unit in script.units)
 
 
 def _execute(context: Context, step: Step) -> None:
