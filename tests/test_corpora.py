@@ -306,7 +306,7 @@ def assert_failed(
 def test_two_real_files_with_one_number_are_refused(migrate: Migrate) -> None:
     code, document = run(Migrate(call, migrate.database, AFTER.source), "up")
     assert code == 4
-    (error,) = (e for e in document["error"]["errors"] if "same number" in e["message"])
+    (error,) = (e for e in document["error"]["errors"] if "both have number" in e["message"])
     assert "20260630120000_add_webhook_delivery_filter.up.sql" in error["message"]
     assert f"20260630120000_{TWIN}" in error["message"]
 
