@@ -160,8 +160,7 @@ class BlockedError(MigratorError):
         '2 problems found'
         """
         errors = tuple(problems)
-        count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
-        return cls(f"{count} {suffix}", errors=errors)
+        return cls(f"{counted(len(errors), 'problem')} {suffix}", errors=errors)
 
 
 class PlanChangedError(MigratorError):

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..events import Backend, Subject
 from ..model import Direction, Step
-from ..postgres import connection
+from ..postgres import activity, connection
 from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
 from .context import Context
@@ -369,11 +369,10 @@ def _busy(refusal: Refusal) -> str | None:
     if refusal.sqlstate not in RETRIED:
         return None
     again = f"migrator {refusal.step.direction}"
-    if not refusal.blockers:
+    if (end := activity.termination(refusal.blockers)) is None:
         return f"try again when the system is less busy: {again}"
-    end = ", ".join(f"pg_terminate_backend({blocker.pid})" for blocker in refusal.blockers)
     return f"end the blocking sessions, or try again when the system is less busy: {again}\n" + (
-        f"to end the blocking session{'s' * (len(refusal.blockers) > 1)}: select {end};"
+        f"to end the blocking session{'s' * (end.count('(') > 1)}: {end}"
     )
 
 

@@ -147,6 +147,16 @@ def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
     return (*found, *_prepared(conn)) if 0 in pids else found
 
 
+def termination(sessions: Iterable[Backend]) -> str | None:
+    """Return the SQL that ends some sessions, for a hint; None if all are prepared transactions.
+
+    >>> termination([Backend(7, *[None] * 6), Backend(8, *[None] * 6)])
+    'select pg_terminate_backend(7), pg_terminate_backend(8);'
+    """
+    calls = [f"pg_terminate_backend({session.pid})" for session in sessions if session.pid]
+    return f"select {', '.join(calls)};" if calls else None
+
+
 def _prepared(conn: psycopg.Connection[Any]) -> tuple[Backend, ...]:
     with conn.cursor(row_factory=class_row(Backend)) as cursor:
         return tuple(cursor.execute(_PREPARED).fetchall())

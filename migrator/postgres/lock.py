@@ -66,10 +66,11 @@ def runner_lock(
     while not (attempt := _take_both(conn, worker, key)).succeeded:
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:
+            end = activity.termination(attempt.holders)
             raise RunnerLockError(
                 f"another migrator is still running; gave up after {timeout:g} s (--lock-wait)",
                 detail="\n".join(map(str, attempt.holders)) or None,
-                hint=f"wait for it to finish, or end it: {_termination(attempt.holders)}",
+                hint=f"wait for it to finish, or end it: {end}" if end else "wait for it to finish",
             )
         pids = {holder.pid for holder in attempt.holders}
         if pids - announced:
@@ -139,8 +140,3 @@ def _take_both(conn: Connection, worker: Connection | None, key: dict[str, str])
             conn.rollback()
         row = conn.execute(_HOLDERS, key).fetchone()
         return _Attempt(succeeded=False, holders=activity.backends(conn, (row and row[0]) or ()))
-
-
-def _termination(holders: tuple[Backend, ...]) -> str:
-    calls = ", ".join(f"pg_terminate_backend({holder.pid})" for holder in holders)
-    return f"select {calls or 'pg_terminate_backend(PID)'};"

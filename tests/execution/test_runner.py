@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,10 @@ def test_lock_wait_bounds_the_wait_for_another_runner(
         result = migrate("up", "--lock-wait", "300ms")
     assert result.exit_code == 5
     assert "another migrator is still running; gave up after 0.3 s (--lock-wait)" in result.stderr
+    assert re.search(
+        r"wait for it to finish, or end it: select pg_terminate_backend\(\d+\),? .*\);",
+        result.stderr,
+    )
     assert "lock table busy" in result.stderr
 
 
