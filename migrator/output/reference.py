@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import resources
 
 TOPICS = {
     "files": "Names of the files, and the options in them.",
@@ -19,7 +18,8 @@ TOPICS = {
 @cache
 def table(name: str) -> Mapping[str, str]:
     """Return a table of `reference.toml`."""
-    import tomllib  # noqa: PLC0415  (only a topic needs it)
+    import tomllib  # noqa: PLC0415  (--help lists the topics, and reads none)
+    from importlib import resources  # noqa: PLC0415
 
     text = resources.files(__package__).joinpath("reference.toml").read_text(encoding="utf-8")
     tables: dict[str, dict[str, str]] = tomllib.loads(text)
