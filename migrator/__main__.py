@@ -6,8 +6,9 @@ import atexit
 import gc
 import sys
 
-from .cli import app
+from .cli.app import final_code
 from .cli.main import main
+from .cli.streams import guard_streams
 
 
 def run() -> None:
@@ -18,11 +19,11 @@ def run() -> None:
     """
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    app.guard_streams()
+    guard_streams()
     try:
         main()
     except SystemExit as end:
-        sys.exit(app.final_code(end.code))
+        sys.exit(final_code(end.code))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import signal
@@ -12,20 +11,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import config, errors
 from ..config import Settings
-from ..interrupts import ForcedStopError
+from .streams import write_error
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
     from ..events import Event
     from ..output.json import Json
-    from ..output.progress import Teller
+    from ..output.progress import EventWriter
     from ..output.text import Style
     from ..session import Session
 
@@ -63,50 +60,6 @@ def called_as() -> str:
     return "python -m migrator" if spec and spec.name == "migrator.__main__" else "migrator"
 
 
-class StandardStream(io.FileIO):
-    """Standard output or standard error: after a failed write, drop everything that follows.
-
-    A write that fails must not stop a run halfway, and what stays in Python's buffer would be
-    written again at exit, which then ends with code 120.
-    """
-
-    error: OSError | None = None
-    """Why the first failed write failed; None while all succeeded."""
-
-    def write(self, data: ReadableBuffer, /) -> int:
-        """Write bytes, and return how many were written or dropped."""
-        if self.error is None:
-            try:
-                return super().write(data)
-            except OSError as error:
-                self.error = error
-        return memoryview(data).nbytes
-
-
-def guard_streams() -> None:
-    """Put a `StandardStream` under `sys.stdout` and `sys.stderr`; a closed one is `/dev/null`."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            # This opens the lowest free number, which is the closed one.  Otherwise a connection
-            # would get it, and a warning that libpq prints to stderr would go to the server.
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = _guarded(1, sys.stdout), _guarded(2, sys.stderr)
-
-
-def _guarded(number: int, stream: TextIO | None) -> TextIO:
-    raw = StandardStream(number, "w", closefd=False)
-    encoding = stream.encoding if stream else None
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=True)
-
-
-def write_error(stream: TextIO) -> OSError | None:
-    """Return why a standard stream could not be written; None if it could."""
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    return raw.error if isinstance(raw, StandardStream) else None
-
-
 def final_code(code: str | int | None) -> str | int | None:
     """Return the exit code of a run that ends with this one, given what became of its output.
 
@@ -135,7 +88,7 @@ class App:
     as_json: bool = False
     verbosity: int = 0
     program: str = field(default_factory=called_as)
-    _teller: Teller | None = None
+    _writer: EventWriter | None = None
 
     def opened(self) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
@@ -167,17 +120,17 @@ class App:
 
     def notify(self, event: Event) -> None:
         """Write an event to stderr, and keep it for the result."""
-        if self._teller is None:
-            from ..output.progress import Teller
+        if self._writer is None:
+            from ..output.progress import EventWriter
 
-            self._teller = Teller(
+            self._writer = EventWriter(
                 sys.stderr,
                 style(sys.stderr),
                 as_json=self.as_json,
                 is_verbose=self.verbosity > 0,
                 program=self.program,
             )
-        self._teller.tell(event)
+        self._writer.write(event)
 
     def say(self, text: str) -> None:
         """Write text to stderr, which JSON does without."""
@@ -190,11 +143,11 @@ class App:
     @property
     def events(self) -> tuple[Event, ...]:
         """What was written as JSON, in order."""
-        return tuple(self._teller.events) if self._teller else ()
+        return tuple(self._writer.events) if self._writer else ()
 
     def _clear_line(self) -> None:
-        if self._teller:
-            self._teller.clear()
+        if self._writer:
+            self._writer.clear()
 
     def show(
         self,
@@ -234,98 +187,6 @@ class App:
         else:
             click.echo(error_text(error, style(sys.stderr), self.program), err=True)
         return exit_code(error)
-
-
-class WrongUsageError(click.UsageError):
-    """Wrong arguments, with a suggestion; None points to the help."""
-
-    def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
-        super().__init__(message, ctx)
-        self.hint = hint
-
-
-class Commands(click.Group):
-    """The commands, in the order of their definition; reports every error of ours."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """List the commands in the order of their definition."""
-        return list(self.commands)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
-        """Write the first sentence of each command, in full, and the topics of `help`."""
-        from ..output.reference import TOPICS
-
-        shown = (command for command in self.commands.values() if not command.hidden)
-        rows = [(str(each.name), (each.help or "").partition("\n")[0]) for each in shown]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-        with formatter.section("Topics (migrator help TOPIC)"):
-            formatter.write_dl(list(TOPICS.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; suggest one if there is none of that name.
-
-        Raises:
-            WrongUsageError: There is none.
-        """
-        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            from .suggestion import suggest
-
-            guess = suggest(args[0], self.commands)
-            hint = f"did you mean: migrator {guess}" if guess else None
-            raise WrongUsageError(f"no such command '{args[0]}'", ctx, hint)
-        return super().resolve_command(ctx, args)
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Read the options before the command, and report a wrong one as an error of ours."""
-        given = tuple(args)  # click takes them out
-        for stream in (sys.stdout, sys.stderr):
-            # A terminal in Latin-1 must not end a run because of a letter that it cannot show.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
-        try:
-            return super().make_context(info_name, args, parent, obj=App(), **extra)
-        except click.UsageError as error:
-            if not given:
-                raise  # it is the help
-            app = App(as_json="--json" in given)
-            raise click.exceptions.Exit(app.fail(_usage(error))) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and turn its error into a message and an exit code."""
-        # A wrong command is reported before the options after it are read.
-        asked_for_json = "--json" in ctx.args
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            ctx.obj.as_json = ctx.obj.as_json or asked_for_json
-            ctx.exit(ctx.obj.fail(_usage(error)))
-        except errors.MigratorError as error:
-            ctx.exit(ctx.obj.fail(error))
-        except (KeyboardInterrupt, ForcedStopError) as error:
-            at_once = errors.CancelledError(
-                "interrupted at once; the server may still be running a statement",
-                hint="to see what was done, run: migrator status",
-                signal=getattr(error, "signal", signal.SIGINT),
-            )
-            ctx.exit(ctx.obj.fail(at_once))
-
-
-def _usage(error: click.UsageError) -> errors.UsageError:
-    """Write an error of click in the manner of ours."""
-    message = error.format_message().rstrip(".").replace("'. (", "' (")
-    is_command = error.ctx is not None and error.ctx.parent is not None
-    path = f"migrator {error.ctx.info_name}" if error.ctx and is_command else "migrator"
-    hint = error.hint if isinstance(error, WrongUsageError) else None
-    return errors.UsageError(message[:1].lower() + message[1:], hint=hint or f"see: {path} --help")
 
 
 def log_statements() -> None:

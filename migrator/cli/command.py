@@ -1,8 +1,11 @@
-"""What every command has in common: the program's options, and a word about wrong arguments."""
+"""What all commands share: the program's options, and how errors are reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+import signal
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,54 +13,56 @@ from typing import Any
 
 import click
 
-from .. import config
-from .app import App, WrongUsageError
+from .. import errors
+from ..interrupts import ForcedStopError
+from .app import App
 
 _COMMON = "--dir, --database-url, --schema, --json, -v: see migrator --help"
+
+
+# The options before or after a command: names, environment variable, settings.
+_OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
+    (
+        ("--dir", "directory"),
+        "MIGRATOR_DIR",
+        {
+            "type": click.Path(path_type=Path),
+            "help": "Directory of the migrations [default: migrations].",
+        },
+    ),
+    (
+        ("--database-url",),
+        "MIGRATOR_DATABASE_URL",
+        {"metavar": "URL", "help": "Database to connect to, instead of DATABASE_URL."},
+    ),
+    (
+        ("--schema",),
+        "MIGRATOR_SCHEMA",
+        {
+            "metavar": "NAME",
+            "help": "Schema of the history tables [default: first of search_path].",
+        },
+    ),
+    (
+        ("--json", "as_json"),
+        "MIGRATOR_JSON",
+        {"is_flag": True, "help": "Print one JSON document on stdout."},
+    ),
+    (
+        ("-v", "--verbose", "verbosity"),
+        "MIGRATOR_VERBOSE",
+        {"count": True, "help": "Show every statement; -vv also logs all SQL that is sent."},
+    ),
+)
 
 
 def program_options(*, is_command: bool) -> list[click.Parameter]:
     """Return the options that may come before a command and after it.
 
     Args:
-        is_command: Return those of a command: hidden, without default and environment, so
-            that only what is typed replaces the options before the command.
+        is_command: Return those of a command: hidden, and not set by the environment, so that
+            only what is typed there replaces what is typed before the command.
     """
-    declared: Sequence[tuple[Sequence[str], str | None, dict[str, Any]]] = (
-        (
-            ("--dir", "directory"),
-            "MIGRATOR_DIR",
-            {
-                "type": click.Path(path_type=Path),
-                "default": None if is_command else config.DEFAULT_DIRECTORY,
-                "show_default": True,
-                "help": "Directory of the migrations.",
-            },
-        ),
-        (
-            ("--database-url",),
-            "MIGRATOR_DATABASE_URL",
-            {"metavar": "URL", "help": "Database to connect to, instead of DATABASE_URL."},
-        ),
-        (
-            ("--schema",),
-            "MIGRATOR_SCHEMA",
-            {
-                "metavar": "NAME",
-                "help": "Schema of the history tables [default: first of search_path].",
-            },
-        ),
-        (
-            ("--json", "as_json"),
-            "MIGRATOR_JSON",
-            {"is_flag": True, "help": "Print one JSON document on stdout."},
-        ),
-        (
-            ("-v", "--verbose", "verbosity"),
-            "MIGRATOR_VERBOSE",
-            {"count": True, "help": "Show every statement; -vv also logs all SQL that is sent."},
-        ),
-    )
     return [
         click.Option(
             names,
@@ -68,7 +73,7 @@ def program_options(*, is_command: bool) -> list[click.Parameter]:
             callback=_apply,
             **settings,
         )
-        for names, variable, settings in declared
+        for names, variable, settings in _OPTIONS
     ]
 
 
@@ -80,6 +85,14 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         app.settings = replace(app.settings, **{parameter.name: value})
     else:
         setattr(app, parameter.name, value)
+
+
+class WrongUsageError(click.UsageError):
+    """Wrong arguments, with a suggestion; None points to the help."""
+
+    def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
+        super().__init__(message, ctx)
+        self.hint = hint
 
 
 class Command(click.Command):
@@ -116,3 +129,87 @@ command: Callable[..., Callable[[Callable[..., Any]], Command]] = partial(
     click.command, cls=Command
 )
 """As `click.command`, for a `Command`."""
+
+
+class Commands(click.Group):
+    """The commands, in the order of their definition; reports every error of ours."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """List the commands in the order of their definition."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
+        """Write the first sentence of each command, in full, and the topics of `help`."""
+        from ..output.reference import TOPICS
+
+        shown = (command for command in self.commands.values() if not command.hidden)
+        rows = [(str(each.name), (each.help or "").partition("\n")[0]) for each in shown]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        with formatter.section("Topics (migrator help TOPIC)"):
+            formatter.write_dl(list(TOPICS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest one if there is none of that name.
+
+        Raises:
+            WrongUsageError: There is none.
+        """
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            from .suggestion import suggest
+
+            guess = suggest(args[0], self.commands)
+            hint = f"did you mean: migrator {guess}" if guess else None
+            raise WrongUsageError(f"no such command '{args[0]}'", ctx, hint)
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the options before the command, and report a wrong one as an error of ours."""
+        given = tuple(args)  # click takes them out
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal in Latin-1 must not end a run because of a letter that it cannot show.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        try:
+            return super().make_context(info_name, args, parent, obj=App(), **extra)
+        except click.UsageError as error:
+            if not given:
+                raise  # it is the help
+            app = App(as_json="--json" in given)
+            raise click.exceptions.Exit(app.fail(_usage(error))) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and turn its error into a message and an exit code."""
+        # A wrong command is reported before the options after it are read.
+        asked_for_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            ctx.obj.as_json = ctx.obj.as_json or asked_for_json
+            ctx.exit(ctx.obj.fail(_usage(error)))
+        except errors.MigratorError as error:
+            ctx.exit(ctx.obj.fail(error))
+        except (KeyboardInterrupt, ForcedStopError) as error:
+            at_once = errors.CancelledError(
+                "interrupted at once; the server may still be running a statement",
+                hint="to see what was done, run: migrator status",
+                signal=getattr(error, "signal", signal.SIGINT),
+            )
+            ctx.exit(ctx.obj.fail(at_once))
+
+
+def _usage(error: click.UsageError) -> errors.UsageError:
+    """Write an error of click in the manner of ours."""
+    message = error.format_message().rstrip(".").replace("'. (", "' (")
+    is_command = error.ctx is not None and error.ctx.parent is not None
+    path = f"migrator {error.ctx.info_name}" if error.ctx and is_command else "migrator"
+    hint = error.hint if isinstance(error, WrongUsageError) else None
+    return errors.UsageError(message[:1].lower() + message[1:], hint=hint or f"see: {path} --help")

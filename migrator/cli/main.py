@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from . import completion, files, history, migrate, rehearse
-from .app import Commands
-from .command import program_options
+from .command import Commands, program_options
 from .help import help_command, version
 
 

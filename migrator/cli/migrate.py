@@ -176,8 +176,7 @@ def _show_plan(app: App, request: Request) -> None:
     from ..output import json, text
 
     with app.opened() as work:
-        plan = work.plan(request)
-        app.say(f"{_database(work)}: {text.intent_text(plan, request)}")
+        plan = _plan(app, work, request)
     app.show(
         lambda: text.plan_text(plan) if plan.steps else text.nothing_text(plan, request),
         lambda: json.of_plan(plan),
@@ -195,8 +194,7 @@ def _run(
     from ..output import text
 
     with app.opened() as work:
-        plan = work.plan(request)
-        app.say(f"{_database(work)}: {text.intent_text(plan, request)}")
+        plan = _plan(app, work, request)
         for note in plan.notes:
             app.say(f"note: {note}")
         if not plan.steps:
@@ -218,6 +216,20 @@ def _run(
         lambda: json.of_outcome(outcome, app.events),
         kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )
+
+
+def _plan(app: App, work: Session, request: Request) -> Plan:
+    """Plan, and name the database: also where that fails, since it may be the wrong one."""
+    from ..output.text import intent_text
+
+    database = _database(work)
+    try:
+        plan = work.plan(request)
+    except errors.MigratorError:
+        app.say(database)
+        raise
+    app.say(f"{database}: {intent_text(plan, request)}")
+    return plan
 
 
 def _show_nothing(app: App, plan: Plan, request: Request) -> None:

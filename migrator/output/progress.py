@@ -53,7 +53,7 @@ def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
             lines = (text, *(f"  {name}: {value}" for name, value in more if value))
             return "\n".join(f"  {line}" for line in lines)
         case Progressed():
-            return None  # shown by a `Ticker`
+            return None  # shown by a `ProgressLine`
         case Waiting():
             return _waiting_text(event, style)
         case Retrying():
@@ -162,7 +162,7 @@ def progress_text(progress: Progress) -> str:
 
 
 @dataclass(slots=True)
-class Ticker:
+class ProgressLine:
     """A line that says how far a long statement is.
 
     On a terminal it is rewritten in place.  Elsewhere, as in the log of a deployment, there is
@@ -210,7 +210,7 @@ class Ticker:
 
 
 @dataclass(slots=True)
-class Teller:
+class EventWriter:
     """Writes events to a stream.
 
     Attributes:
@@ -226,23 +226,23 @@ class Teller:
     is_verbose: bool
     program: str
     events: list[Event] = field(default_factory=list)
-    _ticker: Ticker = field(init=False)
+    _line: ProgressLine = field(init=False)
 
     def __post_init__(self) -> None:
         is_terminal = self.stream is not None and self.stream.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else None
-        self._ticker = Ticker(self.stream, width)
+        self._line = ProgressLine(self.stream, width)
 
-    def tell(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         """Write an event, if it is to be shown."""
         match event:
             case StepStarted() | StatementFinished() if not (self.as_json or self.is_verbose):
                 return  # a seed has millions of these
             case Progressed() if self.as_json:
-                if self._ticker.is_due(event):
+                if self._line.is_due(event):
                     self._write(json.dumps(of_event(event)))
             case Progressed():
-                self._ticker.show(event)
+                self._line.show(event)
             case _ if self.as_json:
                 self.events.append(event)
                 self._write(json.dumps(of_event(event)))
@@ -254,7 +254,7 @@ class Teller:
 
     def clear(self) -> None:
         """Remove the progress line, before something else is written."""
-        self._ticker.clear()
+        self._line.clear()
 
     def _write(self, text: str) -> None:
         if self.stream:

@@ -120,7 +120,8 @@ def nothing_text(plan: Plan, request: Request) -> str:
         return f"nothing to do: no migration{bound} is applied"
     files = sum(entry.migration is not None for entry in plan.entries)
     if pending := len(_pending(plan)):
-        return f"nothing to do: {counted(pending, 'migration')} pending, all of them{bound}"
+        later = counted(pending, "later migration") + (" is" if pending == 1 else " are")
+        return f"nothing to do: all up to {request.target} are applied, {later} pending"
     if not files:
         return "nothing to do: there are no migration files"
     known = f"all {files} migrations are" if files > 1 else "the migration is"

@@ -1,4 +1,4 @@
-"""What is wrong is said with its place and its next step, and leaves nothing half-done."""
+"""Errors name their place and what to do next, and leave nothing half-done."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ BAD_FUNCTION = (
 
 
 def files(*scripts: str | bytes) -> dict[str, str | bytes]:
-    """Up files in order: `01_a`, `02_b`, …"""
+    """Return up files: `01_a`, `02_b`, …"""
     return {f"{n:02}_{'abcdefgh'[n - 1]}.up.sql": text for n, text in enumerate(scripts, 1)}
 
 
 def history(database: Database) -> list[str]:
-    """The versions that are recorded; none where there is no history."""
+    """Return the recorded versions; none without a history."""
     if database.rows("select to_regclass('migration_versions')") == [(None,)]:
         return []
     return [v for (v,) in database.rows("select version from migration_versions order by 1")]
 
 
 def relations(database: Database) -> list[str]:
-    """Whatever there is in the schema, other than our own."""
+    """Name the tables and functions in the schema, except our own."""
     query = """
     select relname from pg_class
     where relnamespace = 'public'::regnamespace and relkind <> 'i' and relname !~ '^migration_'
@@ -60,13 +60,13 @@ class Refused:
 
 
 REFUSED = {
-    "a syntax error in line 40 after characters of two bytes": Refused(
+    "a syntax error in line 40 after two-byte characters": Refused(
         files(LONG + "create table é ('é' frm);\n"), "01_a.up.sql:40:17", "42601"
     ),
     "a syntax error at the end of the file": Refused(
         files("create table t (a int"), "01_a.up.sql:1:22", "42601"
     ),
-    "a quote that is never closed": Refused(
+    "an unterminated quote": Refused(
         files("select 1;\nselect 'é;\nselect 2;\n"), "01_a.up.sql:2:8", "42601"
     ),
     "a syntax error in a file with CRLF": Refused(
@@ -163,7 +163,7 @@ REFUSED = {
         "23503",
         context="deferred constraints are checked at the end of the file",
     ),
-    "a new value of an enum that is used too early": Refused(
+    "an enum value that is used too early": Refused(
         files("create type e as enum ('a');", "alter type e add value 'b';\nselect 'b'::e;\n"),
         "02_b.up.sql:2:8",
         "55P04",
@@ -175,13 +175,13 @@ REFUSED = {
         "25001",
         context='SQL statement "vacuum"\nPL/pgSQL function inline_code_block line 1 at EXECUTE',
     ),
-    "a line of COPY data that does not fit": Refused(
+    "an invalid line of COPY data": Refused(
         files("create table t (a int);\ncopy t from stdin;\n1\nx\n\\.\nselect 1;\n"),
         "01_a.up.sql:4:1",
         "22P02",
         context='COPY t, line 2, column a: "x"',
     ),
-    "a BEGIN with modes that are none": Refused(
+    "a BEGIN with invalid modes": Refused(
         files("begin isolation level sometimes;\ncreate table t ();\ncommit;\n"),
         "01_a.up.sql:1:23",
         "42601",
@@ -190,7 +190,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_postgresql_refuses_and_it_is_told_where_and_rolled_back(
+def test_a_refused_statement_is_located_and_rolled_back(
     migrate: Migrate, write: Write, name: str
 ) -> None:
     case = REFUSED[name]
@@ -218,29 +218,31 @@ def test_postgresql_refuses_and_it_is_told_where_and_rolled_back(
 @pytest.mark.parametrize(
     "name",
     [
-        "a syntax error in line 40 after characters of two bytes",
+        "a syntax error in line 40 after two-byte characters",
         "a unique violation",
         "an unknown table",
         "a DO block that raises",
         "a deferred constraint that fails at commit",
-        "a new value of an enum that is used too early",
+        "an enum value that is used too early",
     ],
 )
-def test_an_error_of_postgresql_reads_well(migrate: Migrate, write: Write, name: str) -> None:
+def test_an_error_from_postgresql_is_shown_as_expected(
+    migrate: Migrate, write: Write, name: str
+) -> None:
     directory = write(REFUSED[name].files)
     result = migrate("up")
     slug = name.replace(" ", "-")
     goldens.check(f"errors/{slug}", result.stderr, {str(directory): "migrations"})
 
 
-def test_the_failure_is_logged_with_its_sqlstate(migrate: Migrate, write: Write) -> None:
+def test_a_failure_is_logged_with_its_sqlstate(migrate: Migrate, write: Write) -> None:
     write(files("select 1 / 0;"))
     migrate("up")
     query = "select version, action, outcome, sqlstate, message from migration_log"
     assert migrate.database.rows(query) == [("01_a", "up", "failed", "22012", "division by zero")]
 
 
-def test_a_mended_file_is_applied_without_any_repair(migrate: Migrate, write: Write) -> None:
+def test_a_fixed_file_is_applied_without_repair(migrate: Migrate, write: Write) -> None:
     write(files("create table t ();\nselect 1 / 0;\n"))
     assert migrate("up").exit_code == 1
     write(files("create table t ();\n"))
@@ -248,7 +250,7 @@ def test_a_mended_file_is_applied_without_any_repair(migrate: Migrate, write: Wr
     assert (relations(migrate.database), history(migrate.database)) == (["t"], ["01_a"])
 
 
-def test_a_failed_down_leaves_everything_applied(migrate: Migrate, write: Write) -> None:
+def test_a_failed_down_leaves_its_migration_applied(migrate: Migrate, write: Write) -> None:
     directory = write(
         {
             "01_a.up.sql": "create table a ();",
@@ -272,7 +274,7 @@ def test_a_failed_down_leaves_everything_applied(migrate: Migrate, write: Write)
     assert (relations(migrate.database), history(migrate.database)) == ([], [])
 
 
-def test_a_bad_begin_in_a_no_transaction_file_has_its_place_and_keeps_what_is_done(
+def test_an_invalid_begin_in_a_no_transaction_file_is_located_and_earlier_statements_are_kept(
     migrate: Migrate, write: Write
 ) -> None:
     head = "-- migrator: no-transaction\ncreate table done ();\n"
@@ -283,7 +285,9 @@ def test_a_bad_begin_in_a_no_transaction_file_has_its_place_and_keeps_what_is_do
     assert "the statements before it are done and recorded" in result.stderr
 
 
-def test_a_file_that_ends_the_session_is_a_lost_connection(migrate: Migrate, write: Write) -> None:
+def test_a_file_that_terminates_its_session_is_reported_as_a_lost_connection(
+    migrate: Migrate, write: Write
+) -> None:
     write(files("create table t ();\nselect pg_terminate_backend(pg_backend_pid());\n"))
     result = migrate("up")
     assert (result.exit_code, relations(migrate.database)) == (6, [])
@@ -296,7 +300,7 @@ def test_a_file_that_ends_the_session_is_a_lost_connection(migrate: Migrate, wri
 
 @dataclass(frozen=True)
 class Unrunnable:
-    """Files of which none is run, and every reason why."""
+    """Files that are refused, and every problem that is reported."""
 
     files: Mapping[str, str | bytes]
     said: Sequence[str] = field(default=())
@@ -395,7 +399,7 @@ UNRUNNABLE = {
 
 
 @pytest.mark.parametrize("name", UNRUNNABLE)
-def test_nothing_at_all_is_run_and_every_reason_is_given(
+def test_nothing_is_run_and_every_problem_is_reported(
     migrate: Migrate, write: Write, name: str
 ) -> None:
     case = UNRUNNABLE[name]
@@ -432,7 +436,7 @@ def test_nothing_at_all_is_run_and_every_reason_is_given(
         b"-- migrator: no-transaction\n",
     ],
 )
-def test_what_is_odd_but_right_is_applied_and_taken_back(
+def test_an_unusual_but_valid_file_is_applied_and_reverted(
     migrate: Migrate, write: Write, text: bytes
 ) -> None:
     write({"01_a.up.sql": text, "01_a.down.sql": text})
@@ -454,7 +458,7 @@ def test_crlf_reaches_the_server_and_a_checkout_with_lf_is_the_same_migration(
     assert (version["state"], version["reformatted"]) == ("applied", False)
 
 
-def test_every_file_that_is_applied_could_be_run_by_psql(
+def test_psql_can_run_every_file(
     database: Database, second_database: Database, migrate: Migrate, write: Write
 ) -> None:
     text = "-- migrator: lock-timeout 1s\ncreate table t (a int);\ncopy t from stdin;\n1\n\\.\n"
@@ -467,7 +471,7 @@ def test_every_file_that_is_applied_could_be_run_by_psql(
 # Directories
 
 
-def test_a_directory_that_is_not_there_or_is_a_file_is_said(
+def test_a_directory_that_is_missing_or_a_file_is_reported(
     migrate: Migrate, directory: Path, tmp_path: Path
 ) -> None:
     for command in ("up", "down", "redo", "status", "verify"):
@@ -482,7 +486,7 @@ def test_a_directory_that_is_not_there_or_is_a_file_is_said(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_directory_that_may_not_be_read_is_said(migrate: Migrate, directory: Path) -> None:
+def test_an_unreadable_directory_is_reported(migrate: Migrate, directory: Path) -> None:
     directory.chmod(0)
     result = migrate("up")
     directory.chmod(0o700)
@@ -496,14 +500,14 @@ PASSWORD = "s3cret-Pässword"
 
 @pytest.fixture
 def role(database: Database) -> Iterator[str]:
-    """A role of this database's own, with a password and no privileges."""
+    """Create a role with a password and no privileges."""
     name = f"app_{database.name[-8:]}"
     database.execute(f"create role {name} login password '{PASSWORD}'")
     yield name
     database.execute(f"drop owned by {name} cascade; drop role {name}")
 
 
-def test_who_may_not_create_the_history_is_told_what_it_takes(
+def test_a_role_that_may_not_create_the_history_is_told_the_privilege(
     migrate: Migrate, write: Write, role: str
 ) -> None:
     write(files("create table t ();"))
@@ -516,7 +520,7 @@ def test_who_may_not_create_the_history_is_told_what_it_takes(
     assert migrate("status", database=database.tcp_url(role, PASSWORD)).exit_code == 0
 
 
-def test_who_may_not_read_the_history_is_told_what_it_takes(
+def test_a_role_that_may_not_read_the_history_is_told_the_privilege(
     migrate: Migrate, write: Write, role: str
 ) -> None:
     write(files("create table t ();"))
@@ -528,7 +532,7 @@ def test_who_may_not_read_the_history_is_told_what_it_takes(
         assert "SELECT on its table migration_versions" in result.stderr
 
 
-def test_who_may_only_read_the_history_blames_no_file(
+def test_a_role_that_may_only_read_the_history_gets_an_error_without_a_file(
     migrate: Migrate, write: Write, role: str
 ) -> None:
     write(files("create table t ();"))
@@ -545,7 +549,7 @@ def test_who_may_only_read_the_history_blames_no_file(
     assert "all privileges on migration_versions and migration_log" in result.stderr
 
 
-def test_who_does_not_own_a_table_is_shown_the_statement(
+def test_a_role_that_does_not_own_a_table_is_shown_the_statement(
     migrate: Migrate, write: Write, role: str
 ) -> None:
     write(files("create table t ();"))
@@ -560,7 +564,7 @@ def test_who_does_not_own_a_table_is_shown_the_statement(
 
 
 @pytest.mark.parametrize("asked", ["option", "file"])
-def test_a_role_that_is_not_there_blames_no_statement(
+def test_a_missing_role_is_reported_without_a_statement(
     migrate: Migrate, write: Write, asked: str
 ) -> None:
     option = "-- migrator: role nobody_at_all\n" if asked == "file" else ""
@@ -572,7 +576,7 @@ def test_a_role_that_is_not_there_blames_no_statement(
     assert f"{directory}" not in result.stderr
 
 
-def test_what_keeps_from_connecting_is_said_without_the_password(
+def test_a_failed_connection_is_reported_without_the_password(
     migrate: Migrate, write: Write, role: str
 ) -> None:
     write(files("create table t ();"))
@@ -616,9 +620,7 @@ def test_what_keeps_from_connecting_is_said_without_the_password(
         "host=h password=s3cret bogus=1",
     ],
 )
-def test_a_bad_url_is_said_to_be_one_and_never_shown(
-    migrate: Migrate, write: Write, url: str
-) -> None:
+def test_an_invalid_url_is_reported_but_not_shown(migrate: Migrate, write: Write, url: str) -> None:
     write(files("select 1;"))
     for command in (["up"], ["status", "--json"], ["-vv", "status"]):
         result = migrate(*command, database=url)
@@ -636,7 +638,7 @@ def test_a_bad_url_is_said_to_be_one_and_never_shown(
         ({"DATABASE_PORT": "99999"}, 'invalid DATABASE_PORT "99999"'),
     ],
 )
-def test_variables_that_say_nothing_or_nonsense_are_a_matter_of_usage(
+def test_missing_or_invalid_variables_are_wrong_usage(
     migrate: Migrate, write: Write, environ: dict[str, str], said: str
 ) -> None:
     write(files("select 1;"))
@@ -647,7 +649,7 @@ def test_variables_that_say_nothing_or_nonsense_are_a_matter_of_usage(
     assert migrate("create", "x", database="", environ=environ).exit_code == 0
 
 
-def test_a_table_of_that_name_that_is_not_ours_is_left_alone(
+def test_a_foreign_table_with_the_name_of_the_history_is_left_alone(
     migrate: Migrate, write: Write
 ) -> None:
     write(files("create table t ();"))
@@ -665,7 +667,7 @@ def test_a_table_of_that_name_that_is_not_ours_is_left_alone(
     assert "use another schema for the history (--schema)" in result.stderr
 
 
-def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> None:
+def test_a_missing_schema_is_reported(migrate: Migrate, write: Write) -> None:
     write(files("create table t ();"))
     for command in ("status", "up"):
         result = migrate("--schema", "no such", command)
@@ -674,16 +676,14 @@ def test_a_schema_that_is_not_there_is_said(migrate: Migrate, write: Write) -> N
         assert 'create it with: create schema "no such"' in result.stderr
 
 
-def test_a_file_that_is_no_regular_one_is_said_and_not_waited_for(
-    migrate: Migrate, directory: Path
-) -> None:
+def test_a_fifo_is_reported_and_not_read(migrate: Migrate, directory: Path) -> None:
     os.mkfifo(directory / "01_a.up.sql")
     result = migrate("verify", "--offline")
     assert result.exit_code == 4
     assert "01_a.up.sql is not a regular file" in result.stderr
 
 
-def test_a_name_that_is_too_long_is_said(migrate: Migrate) -> None:
+def test_a_name_that_is_too_long_is_reported(migrate: Migrate) -> None:
     result = migrate("create", "x" * 300)
     assert result.exit_code == 2
     assert "use a shorter name" in result.stderr
@@ -696,7 +696,7 @@ def test_a_name_that_is_too_long_is_said(migrate: Migrate) -> None:
         ("('x', '', 0)", 'has a version without a number: "x"'),
     ],
 )
-def test_a_history_that_somebody_has_written_into_is_not_read(
+def test_a_history_with_impossible_rows_is_refused(
     migrate: Migrate, write: Write, rows: str, message: str
 ) -> None:
     write({"09_z.up.sql": "select 1;"})
@@ -709,7 +709,7 @@ def test_a_history_that_somebody_has_written_into_is_not_read(
     assert message in result.stderr
 
 
-def test_a_table_whose_versions_are_numbers_is_not_ours(migrate: Migrate, write: Write) -> None:
+def test_a_table_with_numeric_versions_is_refused(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": "select 1;"})
     migrate.database.execute(
         "create table migration_versions (version int, checksum text, up_script text,"
@@ -728,7 +728,7 @@ def test_a_table_whose_versions_are_numbers_is_not_ours(migrate: Migrate, write:
         ("select 1", "begin read only;\nselect 1;\ncommit;\n", "remove READ ONLY from the file"),
     ],
 )
-def test_what_is_no_fault_of_the_file_is_not_blamed_on_it(
+def test_a_failure_outside_the_file_does_not_ask_to_fix_the_file(
     migrate: Migrate, write: Write, break_it: str, sql: str, message: str
 ) -> None:
     write({"01_a.up.sql": "select 1;"})
@@ -741,7 +741,7 @@ def test_what_is_no_fault_of_the_file_is_not_blamed_on_it(
     assert "mend the file" not in result.stderr
 
 
-def test_a_role_that_a_file_outside_a_transaction_names_wrongly_has_run_nothing(
+def test_a_no_transaction_file_with_a_missing_role_runs_nothing(
     migrate: Migrate, write: Write
 ) -> None:
     write({"01_a.up.sql": "-- migrator: no-transaction\n-- migrator: role nobody_knows\nvacuum;"})
@@ -751,7 +751,7 @@ def test_a_role_that_a_file_outside_a_transaction_names_wrongly_has_run_nothing(
     assert "done and recorded" not in result.stderr
 
 
-def test_a_character_that_the_database_cannot_store_is_said(
+def test_a_character_that_the_database_cannot_store_is_reported(
     postgres: Postgres, write: Write, directory: Path
 ) -> None:
     write({"01_a.up.sql": "-- 5 €\nselect 1;"})

@@ -82,7 +82,7 @@ def unify(migrate: Migrate) -> None:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_is_as_it_was_and_shows_an_example(command: str) -> None:
+def test_help_is_as_expected_and_shows_an_example(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]
     result = call(*arguments, environ={"COLUMNS": "80"})
     assert (result.exit_code, result.stderr) == (0, "")
@@ -91,25 +91,25 @@ def test_help_is_as_it_was_and_shows_an_example(command: str) -> None:
     goldens.check(f"help/{command or 'migrator'}", result.stdout)
 
 
-def test_every_option_has_a_sentence() -> None:
+def test_every_option_has_a_help_text() -> None:
     for command in (main, *main.commands.values()):
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{command.name} {parameter.name}"
 
 
-def test_h_is_help_and_version_is_the_version() -> None:
+def test_h_shows_the_help_and_version_shows_the_version() -> None:
     assert call("up", "-h").stdout == call("up", "--help").stdout
     assert call("--version").stdout.startswith("migrator, version ")
 
 
-def test_python_m_migrator_is_the_same(tmp_path: Path) -> None:
+def test_python_m_migrator_runs_the_program(tmp_path: Path) -> None:
     result = spawn("--dir", tmp_path, "verify", "--offline")
     assert (result.exit_code, result.stdout) == (0, "no migration files\n")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin1"])
-def test_a_terminal_that_cannot_show_a_letter_ends_no_run(
+def test_a_character_that_the_terminal_cannot_show_does_not_end_a_run(
     migrate_process: Migrate, write: Write, encoding: str
 ) -> None:
     write({"01_a.up.sql": "do $$ begin raise warning '漢字 …'; end $$; create table t ();"})
@@ -143,7 +143,7 @@ def test_a_terminal_that_cannot_show_a_letter_ends_no_run(
         (["create", "a/b"], 'error: the name "a/b" contains a path separator'),
     ],
 )
-def test_wrong_usage_is_said_in_one_manner_and_exits_with_2(
+def test_wrong_usage_is_an_error_like_others_and_exits_with_2(
     migrate: Migrate, three: Path, arguments: Sequence[str], said: str
 ) -> None:
     result = migrate(*arguments)
@@ -155,7 +155,7 @@ def test_wrong_usage_is_said_in_one_manner_and_exits_with_2(
     assert migrate(*arguments, "--json").json == as_json.json
 
 
-def test_no_command_is_answered_with_the_help() -> None:
+def test_the_program_without_a_command_shows_the_help() -> None:
     result = call()
     assert result.exit_code == 2
     assert "Usage: migrator [OPTIONS] COMMAND" in result.stdout + result.stderr
@@ -191,7 +191,7 @@ ROLE = "a_role_with_a_very_long_name_of_its_own"
 
 @pytest.fixture
 def long_names(migrate: Migrate, write: Write) -> Migrate:
-    """A history and files with names that fit on no terminal."""
+    """Make a history and files with long names."""
     write({"01_b.up.sql": "", f"{LONG}.up.sql": "", f"{LONG}.down.sql": ""})
     migrate("up", "--to", LONG)
     migrate.database.execute(
@@ -201,7 +201,7 @@ def long_names(migrate: Migrate, write: Write) -> Migrate:
     return migrate
 
 
-def test_status_cuts_nothing_where_there_is_no_terminal(long_names: Migrate) -> None:
+def test_status_cuts_nothing_without_a_terminal(long_names: Migrate) -> None:
     lines = long_names("status", environ={"COLUMNS": "40"}).stdout.splitlines()
     assert lines[0].startswith("database ")
     assert lines[0].endswith("history in schema public")
@@ -239,7 +239,7 @@ def on_screen(migrate: Migrate, columns: int, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_json_stands_before_and_behind_the_command(
+def test_json_is_taken_before_and_after_the_command(
     migrate: Migrate, three: Path, before: bool
 ) -> None:
     migrate("up", "--to", "2")
@@ -272,7 +272,7 @@ def test_json_stands_before_and_behind_the_command(
     )
 
 
-def test_the_environment_takes_the_place_of_options(migrate: Migrate, three: Path) -> None:
+def test_options_can_be_set_in_the_environment(migrate: Migrate, three: Path) -> None:
     url = migrate.database.url
     environ = {"MIGRATOR_DIR": str(three), "MIGRATOR_SCHEMA": "public", "DATABASE_URL": url}
     assert call("up", environ=environ).exit_code == 0
@@ -283,7 +283,7 @@ def test_the_environment_takes_the_place_of_options(migrate: Migrate, three: Pat
     assert call("up", environ=wrong).exit_code == 2
 
 
-def test_status_check_has_a_code_for_every_case(migrate: Migrate, write: Write) -> None:
+def test_status_check_has_an_exit_code_for_every_case(migrate: Migrate, write: Write) -> None:
     directory = write(pair("01_a", "a"))
     assert migrate("status", "--check").exit_code == 3
     migrate("up")
@@ -317,19 +317,19 @@ def test_up_applies_in_order_and_once(migrate: Migrate, three: Path) -> None:
     assert second.stderr.endswith(": 0 of 3 migrations pending\n")
 
 
-def test_up_stops_where_it_is_told_to(migrate: Migrate, three: Path) -> None:
+def test_up_stops_after_to_and_steps(migrate: Migrate, three: Path) -> None:
     first = migrate("up", "--steps", "1")
     assert summary(first) == "applied 1 migration; the database is at 01_users\n"
     second = migrate("up", "--to", "2")
     assert summary(second) == "applied 1 migration; the database is at 02_roles\n"
-    nothing = "nothing to do: 1 migration pending, all of them after 01_users\n"
+    nothing = "nothing to do: all up to 01_users are applied, 1 later migration is pending\n"
     assert migrate("up", "--to", "01_users").stdout == nothing
     unknown = migrate("up", "--to", "03_post")
     assert (unknown.exit_code, "did you mean 03_posts?" in unknown.stderr) == (2, True)
     assert tables(migrate) == ["roles", "users"]
 
 
-def test_a_dry_run_shows_the_sql_and_touches_nothing(migrate: Migrate, three: Path) -> None:
+def test_a_dry_run_shows_the_sql_and_changes_nothing(migrate: Migrate, three: Path) -> None:
     result = migrate("up", "--dry-run", "--to", "2")
     assert result.exit_code == 0
     goldens.check("up/dry-run", result.stdout, {str(three): "migrations"})
@@ -349,13 +349,13 @@ def test_a_dry_run_shows_the_sql_and_touches_nothing(migrate: Migrate, three: Pa
     assert len(tables(migrate)) == 3
 
 
-def test_verbose_names_every_statement_with_its_place(migrate: Migrate, three: Path) -> None:
+def test_verbose_shows_every_statement_with_its_line(migrate: Migrate, three: Path) -> None:
     for arguments in (["-v", "up", "--steps", "1"], ["up", "-v", "--steps", "1"]):
         stderr = migrate(*arguments).stderr
         assert ".up.sql:1  CREATE TABLE  (" in stderr
 
 
-def test_json_tells_of_every_step_and_every_event(migrate: Migrate, three: Path) -> None:
+def test_json_has_every_step_and_every_event(migrate: Migrate, three: Path) -> None:
     result = migrate("up", "--json")
     steps = result.json["steps"]
     assert set(result.json) >= {"steps", "notes"}
@@ -366,7 +366,7 @@ def test_json_tells_of_every_step_and_every_event(migrate: Migrate, three: Path)
     assert set(events) == EVENTS
 
 
-def test_notices_are_shown_with_their_place(migrate: Migrate, write: Write) -> None:
+def test_notices_are_shown_with_their_line(migrate: Migrate, write: Write) -> None:
     directory = write(
         {"01_a.up.sql": "select 1;\ndo $$ begin raise warning 'careful' using hint = 'h'; end $$;"}
     )
@@ -382,7 +382,7 @@ def test_numbers_are_compared_as_numbers(migrate: Migrate, write: Write) -> None
     assert list(states(migrate)) == versions
 
 
-def test_a_modified_file_stops_everything_with_its_difference(
+def test_a_modified_file_stops_up_and_verify_with_its_difference(
     migrate: Migrate, three: Path
 ) -> None:
     migrate("up", "--to", "2")
@@ -405,7 +405,7 @@ def test_a_modified_file_stops_everything_with_its_difference(
         "create table users (id int);\r\n",
     ],
 )
-def test_a_reformatted_file_stops_nothing_and_is_shown(
+def test_a_reformatted_file_stops_nothing_but_is_marked(
     migrate: Migrate, three: Path, text: str
 ) -> None:
     migrate("up", "--to", "1")
@@ -416,7 +416,7 @@ def test_a_reformatted_file_stops_nothing_and_is_shown(
     assert migrate("up").stdout.startswith("applied 2 migrations in ")
 
 
-def test_a_hole_stops_up_and_says_where_the_file_is(migrate: Migrate, three: Path) -> None:
+def test_a_missing_file_stops_up(migrate: Migrate, three: Path) -> None:
     migrate("up")
     (three / "02_roles.up.sql").unlink()
     (three / "02_roles.down.sql").unlink()
@@ -426,7 +426,7 @@ def test_a_hole_stops_up_and_says_where_the_file_is(migrate: Migrate, three: Pat
     assert migrate("verify").exit_code == 4
 
 
-def test_a_late_number_stops_up_unless_it_is_told_otherwise(
+def test_a_late_number_stops_up_without_out_of_order(
     migrate: Migrate, three: Path, write: Write
 ) -> None:
     migrate("up")
@@ -441,7 +441,7 @@ def test_a_late_number_stops_up_unless_it_is_told_otherwise(
     assert tables(migrate) == ["posts", "roles", "users"]
 
 
-def test_all_that_disagrees_is_said_at_once(migrate: Migrate, three: Path, write: Write) -> None:
+def test_all_problems_are_reported_at_once(migrate: Migrate, three: Path, write: Write) -> None:
     migrate("up")
     (three / "01_users.up.sql").write_text("select 1;")
     (three / "02_roles.up.sql").unlink()
@@ -458,7 +458,9 @@ def test_all_that_disagrees_is_said_at_once(migrate: Migrate, three: Path, write
         ]
 
 
-def test_a_database_ahead_of_the_files_is_noted_and_no_error(migrate: Migrate, three: Path) -> None:
+def test_a_database_ahead_of_the_files_is_a_note_and_no_error(
+    migrate: Migrate, three: Path
+) -> None:
     migrate("up")
     for name in ("02_roles", "03_posts"):
         (three / f"{name}.up.sql").unlink()
@@ -470,7 +472,7 @@ def test_a_database_ahead_of_the_files_is_noted_and_no_error(migrate: Migrate, t
     assert "migrator verify" not in migrate("status").stdout
 
 
-def test_a_deleted_row_is_the_manual_recovery(migrate: Migrate, three: Path) -> None:
+def test_a_deleted_row_makes_its_version_pending(migrate: Migrate, three: Path) -> None:
     migrate("up")
     migrate.database.execute("delete from migration_versions where version = '03_posts'")
     migrate.database.execute("drop table posts")
@@ -479,9 +481,7 @@ def test_a_deleted_row_is_the_manual_recovery(migrate: Migrate, three: Path) -> 
     assert "posts" in tables(migrate)
 
 
-def test_a_table_that_is_locked_ends_with_5_and_names_who_is_in_the_way(
-    migrate: Migrate, three: Path, write: Write
-) -> None:
+def test_a_locked_table_ends_with_5(migrate: Migrate, three: Path, write: Write) -> None:
     migrate("up")
     write({"04_a.up.sql": "alter table users add name text;"})
     with migrate.database.connect() as holder:
@@ -494,7 +494,7 @@ def test_a_table_that_is_locked_ends_with_5_and_names_who_is_in_the_way(
     assert migrate("up").exit_code == 0
 
 
-def test_an_interrupted_migration_goes_on_or_needs_a_decision(
+def test_an_interrupted_migration_resumes_unless_a_finished_statement_was_edited(
     migrate: Migrate, write: Write
 ) -> None:
     head = "-- migrator: no-transaction\n"
@@ -514,7 +514,7 @@ def test_an_interrupted_migration_goes_on_or_needs_a_decision(
     assert "was interrupted after statement 1 of 2" in result.stdout + result.stderr
 
 
-def test_one_schema_is_named_and_another_is_left_alone(migrate: Migrate, three: Path) -> None:
+def test_the_history_is_in_the_schema_of_the_option(migrate: Migrate, three: Path) -> None:
     migrate.database.execute('create schema "Odd name"')
     assert migrate("--schema", "Odd name", "up").exit_code == 0
     assert migrate.database.rows("select to_regclass('public.migration_versions')") == [(None,)]
@@ -524,9 +524,7 @@ def test_one_schema_is_named_and_another_is_left_alone(migrate: Migrate, three: 
 # down
 
 
-def test_down_takes_back_the_newest_and_as_many_as_are_asked_for(
-    migrate: Migrate, three: Path
-) -> None:
+def test_down_reverts_the_newest_or_as_many_as_requested(migrate: Migrate, three: Path) -> None:
     migrate("up")
     result = migrate("down")
     assert summary(result) == "reverted 1 migration; the database is at 02_roles\n"
@@ -547,7 +545,7 @@ def test_down_takes_back_the_newest_and_as_many_as_are_asked_for(
     assert migrate("down").stdout == "nothing to do: no migration is applied\n"
 
 
-def test_down_runs_what_was_stored_when_the_file_is_gone(migrate: Migrate, three: Path) -> None:
+def test_down_runs_the_stored_script_if_the_file_is_missing(migrate: Migrate, three: Path) -> None:
     migrate("up")
     for name in ("up", "down"):
         (three / f"03_posts.{name}.sql").unlink()
@@ -556,7 +554,7 @@ def test_down_runs_what_was_stored_when_the_file_is_gone(migrate: Migrate, three
     assert "note: 03_posts has no down file; the stored script will run" in result.stderr
 
 
-def test_down_runs_what_was_stored_when_the_file_has_changed_and_the_file_if_asked(
+def test_down_runs_the_stored_script_of_an_edited_file_without_from_files(
     migrate: Migrate, three: Path
 ) -> None:
     migrate("up")
@@ -573,7 +571,7 @@ def test_down_runs_what_was_stored_when_the_file_has_changed_and_the_file_if_ask
     assert tables(migrate) == ["by_file", "roles", "users"]
 
 
-def test_a_stored_script_that_fails_is_named_as_one(migrate: Migrate, three: Path) -> None:
+def test_a_failed_stored_script_is_marked_as_stored(migrate: Migrate, three: Path) -> None:
     (three / "03_posts.down.sql").write_text("select 1;\ndrop table nowhere;\n")
     migrate("up")
     (three / "03_posts.down.sql").write_text("drop table posts;\n")
@@ -587,7 +585,7 @@ def test_a_stored_script_that_fails_is_named_as_one(migrate: Migrate, three: Pat
     assert migrate("down", "--from-files").exit_code == 0
 
 
-def test_down_of_what_is_irreversible_takes_nothing_back(migrate: Migrate, three: Path) -> None:
+def test_down_of_an_irreversible_migration_reverts_nothing(migrate: Migrate, three: Path) -> None:
     (three / "02_roles.down.sql").unlink()
     migrate("up")
     result = migrate("down", "--all")
@@ -597,7 +595,7 @@ def test_down_of_what_is_irreversible_takes_nothing_back(migrate: Migrate, three
 
 
 def on_terminal(migrate: Migrate, answer: bytes, *arguments: str) -> Result:
-    """Run the program with a terminal for its stdin, on which somebody types."""
+    """Run the program with a terminal for its stdin, and type an answer."""
     keyboard, terminal = os.openpty()
     try:
         os.write(keyboard, answer)
@@ -616,9 +614,7 @@ def on_terminal(migrate: Migrate, answer: bytes, *arguments: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def test_down_asks_on_a_terminal_after_it_has_said_what_is_unusual(
-    migrate: Migrate, three: Path
-) -> None:
+def test_down_asks_on_a_terminal_after_its_notes(migrate: Migrate, three: Path) -> None:
     migrate("up")
     (three / "03_posts.down.sql").write_text("drop table posts cascade;")
     question = f"revert 03_posts on database {migrate.database.name} (socket /"
@@ -635,7 +631,7 @@ def test_down_asks_on_a_terminal_after_it_has_said_what_is_unusual(
     assert (redone.exit_code, "revert and apply again 02_roles" in redone.stderr) == (130, True)
 
 
-def test_down_asks_nobody_with_yes_or_without_a_terminal(migrate: Migrate, three: Path) -> None:
+def test_down_does_not_ask_with_yes_or_without_a_terminal(migrate: Migrate, three: Path) -> None:
     migrate("up")
     result = on_terminal(migrate, b"", "down", "--yes")
     assert (result.exit_code, "revert 0" in result.stderr) == (0, False)
@@ -662,7 +658,7 @@ def test_redo_applies_the_edited_file(migrate: Migrate, three: Path) -> None:
     assert len(tables(migrate)) == 3
 
 
-def test_redo_takes_nothing_back_whose_file_is_gone(migrate: Migrate, three: Path) -> None:
+def test_redo_reverts_nothing_if_the_file_is_missing(migrate: Migrate, three: Path) -> None:
     migrate("up")
     for name in ("up", "down"):
         (three / f"03_posts.{name}.sql").unlink()
@@ -671,7 +667,9 @@ def test_redo_takes_nothing_back_whose_file_is_gone(migrate: Migrate, three: Pat
     assert "03_posts is applied, but its file is missing" in result.stderr
 
 
-def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three: Path) -> None:
+def test_redo_leaves_a_migration_reverted_if_its_edited_file_fails(
+    migrate: Migrate, three: Path
+) -> None:
     migrate("up")
     (three / "03_posts.up.sql").write_text("create tabel posts ();\n")
     result = migrate("redo")
@@ -683,14 +681,14 @@ def test_redo_stays_reverted_when_the_edited_file_fails(migrate: Migrate, three:
 
 
 def replace_third(directory: Path) -> None:
-    """Have the number of a version belong to another migration, as on another branch."""
+    """Give the number of a version to another migration, as on another branch."""
     for path in directory.glob("03_posts.*"):
         path.unlink()
     (directory / "03_orders.up.sql").write_text("create table orders ();")
     (directory / "03_orders.down.sql").write_text("drop table if exists roles cascade;")
 
 
-def test_a_down_of_another_migration_with_the_number_is_not_run(
+def test_the_down_file_of_another_migration_with_the_number_is_not_run(
     migrate: Migrate, three: Path
 ) -> None:
     (three / "03_posts.down.sql").unlink()
@@ -705,7 +703,9 @@ def test_a_down_of_another_migration_with_the_number_is_not_run(
     assert (row["state"], row["reversible"]) == ("modified", False)
 
 
-def test_a_stored_down_is_run_whatever_has_the_number_by_now(migrate: Migrate, three: Path) -> None:
+def test_a_stored_down_is_run_even_if_another_migration_has_the_number(
+    migrate: Migrate, three: Path
+) -> None:
     assert migrate("up").exit_code == 0
     replace_third(three)
     result = migrate("down", "--from-files")
@@ -713,7 +713,9 @@ def test_a_stored_down_is_run_whatever_has_the_number_by_now(migrate: Migrate, t
     assert tables(migrate) == ["roles", "users"]
 
 
-def test_a_down_that_was_renamed_with_its_up_is_run(migrate: Migrate, three: Path) -> None:
+def test_a_down_file_that_was_renamed_with_its_up_file_is_run(
+    migrate: Migrate, three: Path
+) -> None:
     assert migrate("up").exit_code == 0
     migrate.database.execute("update migration_versions set down_script = null")
     for path in three.glob("03_posts.*"):
@@ -756,13 +758,13 @@ def test_verify_offline_needs_no_database(migrate: Migrate, three: Path) -> None
     assert migrate("verify", database="").exit_code == 2
 
 
-def test_verify_looks_into_down_files_too(migrate: Migrate, three: Path) -> None:
+def test_verify_checks_down_files(migrate: Migrate, three: Path) -> None:
     (three / "02_roles.down.sql").write_text("drop table roles;\n\\q\n")
     result = migrate("verify")
     assert (result.exit_code, "02_roles.down.sql:2:1: \\q" in result.stderr) == (4, True)
 
 
-def test_verify_says_what_can_never_be_taken_back(migrate: Migrate, three: Path) -> None:
+def test_verify_notes_irreversible_migrations(migrate: Migrate, three: Path) -> None:
     (three / "02_roles.down.sql").unlink()
     result = migrate("verify")
     assert result.exit_code == 0
@@ -772,7 +774,7 @@ def test_verify_says_what_can_never_be_taken_back(migrate: Migrate, three: Path)
 # What users get wrong
 
 
-def test_an_empty_version_is_none(migrate: Migrate, three: Path) -> None:
+def test_an_empty_version_is_invalid(migrate: Migrate, three: Path) -> None:
     for command in ("up", "down", "rehearse"):
         result = migrate(command, "--to", "")
         assert result.exit_code == 2
@@ -780,11 +782,11 @@ def test_an_empty_version_is_none(migrate: Migrate, three: Path) -> None:
     assert is_untouched(migrate)
 
 
-def test_a_version_of_thousands_of_digits_is_none(migrate: Migrate, three: Path) -> None:
+def test_a_version_of_thousands_of_digits_is_invalid(migrate: Migrate, three: Path) -> None:
     assert migrate("up", "--to", "9" * 5000).exit_code == 2
 
 
-def test_an_option_of_the_program_is_taken_after_its_command_and_wins_there(
+def test_an_option_after_the_command_overrides_one_before_it(
     migrate: Migrate, three: Path, tmp_path: Path
 ) -> None:
     migrate.database.execute("create schema app")
@@ -808,18 +810,14 @@ def test_an_option_of_the_program_is_taken_after_its_command_and_wins_there(
         ("VERIFY", "verify"),
     ],
 )
-def test_a_command_of_another_tool_or_a_typo_is_answered_with_a_suggestion(
-    typed: str, meant: str
-) -> None:
+def test_a_command_of_another_tool_or_a_typo_gets_a_suggestion(typed: str, meant: str) -> None:
     result = call(typed)
     assert result.exit_code == 2
     said = f"error: no such command '{typed}'\nhint: did you mean: migrator {meant}\n"
     assert result.stderr == said
 
 
-def test_the_way_the_program_was_called_is_how_its_commands_are_written(
-    migrate: Migrate, three: Path
-) -> None:
+def test_messages_write_commands_as_the_program_was_called(migrate: Migrate, three: Path) -> None:
     (three / "03_posts.down.sql").write_text("drop table nowhere;")
     migrate("up")
     said = migrate("down", environ={"MIGRATOR_CALLED_AS": "make"}).stderr
@@ -828,7 +826,7 @@ def test_the_way_the_program_was_called_is_how_its_commands_are_written(
     assert spawned.stderr.rstrip().endswith("then run: python -m migrator down --from-files")
 
 
-def test_passwords_are_left_out_of_what_is_logged(migrate: Migrate, write: Write) -> None:
+def test_passwords_are_not_logged(migrate: Migrate, write: Write) -> None:
     write(
         {
             "01_a.up.sql": "create role logged password E's3cret\\'1';\n"
@@ -844,7 +842,7 @@ def test_passwords_are_left_out_of_what_is_logged(migrate: Migrate, write: Write
     assert "s3cret" not in result.stderr.replace("insert into", "")
 
 
-def test_a_health_check_of_the_old_release_passes_while_the_new_one_is_rolled_out(
+def test_a_health_check_of_the_old_release_passes_during_a_rollout(
     migrate: Migrate, three: Path
 ) -> None:
     def is_current() -> bool:

@@ -13,7 +13,7 @@ from ..conftest import Write, call, process_environment
 
 
 def completed(directory: Path, *words: str) -> list[str]:
-    """Ask for completions as bash does; the last word is the one to complete."""
+    """Ask for completions of the last word, as bash does."""
     environ = {
         "_MIGRATOR_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(("migrator", *words)),

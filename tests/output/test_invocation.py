@@ -1,4 +1,4 @@
-"""Commands in messages are written as the program was called, for every command and option."""
+"""Messages write every command and option as the program was called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long statement says how far it has come: in place on a terminal, now and then elsewhere."""
+"""The progress of a long statement: one line on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from migrator.events import Progress, Progressed, StepFinished
 from migrator.model import Direction, Step
-from migrator.output.progress import Ticker, event_text, progress_text
+from migrator.output.progress import ProgressLine, event_text, progress_text
 from migrator.output.text import plain
 from migrator.postgres import activity
 from migrator.sql import parser
@@ -40,12 +40,12 @@ def at(seconds: float, phase: str = "scanning heap", done: int = 5) -> Progresse
 # How it is shown
 
 
-def test_a_line_for_each_phase_and_each_half_minute_where_there_is_no_terminal() -> None:
+def test_without_a_terminal_each_phase_and_half_minute_has_a_line() -> None:
     stream = io.StringIO()
-    ticker = Ticker(stream)
+    line = ProgressLine(stream)
     for event in (at(1), at(2), at(30), at(31.5), at(40), at(41, "sorting"), at(42, "sorting")):
-        ticker.show(event)
-        ticker.clear()
+        line.show(event)
+        line.clear()
     assert stream.getvalue().splitlines() == [
         f"  {HALF}  VACUUM, scanning heap  (1.0 s so far, 01_a.up.sql:2)",
         f"  {HALF}  VACUUM, scanning heap  (31.5 s so far, 01_a.up.sql:2)",
@@ -53,13 +53,13 @@ def test_a_line_for_each_phase_and_each_half_minute_where_there_is_no_terminal()
     ]
 
 
-def test_a_terminal_has_one_line_that_is_gone_before_anything_else_is_said() -> None:
+def test_a_terminal_has_one_line_that_is_removed_before_other_output() -> None:
     stream = io.StringIO()
-    ticker = Ticker(stream, width=40)
-    ticker.show(at(1))
-    ticker.show(at(1.5, done=6))
-    ticker.clear()
-    ticker.clear()
+    line = ProgressLine(stream, width=40)
+    line.show(at(1))
+    line.show(at(1.5, done=6))
+    line.clear()
+    line.clear()
     first, second, gone = stream.getvalue().removeprefix("\r").split("\x1b[K")[:3]
     assert first == f"{HALF}  VACUUM, scanning heap"[:39]
     assert second.startswith("\r[████████████        ]  60 %  VACUUM")
@@ -77,11 +77,11 @@ def test_a_terminal_has_one_line_that_is_gone_before_anything_else_is_said() -> 
         (Progress("X", "waiting", 1, 3, "sessions"), "X, waiting: 1 of 3 sessions"),
     ],
 )
-def test_a_bar_where_the_whole_is_known(how_far: Progress, text: str) -> None:
+def test_progress_has_a_bar_if_the_total_is_known(how_far: Progress, text: str) -> None:
     assert progress_text(how_far) == text
 
 
-def test_other_events_are_lines_of_their_own() -> None:
+def test_a_finished_step_is_a_line() -> None:
     event = StepFinished(STEP, 0.5)
     told = event_text(event, plain, verbose=False)
     assert told == "applied  01_a (500 ms)"
@@ -95,7 +95,7 @@ def progress_of(stderr: str) -> list[dict[str, object]]:
     return [event for event in events if event["event"] == "progress"]
 
 
-def test_a_concurrent_index_says_for_how_many_sessions_it_waits(
+def test_a_concurrent_index_shows_how_many_sessions_it_waits_for(
     database: Database, write: Write, runs: Runs
 ) -> None:
     database.execute("create table a (id int)")
@@ -106,7 +106,7 @@ def test_a_concurrent_index_says_for_how_many_sessions_it_waits(
     assert run.result().exit_code == 0
 
 
-def test_a_vacuum_says_how_much_of_the_table_it_has_read(
+def test_a_vacuum_shows_how_much_of_the_table_it_has_read(
     database: Database, write: Write, runs: Runs
 ) -> None:
     database.execute("create table a as select n, repeat('x', 500) from generate_series(1, 9000) n")
@@ -131,7 +131,7 @@ def test_a_vacuum_says_how_much_of_the_table_it_has_read(
     assert (first["command"], first["line"], first["total"]) == ("VACUUM", 3, pages)
 
 
-def test_copy_data_are_measured_against_what_there_is_in_the_file(
+def test_the_progress_of_copy_is_relative_to_the_data_in_the_file(
     database: Database, write: Write, runs: Runs
 ) -> None:
     if database.postgres.version < 14:

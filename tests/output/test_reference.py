@@ -1,4 +1,4 @@
-"""The reference texts name what the program has, and nothing else."""
+"""The reference texts document what the program has, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", text))
 
 
-def test_the_keys_of_events_are_those_of_the_program() -> None:
+def test_the_documented_keys_of_events_are_correct() -> None:
     rows = {row["event"]: row for row in map(of_event, EVENTS)}
     assert rows.keys() == reference.table("events").keys()
     for name, text in reference.table("events").items():
@@ -62,38 +62,38 @@ def test_the_keys_of_events_are_those_of_the_program() -> None:
         assert words(text) == rows[name].keys() - {"event"} | inner
 
 
-def test_the_keys_of_an_error_are_those_of_the_program() -> None:
+def test_the_documented_keys_of_an_error_are_correct() -> None:
     statement, several = errors.StatementError("a"), errors.BlockedError("a")
     keys = of_error(statement).keys() | of_error(several).keys() | {"error"}
     assert words(reference.table("json")["an error"]) == keys
 
 
-def test_every_error_and_every_exit_code_is_explained() -> None:
+def test_every_error_and_every_exit_code_is_documented() -> None:
     assert reference.table("errors").keys() == CODES
     codes = {int(code) for code in reference.table("exit-codes")}
     assert codes >= {0, 3, *app.EXIT_CODES.values(), 129, 130, 143}
 
 
 @pytest.mark.parametrize("option", reference.table("file-options"))
-def test_an_option_of_a_file_is_one(option: str) -> None:
+def test_every_option_of_a_file_is_valid(option: str) -> None:
     line = option.replace("HAZARD-ID", "table-rewrite")
     assert parser.parse(PurePath("01_a.up.sql"), f"{line}\nselect 1;\n").problems == ()
 
 
 @pytest.mark.parametrize("topic", reference.TOPICS)
-def test_a_topic_fits_the_width_and_says_something(topic: str) -> None:
+def test_a_topic_fits_the_width(topic: str) -> None:
     shown = call("help", topic, environ={"COLUMNS": "72"})
     assert shown.exit_code == 0
     assert len(shown.stdout.splitlines()) > 10
     assert max(map(len, shown.stdout.splitlines())) <= 72
 
 
-def test_help_without_a_topic_and_on_a_command_is_that_of_the_option() -> None:
+def test_help_shows_what_the_option_help_shows() -> None:
     assert call("help").stdout == call("--help").stdout
     assert call("help", "up").stdout == call("up", "--help").stdout
 
 
-def test_help_on_nothing_known_names_the_topics() -> None:
+def test_help_on_an_unknown_topic_names_the_topics() -> None:
     result = call("help", "frob")
     assert result.exit_code == 2
     assert 'error: no help on "frob"\nhint: the topics are files, ' in result.stderr

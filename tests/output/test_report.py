@@ -1,4 +1,4 @@
-"""A rehearsal's report as text, JSON, Markdown and a page that needs nothing but itself."""
+"""A rehearsal's report as text, JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ alter table people drop column email;
 
 @pytest.fixture
 def rehearsed(migrate: Migrate, write: Write) -> Migrate:
-    """A database with rows, drift and pending migrations of every kind."""
+    """Make a database with rows, drift and pending migrations of every kind."""
     write({"01_start.up.sql": SETUP})
     assert migrate("up").exit_code == 0
     migrate.database.execute(
@@ -62,11 +62,11 @@ def normal(migrate: Migrate, text: str) -> str:
     return text.replace(str(migrate.directory), "migrations")
 
 
-def test_the_text_for_a_terminal_is_as_it_was(rehearsed: Migrate) -> None:
+def test_the_text_is_as_expected(rehearsed: Migrate) -> None:
     goldens.check("rehearse", normal(rehearsed, rehearse(rehearsed).stdout))
 
 
-def test_the_markdown_for_a_pull_request_is_as_it_was(rehearsed: Migrate) -> None:
+def test_the_markdown_is_as_expected(rehearsed: Migrate) -> None:
     stdout = rehearse(rehearsed, "--markdown").stdout
     goldens.check("rehearse-markdown", normal(rehearsed, stdout))
 
@@ -101,7 +101,7 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
     assert document["migrations"][-1]["error"]["sqlstate"] == "22012"
 
 
-def test_a_cell_of_the_markdown_keeps_to_its_cell(rehearsed: Migrate) -> None:
+def test_the_markdown_escapes_what_would_end_a_cell(rehearsed: Migrate) -> None:
     lines = rehearse(rehearsed, "--markdown").stdout.splitlines()
     rows = [line for line in lines if line.startswith("| ")]
     assert rows
@@ -112,7 +112,7 @@ def test_a_cell_of_the_markdown_keeps_to_its_cell(rehearsed: Migrate) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its tags, whether they are closed, and its text."""
+    """Parses a page into its tags, its unclosed tags and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def page(rehearsed: Migrate, tmp_path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_refers_to_nothing_outside_and_runs_no_script(page: Page) -> None:
+def test_the_page_has_no_scripts_and_no_links(page: Page) -> None:
     names = {tag for tag, _ in page.tags}
     assert not names & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     attributes = {name for _, given in page.tags for name in given}
@@ -184,7 +184,7 @@ def test_the_timeline_shows_a_lock_from_its_statement_to_the_end(page: Page) -> 
     assert any("grid-column: 2 / 5" in (span or "") for span in spans), spans
 
 
-def test_a_page_that_cannot_be_written_is_said(rehearsed: Migrate, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_reported(rehearsed: Migrate, tmp_path: Path) -> None:
     result = rehearsed("rehearse", "--html", tmp_path / "nix" / "report.html")
     assert result.exit_code == 2
     assert "cannot write" in result.stderr
