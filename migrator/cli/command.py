@@ -20,38 +20,27 @@ from .app import App
 _COMMON = "--dir, --database-url, --schema, --json, -v: see migrator --help"
 
 
-# The options before or after a command: names, environment variable, settings.
-_OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (
         ("--dir", "directory"),
-        "MIGRATOR_DIR",
-        {
-            "type": click.Path(path_type=Path),
-            "help": "Directory of the migrations [default: migrations].",
-        },
+        {"type": click.Path(path_type=Path)},
+        "Directory of the migrations [default: migrations].",
     ),
     (
         ("--database-url",),
-        "MIGRATOR_DATABASE_URL",
-        {"metavar": "URL", "help": "Database to connect to, instead of DATABASE_URL."},
+        {"metavar": "URL"},
+        "Database to connect to, instead of DATABASE_URL.",
     ),
     (
         ("--schema",),
-        "MIGRATOR_SCHEMA",
-        {
-            "metavar": "NAME",
-            "help": "Schema of the history tables [default: first of search_path].",
-        },
+        {"metavar": "NAME"},
+        "Schema of the history tables [default: first of search_path].",
     ),
+    (("--json", "as_json"), {"is_flag": True}, "Print one JSON document on stdout."),
     (
-        ("--json", "as_json"),
-        "MIGRATOR_JSON",
-        {"is_flag": True, "help": "Print one JSON document on stdout."},
-    ),
-    (
-        ("-v", "--verbose", "verbosity"),
-        "MIGRATOR_VERBOSE",
-        {"count": True, "help": "Show every statement; -vv also logs all SQL that is sent."},
+        ("--verbose", "-v", "verbosity"),
+        {"count": True},
+        "Show every statement; -vv also logs all SQL that is sent.",
     ),
 )
 
@@ -66,15 +55,25 @@ def program_options(*, is_command: bool) -> list[click.Parameter]:
     return [
         click.Option(
             names,
-            envvar=None if is_command else variable,
+            envvar=None if is_command else variable_of("MIGRATOR", names[0]),
             allow_from_autoenv=False,
             hidden=is_command,
             expose_value=False,
             callback=_apply,
+            help=text,
             **settings,
         )
-        for names, variable, settings in _OPTIONS
+        for names, settings, text in _OPTIONS
     ]
+
+
+def variable_of(prefix: str, option: str) -> str:
+    """Name the environment variable of an option.
+
+    >>> variable_of("MIGRATOR_UP", "--dry-run")
+    'MIGRATOR_UP_DRY_RUN'
+    """
+    return prefix + option.removeprefix("-").replace("-", "_").upper()
 
 
 def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -100,6 +99,10 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        for option in self.params:
+            if isinstance(option, click.Option) and not option.envvar:
+                prefix = f"MIGRATOR_{self.name}".upper()
+                option.envvar = variable_of(prefix, max(option.opts, key=len))
         self.params = [*self.params, *program_options(is_command=True)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -133,10 +136,6 @@ command: Callable[..., Callable[[Callable[..., Any]], Command]] = partial(
 
 class Commands(click.Group):
     """The commands, in the order of their definition; reports every error of ours."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
-        """List the commands in the order of their definition."""
-        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
         """Write the first sentence of each command, in full, and the topics of `help`."""

@@ -65,10 +65,7 @@ def _check_code(entries: Iterable[Entry]) -> int:
 
 @command(epilog="Example: migrator log --version 05_create_memberships")
 @click.option(
-    "--version",
-    metavar="VERSION",
-    shell_complete=complete_version,
-    help="Show only this version.",
+    "--version", metavar="VERSION", shell_complete=complete_version, help="Show only this version."
 )
 @click.option(
     "-n",

@@ -22,7 +22,7 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
     cls=Commands,
     params=program_options(is_command=False),
     epilog="Example: migrator up --dry-run",
-    context_settings={"auto_envvar_prefix": "MIGRATOR", "help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
     "--version",

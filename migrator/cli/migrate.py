@@ -28,7 +28,6 @@ _FEW = 5  # versions that a question names one by one
 @click.option(
     "--to",
     "target",
-    envvar="MIGRATOR_UP_TO",
     metavar="VERSION",
     shell_complete=complete_version,
     help="Stop after this version.",
@@ -44,7 +43,6 @@ _FEW = 5  # versions that a question names one by one
 @click.option(
     "--plan",
     "plan_file",
-    envvar="MIGRATOR_UP_PLAN",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Run a plan saved by `rehearse --save`; take all locks of a migration first.",
@@ -97,18 +95,11 @@ def _rehearsed(path: Path) -> RehearsedPlan:
 @click.option(
     "--to",
     "target",
-    envvar="MIGRATOR_DOWN_TO",
     metavar="VERSION",
     shell_complete=complete_version,
     help="Revert all migrations after this version.",
 )
-@click.option(
-    "--all",
-    "everything",
-    envvar="MIGRATOR_DOWN_ALL",
-    is_flag=True,
-    help="Revert all migrations.",
-)
+@click.option("--all", "everything", is_flag=True, help="Revert all migrations.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option("--from-files", is_flag=True, help="Run the down files, not the stored scripts.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")

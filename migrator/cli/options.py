@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .app import App
+from .command import variable_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -30,52 +31,30 @@ def _duration(ctx: click.Context, parameter: click.Parameter, value: str | None)
     return limit
 
 
+_TIME = {"metavar": "TIME", "callback": _duration}
+_RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("--lock-wait", _TIME, "Wait this long for another migrator to finish [default: no limit]."),
+    (
+        "--lock-attempts",
+        {"metavar": "N", "type": click.IntRange(min=1)},
+        "Give up after this many attempts to get a lock [default: 10].",
+    ),
+    ("--lock-timeout", _TIME, "Wait this long for a lock, then roll back and retry [default: 2s]."),
+    ("--statement-timeout", _TIME, "Limit the time of each statement [default: no limit]."),
+    ("--role", {"metavar": "NAME"}, "Run the migrations as this role."),
+    (
+        "--flush-each",
+        {"is_flag": True},
+        "Wait for the disk at every commit, not only at the last one.",
+    ),
+)
+
+
 def run_options(command: Decorated) -> Decorated:
     """Add the options of every command that runs migrations."""
-    options = (
-        click.option(
-            "--flush-each",
-            envvar="MIGRATOR_FLUSH_EACH",
-            is_flag=True,
-            help="Wait for the disk at every commit, not only at the last one.",
-        ),
-        click.option(
-            "--role",
-            envvar="MIGRATOR_ROLE",
-            metavar="NAME",
-            help="Run the migrations as this role.",
-        ),
-        click.option(
-            "--statement-timeout",
-            envvar="MIGRATOR_STATEMENT_TIMEOUT",
-            callback=_duration,
-            metavar="TIME",
-            help="Limit the time of each statement [default: no limit].",
-        ),
-        click.option(
-            "--lock-timeout",
-            envvar="MIGRATOR_LOCK_TIMEOUT",
-            callback=_duration,
-            metavar="TIME",
-            help="Wait this long for a lock, then roll back and retry [default: 2s].",
-        ),
-        click.option(
-            "--lock-attempts",
-            envvar="MIGRATOR_LOCK_ATTEMPTS",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Give up after this many attempts to get a lock [default: 10].",
-        ),
-        click.option(
-            "--lock-wait",
-            envvar="MIGRATOR_LOCK_WAIT",
-            callback=_duration,
-            metavar="TIME",
-            help="Wait this long for another migrator to finish [default: no limit].",
-        ),
-    )
-    for option in options:
-        command = option(command)
+    for name, settings, text in reversed(_RUN_OPTIONS):
+        variable = variable_of("MIGRATOR", name)
+        command = click.option(name, envvar=variable, help=text, **settings)(command)
     return command
 
 

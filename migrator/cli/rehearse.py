@@ -18,7 +18,6 @@ from .options import complete_version, scratch_option, size
 @click.option(
     "--to",
     "target",
-    envvar="MIGRATOR_REHEARSE_TO",
     metavar="VERSION",
     shell_complete=complete_version,
     help="Stop after this version.",
@@ -36,7 +35,6 @@ from .options import complete_version, scratch_option, size
 @click.option(
     "--on-target",
     "is_on_target",
-    envvar="MIGRATOR_REHEARSE_ON_TARGET",
     is_flag=True,
     help="Run the next migration on the database itself and roll it back.  Takes real locks.",
 )

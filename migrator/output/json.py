@@ -25,6 +25,7 @@ from .text import line_of, reversible
 
 if TYPE_CHECKING:
     from ..history.overview import LogEntry, Overview
+    from ..sql.script import Statement
 
 Json = dict[str, Any]
 
@@ -82,8 +83,7 @@ def _entry(entry: Entry) -> Json:
 
 def of_log(rows: Iterable[LogEntry]) -> list[Json]:
     """Return the log, one object for each row."""
-    columns = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
-    return [{**row, "logged_at": row["logged_at"].isoformat()} for row in columns]
+    return [{**_fields(row), "logged_at": row.logged_at.isoformat()} for row in rows]
 
 
 def of_error(error: MigratorError) -> Json:
@@ -118,39 +118,37 @@ def of_event(event: Event) -> Json:
             return {"event": "step-finished", **of_step(step), "seconds": round(seconds, 6)}
         case StatementFinished(step, statement, seconds, command, rows, count):
             result = {"command": command, "rows": rows, "count": count}
-            where = {**of_step(step), "line": line_of(statement)}
-            return {
-                "event": "statement-finished",
-                **where,
-                **result,
-                "seconds": round(seconds, 6),
-            }
+            took = {"seconds": round(seconds, 6)}
+            return {"event": "statement-finished", **_place(step, statement), **result, **took}
         case Traced(step, statement, trace):
-            where = {**of_step(step), "line": line_of(statement)}
-            return {"event": "traced", **where, "trace": to_json(trace)}
+            return {"event": "traced", **_place(step, statement), "trace": to_json(trace)}
         case Noticed(step, statement, notice):
-            said = {name: getattr(notice, name) for name in notice.__slots__}
-            where = {**of_step(step), "line": line_of(statement) if statement else None}
-            return {"event": "notice", **where, **said}
+            return {"event": "notice", **_place(step, statement), **_fields(notice)}
         case Progressed(step, statement, seconds, progress):
-            where = {**of_step(step), "line": line_of(statement), "seconds": round(seconds, 3)}
-            said = {name: getattr(progress, name) for name in progress.__slots__}
-            return {"event": "progress", **where, **said}
+            place = {**_place(step, statement), "seconds": round(seconds, 3)}
+            return {"event": "progress", **place, **_fields(progress)}
         case Waiting(what, blockers, seconds, lock, relation, statement):
-            line = line_of(statement) if statement else None
-            awaited = {"for": what, "lock": lock, "relation": relation, "line": line}
+            awaited = {"for": what, "lock": lock, "relation": relation, "line": _line(statement)}
             waiting = {**awaited, "seconds": round(seconds, 3)}
-            return {"event": "waiting", **waiting, "blockers": _backends(blockers)}
+            return {"event": "waiting", **waiting, "blockers": [*map(_fields, blockers)]}
         case Retrying(step, attempt, attempts, delay, reason, blockers):
             again = {"attempt": attempt, "attempts": attempts, "delay": round(delay, 3)}
-            reasons = {"reason": reason, "blockers": _backends(blockers)}
+            reasons = {"reason": reason, "blockers": [*map(_fields, blockers)]}
             return {"event": "retrying", **of_step(step), **again, **reasons}
         case Remarked(text):
             return {"event": "remark", "text": text}
 
 
-def _backends(backends: Iterable[Any]) -> list[Json]:
-    return [{name: getattr(b, name) for name in b.__slots__} for b in backends]
+def _place(step: Step, statement: Statement | None) -> Json:
+    return {**of_step(step), "line": _line(statement)}
+
+
+def _line(statement: Statement | None) -> int | None:
+    return line_of(statement) if statement else None
+
+
+def _fields(value: Any) -> Json:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def of_outcome(outcome: Outcome, events: Iterable[Event]) -> Json:

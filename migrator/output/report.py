@@ -93,7 +93,6 @@ def report_json(report: Report) -> Json:
 
 
 def _migration(rehearsed: RehearsedMigration) -> Json:
-    down = rehearsed.down
     return {
         "version": rehearsed.step.version,
         "statements": [
@@ -105,29 +104,32 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
             }
             for each in rehearsed.traced
         ],
-        "findings": [
-            {
-                "hazard": finding.hazard.id,
-                "severity": finding.severity.value,
-                "line": line_of(finding.statement) if finding.statement else None,
-                "relation": finding.relation,
-                "message": finding.message,
-                "workaround": finding.hazard.workaround,
-                "accepted": finding.accepted,
-            }
-            for finding in rehearsed.findings
-        ],
-        "down": None
-        if down is None
-        else {
-            "undoes": down.undoes,
-            "left": list(difference_lines(down.left)),
-            "lost": list(down.lost),
-            "again": list(difference_lines(down.again)),
-            "irreversible": down.irreversible,
-            "error": of_error(down.error) if down.error else None,
-        },
+        "findings": [_finding(finding) for finding in rehearsed.findings],
+        "down": _down(rehearsed.down) if rehearsed.down else None,
         "error": of_error(rehearsed.error) if rehearsed.error else None,
+    }
+
+
+def _finding(finding: Finding) -> Json:
+    return {
+        "hazard": finding.hazard.id,
+        "severity": finding.severity.value,
+        "line": line_of(finding.statement) if finding.statement else None,
+        "relation": finding.relation,
+        "message": finding.message,
+        "workaround": finding.hazard.workaround,
+        "accepted": finding.accepted,
+    }
+
+
+def _down(down: DownCheck) -> Json:
+    return {
+        "undoes": down.undoes,
+        "left": list(difference_lines(down.left)),
+        "lost": list(down.lost),
+        "again": list(difference_lines(down.again)),
+        "irreversible": down.irreversible,
+        "error": of_error(down.error) if down.error else None,
     }
 
 

@@ -279,6 +279,8 @@ def test_options_can_be_set_in_the_environment(migrate: Migrate, three: Path) ->
     from_option = {"MIGRATOR_DIR": str(three)}
     result = call("--database-url", url, "status", "--check", environ=from_option)
     assert result.exit_code == 0
+    assert call("down", environ={**environ, "MIGRATOR_DOWN_TO": "1"}).exit_code == 0
+    assert tables(migrate) == ["users"]
     wrong = {**environ, "MIGRATOR_LOCK_TIMEOUT": "soon"}
     assert call("up", environ=wrong).exit_code == 2
 
