@@ -12,7 +12,7 @@ import click
 from .. import errors
 from .app import App, exit_code, style
 from .command import command
-from .options import apply_limits, complete_version, run_options
+from .options import apply_limits, complete_version, run_options, target_option
 
 if TYPE_CHECKING:
     from ..events import Outcome
@@ -25,13 +25,7 @@ _FEW = 5  # versions that a question names one by one
 
 
 @command(epilog="Example: migrator up --to 05")
-@click.option(
-    "--to",
-    "target",
-    metavar="VERSION",
-    shell_complete=complete_version,
-    help="Stop after this version.",
-)
+@target_option
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Stop after N migrations.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option(

@@ -98,3 +98,12 @@ def complete_version(
     files = app.settings.directory.glob("[0-9]*.up.sql")
     versions = sorted((path.name.removesuffix(".up.sql") for path in files), key=number_of)
     return [CompletionItem(version) for version in versions if version.startswith(incomplete)]
+
+
+target_option = click.option(
+    "--to",
+    "target",
+    metavar="VERSION",
+    shell_complete=complete_version,
+    help="Stop after this version.",
+)

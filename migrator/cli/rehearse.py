@@ -10,18 +10,12 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style
 from .command import command
-from .options import complete_version, scratch_option, size
+from .options import scratch_option, size, target_option
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
 @scratch_option
-@click.option(
-    "--to",
-    "target",
-    metavar="VERSION",
-    shell_complete=complete_version,
-    help="Stop after this version.",
-)
+@target_option
 @click.option(
     "--out-of-order",
     is_flag=True,

@@ -87,7 +87,7 @@ def of_log(rows: Iterable[LogEntry]) -> list[Json]:
 
 
 def of_error(error: MigratorError) -> Json:
-    """Return an error, with its `errors` if it stands for several."""
+    """Return an error, with its `errors` if there are several."""
     location = error.location
     row: Json = {
         "code": error.code,

@@ -738,7 +738,7 @@ def test_a_failure_outside_the_file_does_not_ask_to_fix_the_file(
     result = migrate("up")
     assert result.exit_code == 1
     assert message in result.stderr
-    assert "mend the file" not in result.stderr
+    assert "fix the file" not in result.stderr
 
 
 def test_a_no_transaction_file_with_a_missing_role_runs_nothing(

@@ -69,7 +69,7 @@ def shell(database: Database, two: Path) -> Shell:
 
 @pytest.fixture
 def broken_pipe() -> Iterator[int]:
-    """A pipe that nobody reads."""
+    """A pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -86,9 +86,9 @@ READING = ["status", "verify --offline", "log", "up --dry-run", "drift"]
 def test_a_result_on_a_full_device_is_one_error(shell: Shell, command: str) -> None:
     done = shell(command, "> /dev/full")
     assert done.returncode == 2
-    told = done.stderr.splitlines()
-    assert told[-1] == f"error: {LOST}"
-    assert [line for line in told[:-1] if not line.startswith("database ")] == []
+    lines = done.stderr.splitlines()
+    assert lines[-1] == f"error: {LOST}"
+    assert [line for line in lines[:-1] if not line.startswith("database ")] == []
 
 
 @pytest.mark.parametrize("command", ["status", "--version"])

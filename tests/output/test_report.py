@@ -21,7 +21,7 @@ PENDING = {
     "02_change.up.sql": """\
 alter table orders alter id type bigint;
 create index on people (name);
--- migrator: allow column-dropped nobody reads it | really
+-- migrator: allow column-dropped unused since May | really
 alter table people drop column email;
 """,
     "02_change.down.sql": "alter table people add email text; drop index people_name_idx;"
@@ -29,7 +29,7 @@ alter table people drop column email;
     "03_index.up.sql": "create index concurrently notes on orders (note);",
     "03_index.down.sql": "drop index concurrently notes;",
     "04_fails.up.sql": "select '<script>alert(1)</script> & https://example.com', 1 / 0;",
-    "05_behind.up.sql": "select 1;",
+    "05_after.up.sql": "select 1;",
 }
 
 
@@ -163,10 +163,10 @@ def test_the_page_shows_drift_sizes_findings_downs_and_what_is_missing(page: Pag
         "+ index public.by_hand",
         "1000 rows): rewritten; full scan; ACCESS EXCLUSIVE lock (blocks reads and writes)",
         "Table rewrite: rewrites public.orders (",
-        "accepted: nobody reads it | really",
+        "accepted: unused since May | really",
         "restores column public.people.email, but not its data",
         "division by zero",
-        "not rehearsed, because 04_fails failed: 05_behind",
+        "not rehearsed, because 04_fails failed: 05_after",
         "sampled: brief locks may be missing",
     ):
         assert said in page.text, said
