@@ -207,7 +207,7 @@ class Commands(click.Group):
 
 def _usage(error: click.UsageError) -> errors.UsageError:
     """Write an error of click in the manner of ours."""
-    message = error.format_message().rstrip(".").replace("'. (", "' (")
+    message = " ".join(error.format_message().split()).rstrip(".").replace("'. (", "' (")
     is_command = error.ctx is not None and error.ctx.parent is not None
     path = f"migrator {error.ctx.info_name}" if error.ctx and is_command else "migrator"
     hint = error.hint if isinstance(error, WrongUsageError) else None
