@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import pytest
@@ -16,7 +20,8 @@ from migrator.hazards.catalogue import hazards
 from migrator.model import Status
 from migrator.output import reference
 
-from .conftest import PROJECT
+from . import goldens
+from .conftest import PROJECT, Database, Migrate, Result, Write
 
 README = (PROJECT / "README.md").read_text()
 
@@ -172,3 +177,180 @@ def test_a_table_is_that_of_the_program(name: str) -> None:
     if os.environ.get("MIGRATOR_GOLDEN"):
         readme.write_text(f"{before}{opening}{TABLES[name]}\n{closing}{after}", encoding="utf-8")
     assert shown.strip() == TABLES[name]
+
+
+# Samples: what the README shows of the program
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A block that shows files, a command, and the command's output.
+
+    Attributes:
+        files: What `cat` shows, by the name of the file.
+        arguments: Those of `migrator`; empty for a command of make.
+        lines: The output; a line `…` is any number of lines.
+    """
+
+    files: Mapping[str, str]
+    arguments: Sequence[str]
+    lines: Sequence[str]
+
+
+def marked(name: str) -> str:
+    """Return the code block between the comments `name` and `/name`."""
+    block = README.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name.split(':')[0]} -->")[0]
+    return re.sub(r"(?m)^```.*\n?", "", block.strip())
+
+
+def sample(name: str) -> Sample:
+    *shown, last = re.split(r"(?m)^\$ ", marked(f"sample: {name}"))[1:]
+    cats = (each.partition("\n") for each in shown)
+    files = {command.removeprefix("cat migrations/"): text for command, _, text in cats}
+    command, *lines = last.splitlines()
+    program, *arguments = shlex.split(command)
+    return Sample(files, arguments if program == "migrator" else [], lines)
+
+
+def comparable(output: str) -> list[str]:
+    """Return the lines of an output without times, directories and the address of the database."""
+    output = re.sub(r"(?m)^database \S+ on .*: ", "database shop: ", output)
+    output = re.sub(r"\S+/migrations/", "migrations/", output)
+    return goldens.normalise(output, {}).splitlines()
+
+
+def assert_shown(expected: Sequence[str], result: Result) -> None:
+    """Assert that an output has the expected lines in this order, with gaps only at `…`."""
+    pattern = "".join("(?:.*\n)*?" if line == "…" else re.escape(f"{line}\n") for line in expected)
+    actual = "".join(f"{line}\n" for line in comparable(result.stderr + result.stdout))
+    assert re.fullmatch(pattern, actual), actual
+
+
+@pytest.fixture
+def example(directory: Path) -> Path:
+    """The worked example, in a directory that a test may change."""
+    return Path(shutil.copytree(PROJECT / "migrations", directory, dirs_exist_ok=True))
+
+
+def test_the_migration_that_fails_fails_as_shown(
+    example: Path, migrate: Migrate, write: Write
+) -> None:
+    assert migrate("up").exit_code == 0
+    shown = sample("failure")
+    write(shown.files)
+    result = migrate(*shown.arguments)
+    assert_shown(comparable("\n".join(shown.lines)), result)
+
+
+def test_the_first_run_looks_as_shown(example: Path, migrate: Migrate) -> None:
+    lines = comparable("\n".join(sample("first-run").lines))
+    header = next(n for n, line in enumerate(lines) if line.startswith("database "))
+    assert_shown(lines[header:], migrate("up"))
+
+
+@pytest.mark.slow
+def test_the_rehearsal_finds_what_is_shown(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    shown = sample("rehearse")
+    columns = "id bigint not null, customer_id bigint not null, total numeric not null, coupon text"
+    write(
+        {
+            "01_create_orders.up.sql": f"create table orders ({columns});",
+            "02_order_rules.down.sql": "alter table orders add column coupon text;\n"
+            "alter table orders drop constraint orders_total_check;",
+            **shown.files,
+        }
+    )
+    assert migrate("up", "--to", "1").exit_code == 0
+    database.execute(
+        "insert into orders select n, n % 1000, n, null from generate_series(1, 2000000) n;"
+        "analyze orders;"
+    )
+    result = migrate(*shown.arguments)
+    assert_shown(comparable("\n".join(shown.lines)), result)
+
+
+def test_the_privileges_are_enough(database: Database, migrate: Migrate, write: Write) -> None:
+    first, others = marked("privileges").split("-- A second role", 1)
+    roles = ("deploy", "operator", "observer")
+    names = {role: f"{role}_{database.name}" for role in roles}
+    urls = {role: database.tcp_url(name, "x") for role, name in names.items()}
+
+    def execute(statements: str) -> None:
+        for role, name in names.items():
+            statements = re.sub(rf"\bto {role};", f"to {name};", statements)
+        database.execute(statements)
+
+    execute("".join(f"create role {name} login password 'x';" for name in names.values()))
+    try:
+        write({"01_a.up.sql": "create schema a;", "01_a.down.sql": "drop schema a;"})
+        execute(f"grant create on database {database.name} to deploy;{first}")
+        assert migrate("up", database=urls["deploy"]).exit_code == 0
+        execute(f"grant create on database {database.name} to operator;--{others}")
+        write({"02_b.up.sql": "create schema b;", "02_b.down.sql": "drop schema b;"})
+        for command in ("up", "down", "up"):
+            assert migrate(command, database=urls["operator"]).exit_code == 0
+        for command in ("status", "verify", "log"):
+            assert migrate(command, database=urls["observer"]).exit_code == 0
+    finally:
+        owned = ", ".join(names.values())
+        database.execute(f"drop owned by {owned}; drop role {owned}")
+
+
+def test_the_health_check_runs(
+    database: Database, example: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(example.parent)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    found: dict[str, object] = {}
+    exec(marked("status"), found)
+    assert found["is_ready"] is False
+    migrate("up")
+    exec(marked("status"), found)
+    assert found["is_ready"] is True
+
+
+SHOWN = sorted(
+    set(re.findall(r"(?m)^\$ (?:DATABASE_URL=\S+ )?(migrator .+)$", README))
+    | set(re.findall(r"`(?:DATABASE_URL=\S+ )?(migrator [a-z-][^`]*)`", README))
+)
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_that_is_shown_exists(line: str) -> None:
+    _, *words = re.sub(r"\s#.*|\s>.*|[\[\]|]", " ", line).split()
+    given = set(re.findall(r"(?<!\S)--[a-z-]+", line))
+    command = next((word for word in words if word in main.main.commands), None)
+    known = options(main.main.commands[command]) | OF_ALL if command else options(main.main)
+    first = next((word for word in words if not word.startswith("-")), None)
+    assert given <= known
+    assert command or "--database-url" in given or first in (None, "COMMAND"), line
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize(
+    "line",
+    sorted(
+        set(re.findall(r"(?m)^\$ (make .*?)(?: +#.*)?$", README))
+        | set(re.findall(r"`(make [^`…]+)`", README))
+    ),
+)
+def test_a_target_of_make_that_is_shown_exists(line: str) -> None:
+    command = [*shlex.split(line), "--dry-run"]
+    inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(command, cwd=PROJECT, env=inherited, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_rooms_and_modules_that_are_named_exist() -> None:
+    package = PROJECT / "migrator"
+    tree, _, answers = section("The code").partition("```\n\n")
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"(?m)^    (\w+)/ ", tree)) == rooms
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    assert set(re.findall(r"\w+\.py", tree)) == modules
+    named_files = re.findall(r"`(?:migrator/)?((?:\w+/)?\w+\.(?:py|toml))`", answers)
+    assert len(named_files) >= 6
+    assert all((package / name).is_file() for name in named_files)
+    assert "def reconcile(" in (package / "planning" / "planner.py").read_text()
