@@ -151,10 +151,12 @@ def rows(title: str, data: Mapping[str, str], mark: str = "`") -> str:
 
 def hazard_table() -> str:
     lines = [
-        f"| `{h.id}` | {h.title} | {h.condition} | {h.effect} | {h.workaround} |".replace("\n", " ")
+        f"| `{h.id}`<br>{h.title} | {h.condition} {h.effect} | {h.workaround} |".replace("\n", " ")
         for h in hazards().values()
     ]
-    return "\n".join(["| id | name | when | effect | instead |", "|---|---|---|---|---|", *lines])
+    return "\n".join(
+        ["| hazard | when, and with which effect | instead |", "|---|---|---|", *lines]
+    )
 
 
 TABLES = {
@@ -293,6 +295,9 @@ def test_the_privileges_are_enough(database: Database, migrate: Migrate, write: 
             assert migrate(command, database=urls["operator"]).exit_code == 0
         for command in ("status", "verify", "log"):
             assert migrate(command, database=urls["observer"]).exit_code == 0
+        for command in ("rehearse", "drift"):
+            result = migrate(command, "--scratch-url", database.url, database=urls["observer"])
+            assert "drift" in result.stdout, result
     finally:
         owned = ", ".join(names.values())
         database.execute(f"drop owned by {owned}; drop role {owned}")
