@@ -43,21 +43,21 @@ def status(
     database_url: str | None = None,
     schema: str | None = None,
 ) -> Overview:
-    """Say what `migrator status` shows, for use inside an application; write nothing.
+    """Return what `migrator status` shows, for use inside an application, without writing.
 
-    `is_current` tells whether the schema has what the files want; every version is in
-    `entries`, by ascending number.
+    `is_current` tells whether all files are applied as they are; `entries` holds every version, by
+    ascending number.
 
     Args:
         directory: Where the migrations are.
         database_url: A libpq URL; None for the one that the environment names.
-        schema: The one that holds the history; None for the first of the search path.
+        schema: The schema of the history; None for the first one of the search path.
 
     Raises:
-        MigratorError: The files are not in order, or the database cannot be asked; the
-            classes are in `migrator.errors`.
+        MigratorError: A file is invalid, or the database cannot be read; the classes are in
+            `migrator.errors`.
     """
-    # Whoever imports the package, `migrator --help` too, would pay for psycopg otherwise.
+    # `migrator --help` imports this package, and must not import psycopg.
     import os  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Record what a person has decided: a baseline, or the repair of one version."""
+"""Record a decision of the user: a baseline, or the repair of one version."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _REPAIR = "repair"
 
 
 class Decision(enum.StrEnum):
-    """What `repair` makes of a version."""
+    """What `repair` records about a version."""
 
-    ACCEPT = "accepted"  # its file is right as it is by now
-    APPLIED = "applied"  # all of it is in the database
-    REVERTED = "reverted"  # nothing of it is in the database
+    ACCEPT = "accepted"  # the edited file matches the database
+    APPLIED = "applied"  # it is fully applied
+    REVERTED = "reverted"  # it is not applied
 
 
 def baseline(work: Session, version: str, notify: Notify) -> tuple[str, ...]:
-    """Record every pending version up to one as applied, and run none of them.
+    """Record every pending version up to one as applied, without running any.
 
     Returns:
-        The versions that were recorded, in order; none if all of them were before.
+        The versions that were recorded, in order; none if all of them were recorded before.
 
     Raises:
-        UsageError: There is no such version among the files.
-        HistoryError: The database is empty: nothing can have been applied to it.
-        BlockedError: A file up to there cannot be read as a migration.
+        UsageError: No file has this version.
+        HistoryError: The database is empty.
+        BlockedError: A file up to this version is not a valid migration.
     """
     bound = max(migration.number for migration in of_baseline(work, version))
     with runner.locked(work, notify):
@@ -56,23 +56,23 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
     """Return the migrations up to a version, by ascending number.
 
     Raises:
-        UsageError: There is no such version among the files.
-        HistoryError: The database is empty: nothing can have been applied to it.
-        BlockedError: A file up to there cannot be read as a migration.
+        UsageError: No file has this version.
+        HistoryError: The database is empty.
+        BlockedError: A file up to this version is not a valid migration.
     """
     bound = planner.resolve(work.entries(), version)
     with connection.reported():
         is_empty = catalog.is_empty(work.conn, work.history.schema)
     if is_empty:
         raise HistoryError(
-            f'the database "{work.conn.info.dbname}" is empty: no version can be applied to it',
-            hint="make its schema with: migrator up",
+            f'the database "{work.conn.info.dbname}" is empty: there is nothing to baseline',
+            hint="to create its schema, run: migrator up",
         )
     found = tuple(migration for migration in work.migrations if migration.number <= bound)
     if not found:
         raise UsageError(
-            f"there is no file up to {version}",
-            hint="list the versions with: migrator status",
+            f"no file has a version up to {version}",
+            hint="to list the versions, run: migrator status",
         )
     scripts = (parser.parse(migration.up.path, migration.up.text) for migration in found)
     if problems := tuple(problem for script in scripts for problem in script.problems):
@@ -81,13 +81,13 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
 
 
 def repair(work: Session, version: str, decision: Decision, reason: str, notify: Notify) -> str:
-    """Record one decision about one version, with its reason, and run nothing.
+    """Record a decision about one version, with its reason, without running anything.
 
     Returns:
-        The version that was decided on.
+        The full name of the version.
 
     Raises:
-        UsageError: There is no such version, or it is in no state to be decided so.
+        UsageError: There is no such version, or its state does not allow the decision.
     """
     with runner.locked(work, notify):
         entries = work.entries()
@@ -112,18 +112,18 @@ def _commands(write: Recorder, entry: Entry, decision: Decision) -> Iterable[Com
             return _settled(write, entry, migration)
     if not migration and decision is not Decision.REVERTED:
         raise UsageError(
-            f"{entry.version} has no file: it cannot be {decision}",
-            hint="bring the file back from version control, or, if nothing of it is in the "
-            f'database: migrator repair {entry.version} --reverted --reason "…"',
+            f"{entry.version} has no file: it cannot be recorded as {decision}",
+            hint="restore the file from version control; or, if it is not applied: "
+            f'migrator repair {entry.version} --reverted --reason "…"',
         )
     raise UsageError(
-        f"{entry.version} is {entry.status}: there is nothing to decide",
-        hint="look at its state with: migrator status",
+        f"{entry.version} is {entry.status}: nothing to repair",
+        hint="to see its state, run: migrator status",
     )
 
 
 def _settled(write: Recorder, entry: Entry, migration: Migration) -> Iterable[Command]:
-    """Record a version as applied, under the name that its file has by now."""
+    """Record a version as applied, under the present name of its file."""
     if entry.applied:
         yield write.rename(entry.applied.version, migration.version)
     yield write.record_applied(migration, _units(migration))

@@ -1,8 +1,8 @@
-"""Decide how a statement outside a transaction goes on after an interruption.
+"""Decide how to resume a statement outside a transaction after an interruption.
 
-PostgreSQL finishes such a statement in several transactions of its own, so it can stop
-between them, and it can finish without anybody left to record it.  What became of it is
-told by comparing the catalog from before it began with the catalog of now.
+PostgreSQL runs such a statement in several transactions of its own.  It can stop between them, and
+it can finish after the client has gone, so that nothing records it.  The catalog before and after
+the statement tells what became of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Recovery:
     """What to do before the statement is sent again, and whether it is to be sent.
 
     Attributes:
-        drop: Indexes to drop, by OID: an earlier try left them invalid.
+        drop: Indexes to drop, by OID: an earlier attempt left them invalid.
         finalize: Partitions whose DETACH is to be finished, by OID.
         is_done: The statement has finished; it must not run a second time.
     """
@@ -40,12 +40,12 @@ def recover(
     unsure: bool,
     own: frozenset[int] | None = None,
 ) -> Recovery:
-    """Compare the catalog from before the statement's first try with that of now.
+    """Compare the catalog from before the statement's first attempt with the present one.
 
     Args:
-        unsure: Nobody knows how the last try ended: it may have finished.
-        own: The indexes that can be of the statement's making, by their names; None if
-            their names do not tell.  Others may have built some meanwhile.
+        unsure: It is unknown how the last attempt ended: it may have finished.
+        own: The indexes that the statement can have created, by their names; None if any can
+            be.  Other sessions may have created some as well.
     """
     created = now.valid_indexes - before.valid_indexes - before.invalid_indexes
     everything = now.valid_indexes | now.invalid_indexes

@@ -111,7 +111,7 @@ def test_a_baseline_of_files_that_do_not_run_says_so(
 def test_an_empty_database_has_no_baseline(migrate: Migrate, pair: Path) -> None:
     result = migrate("baseline", "02_b")
     assert result.exit_code == 4
-    assert "is empty: no version can be applied to it" in result.stderr
+    assert "is empty: there is nothing to baseline" in result.stderr
     assert set(states(migrate).values()) == {"pending"}
 
 
@@ -215,10 +215,10 @@ def test_where_nothing_is_to_be_decided_nothing_is_recorded(
     assert migrate("up").exit_code == 0
     result = repair(migrate, "1", decision)
     assert result.exit_code == 2
-    assert "01_a is applied: there is nothing to decide" in result.stderr
+    assert "01_a is applied: nothing to repair" in result.stderr
     assert repair(migrate, "1", "reverted").exit_code == 0
     result = repair(migrate, "1", "reverted")
-    assert "01_a is out of order: there is nothing to decide" in result.stderr
+    assert "01_a is out of order: nothing to repair" in result.stderr
     assert len(decisions(migrate)) == 1
 
 
