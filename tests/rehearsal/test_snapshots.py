@@ -682,8 +682,8 @@ def copied(base: Database) -> Iterator[Database]:
     """Copy a database."""
     copy = Database(base.postgres, f"test_{uuid.uuid4().hex}")
     with psycopg.connect(base.postgres.url(), autocommit=True) as conn:
-        strategy = " strategy file_copy" if base.postgres.version >= 15 else ""
-        conn.execute(f"create database {copy.name} template {base.name}{strategy}".encode())
+        create = f"create database {copy.name} template {base.name}{base.postgres.strategy}"
+        conn.execute(create.encode())
         try:
             yield copy
         finally:
