@@ -16,6 +16,7 @@ import psycopg
 from ..errors import (
     CancelledError,
     DatabaseConnectionError,
+    HistoryError,
     LockTimeoutError,
     MigrationFileError,
     MigratorError,
@@ -58,6 +59,7 @@ _OWN_HINTS = {
     "42501": "grant the connecting role all privileges on migration_versions and migration_log",
 }
 _NOT_THE_FILE = "the statement is not in the file: fix what PostgreSQL's message says"
+_MEANWHILE = frozenset(["22012", "23502"])  # division_by_zero, not_null_violation
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
 _AT_THE_END = "deferred constraints are checked at the end of the file"
 _LOG_LIMIT = "set local lock_timeout = '2s'"
@@ -171,6 +173,19 @@ def of_claim(refusal: Refusal) -> MigratorError:
         done = "applied" if step.direction is Direction.UP else "reverted"
         return TakenError(f"another migrator has just {done} {step.version}")
     return of_own(refusal) if step.script.transactional else of_setup(refusal)
+
+
+def of_record(refusal: Refusal) -> MigratorError:
+    """Build the error of a record that another runner has made meanwhile."""
+    if refusal.sqlstate in _MEANWHILE:
+        return another_runner(refusal.step)
+    return of_own(refusal)
+
+
+def another_runner(step: Step) -> HistoryError:
+    """Build the error of a step that another runner is at work on, or has finished."""
+    message = f"another migrator runs {step.version} as well: its progress was changed meanwhile"
+    return HistoryError(message, hint="look at it, and decide again: migrator status")
 
 
 def of_invalid_index(refusal: Refusal) -> StatementError:

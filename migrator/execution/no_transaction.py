@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import psycopg
+
 from ..errors import MigratorError
 from ..events import Remarked, Subject, Traced
 from ..history import table
@@ -139,7 +141,7 @@ class _Block(SessionPiece):
             yield ours(step, (probe.DEALLOCATE, ()))
         yield from guard(context, step)
         for command in (*_RECORD_SETTINGS, _end_unit(context, step, self.index)):
-            yield ours(step, command)
+            yield ours(step, command, failure.of_record)
         yield commit(step, attempt.committed_piece)
 
     def _statements(self, unit: Unit, attempt: Attempt) -> Iterator[Message]:
@@ -248,14 +250,14 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
             _run_recorded(context, step, index)
     if statement.words[:1] == ("discard",):
         retake(context.conn, context.recorder.schema)
-    _record(context, _end_unit(context, step, index))
+    _record(context, step, _end_unit(context, step, index))
 
 
 def _run_recorded(context: Context, step: Step, index: int) -> None:
     (statement,) = step.script.units[index].statements
     begun = cleanup.look(context, index, statement)
     note = context.recorder.begin_unit(step.version, step.direction, begun.dump())
-    _record(context, note)
+    _record(context, step, note)
     try:
         with _sampled(context, step, statement):
             run(context, [_Single(context, step, statement, begun)])
@@ -263,7 +265,7 @@ def _run_recorded(context: Context, step: Step, index: int) -> None:
     except MigratorError:
         # A down that has started is under way, however its statement ended.
         if not context.conn.closed and step.direction is Direction.UP:
-            _record(context, context.recorder.fail_unit(step.version))
+            _record(context, step, context.recorder.fail_unit(step.version))
         raise
 
 
@@ -338,10 +340,13 @@ def _end_unit(context: Context, step: Step, index: int) -> Command:
     return context.recorder.end_unit(step.version, done)
 
 
-def _record(context: Context, command: Command) -> None:
+def _record(context: Context, step: Step, command: Command) -> None:
     """Write a record at once, whatever role and settings the script has left."""
     with connection.reported(context.recorder.schema):
         context.conn.execute("begin read write")
-        for text, parameters in (*_RECORD_SETTINGS, command):
-            connection.send(context.conn, text, parameters)
+        try:
+            for text, parameters in (*_RECORD_SETTINGS, command):
+                connection.send(context.conn, text, parameters)
+        except psycopg.errors.DivisionByZero as error:
+            raise failure.another_runner(step) from error
         context.conn.execute("commit")

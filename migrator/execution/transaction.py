@@ -320,7 +320,7 @@ def record_end(context: Context, step: Step, attempt: Attempt) -> Iterator[Messa
         if not is_transactional:
             yield ours(step, record.delete(step.version))
         end = record.log(step.version, Direction.DOWN, "done", timed=is_transactional)
-    yield ours(step, end, on_answer=attempt.recorded)
+    yield ours(step, end, failure.of_record, on_answer=attempt.recorded)
 
 
 def commit(step: Step, on_answer: Callable[[Answer], None]) -> Message:

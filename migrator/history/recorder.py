@@ -61,15 +61,26 @@ update {versions}
 set in_step = null
 where version = $1
 """
+# The division by zero stops a runner whose progress is no longer that of the history.
 _END_UNIT = """
-update {versions}
-set statements_done = $2,
-    duration_ms = coalesce(duration_ms, 0)
-        + extract(epoch from clock_timestamp() - coalesce(in_step, now())) * 1000,
-    in_step = null
-where version = $1
+with ended as (
+    update {versions}
+    set statements_done = $2,
+        duration_ms = coalesce(duration_ms, 0)
+            + extract(epoch from clock_timestamp() - coalesce(in_step, now())) * 1000,
+        in_step = null
+    where version = $1
+      and case $2::integer
+          when -1 then statements_done >= 0
+          else statements_done = $2 - sign($2::integer)
+          end
+    returning version
+)
+select 1 / count(*)
+from ended
 """
-# Without its row in the history a migration must not commit: the null version is an error.
+# Without its row in the history a migration must not commit, and a second runner must not finish
+# it again: the null version is an error.
 _FINISH = """
 with finished as (
     update {versions}
@@ -78,6 +89,7 @@ with finished as (
         statements_done = $2,
         in_step = null
     where version = $1
+      and applied_at is null
     returning version, duration_ms
 )
 insert into {log} (version, action, outcome, os_user, host, tool_version, duration_ms)

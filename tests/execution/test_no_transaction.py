@@ -870,3 +870,25 @@ def test_a_connection_lost_while_the_catalog_is_asked_is_an_error_of_its_own(
     assert result.exit_code == 6, result.stderr
     assert "Traceback" not in result.stderr
     assert "the connection was lost while 01_a was under way" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OPTION}update migration_versions set statements_done = 7;\ncreate table c ();",
+        f"{OPTION}do $$ begin commit; update migration_versions set statements_done = 7; end $$;",
+        "update migration_versions set applied_at = now();\ncreate table c ();",
+    ],
+    ids=["in a block", "alone", "transactional"],
+)
+def test_a_record_that_another_runner_has_changed_is_not_overwritten(
+    text: str, database: Database, migrate: Migrate, write: Write
+) -> None:
+    """The script does what a second runner would do, if both had lost their locks."""
+    write({"01_a.up.sql": text})
+    result = migrate("up")
+    assert result.exit_code == 4
+    assert "another migrator runs 01_a as well" in result.stderr
+    assert "migrator status" in result.stderr
+    assert not database.rows("select from migration_log where outcome = 'done'")
+    assert not database.rows("select from pg_class where relname = 'c'")
