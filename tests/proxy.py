@@ -221,6 +221,7 @@ class Link:
         pid: The server process of the connection; None until the server has named it.
         sent: The statements forwarded so far.
         is_keeper: It has asked for the runner's lock.
+        tells: Cleared, the client hears nothing of the server, not even that it has gone.
     """
 
     client: socket.socket
@@ -229,10 +230,15 @@ class Link:
     sent: list[str] = field(default_factory=list)
     is_keeper: bool = False
     is_open: bool = True
+    tells: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.tells.set()
 
     def cut(self) -> None:
         """End the connection on both sides at once."""
         self.is_open = False
+        self.tells.set()
         for end in (self.client, self.server):
             _end(end, socket.SHUT_RDWR)
 
@@ -315,7 +321,9 @@ class StrikingProxy:
                 if link.pid is None:
                     link.pid = _backend_pid(messages.cut(data))
                 self._flows_down.wait()
+                link.tells.wait()
                 link.client.sendall(data)
+        link.tells.wait()
         if link.is_open:
             self._flows_down.wait()
             _end(link.client)

@@ -29,6 +29,7 @@ class Fault(enum.StrEnum):
     INT = "SIGINT"
     TERMINATE = "terminate backend"
     TERMINATE_KEEPER = "terminate keeper"
+    TAKE_LOCK = "take the runner's lock"
     CANCEL = "cancel backend"
     CANCEL_KEEPER = "cancel keeper"
     RESTART = "immediate restart"
@@ -51,6 +52,7 @@ CODES: dict[Fault, frozenset[int]] = dict.fromkeys(Fault, frozenset[int]()) | {
     Fault.INT: frozenset([130]),
     Fault.TERMINATE: frozenset([6]),
     Fault.TERMINATE_KEEPER: frozenset([6]),
+    Fault.TAKE_LOCK: frozenset([4, 6]),
     Fault.CANCEL: frozenset([1]),
     Fault.RESTART: frozenset([6]),
     Fault.CUT: frozenset([6]),
@@ -60,6 +62,9 @@ CODES: dict[Fault, frozenset[int]] = dict.fromkeys(Fault, frozenset[int]()) | {
     Fault.LOCK: frozenset([5]),
     Fault.RUNNERS_KILL: frozenset([-9]),
 }
+AIMED = (Fault.TERMINATE, Fault.CUT_WORKER, Fault.TAKE_LOCK)
+"""What can strike exactly between two statements: the second of them does not pass meanwhile."""
+
 GRACE = 9.5
 """Seconds in which a run that was told to stop has to be over: a container gives it ten."""
 
@@ -68,6 +73,11 @@ WEIGHTS = dict.fromkeys(Fault, 3.0) | {
     Fault.FREEZE_TERM: 0.6,  # each of them takes its ten seconds of grace
     Fault.LOCK: 2.0,
 }
+
+
+_PATIENCE = 2.0  # seconds
+_IS_IDLE = "select from pg_stat_activity where pid = %s and wait_event = 'ClientRead'"
+_BLOCKS = "select from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
 
 
 @dataclass(slots=True)
@@ -100,6 +110,25 @@ class Scene:
         """Wait for what `later` began."""
         for thread in self.threads:
             thread.join()
+
+
+def settle(scene: Scene) -> None:
+    """Wait until the server has done all that the migrations' session has sent."""
+    if scene.proxy.worker:
+        _await(scene, _IS_IDLE, scene.proxy.worker.pid)
+
+
+def _await(scene: Scene, query: str, pid: int | None) -> None:
+    """Wait until a query about a server process is true, for some seconds at the most."""
+    deadline = time.monotonic() + _PATIENCE
+    with (
+        contextlib.suppress(psycopg.OperationalError),
+        psycopg.connect(scene.database.postgres.url(), autocommit=True) as conn,
+    ):
+        while time.monotonic() < deadline:
+            if conn.execute(query.encode(), [pid]).fetchone() is not None:
+                return
+            time.sleep(0.002)
 
 
 def strike(fault: Fault, scene: Scene) -> None:
@@ -221,6 +250,24 @@ def _write(scene: Scene) -> None:
         time.sleep(scene.random.uniform(0.8, 2.0))
 
 
+def _take_lock(scene: Scene) -> None:
+    """End the session that holds the runner's lock, unseen by its run, and start another run."""
+    keeper = scene.proxy.keeper
+    if not keeper:
+        return
+    keeper.tells.clear()
+    _ask("pg_terminate_backend", keeper=True)(scene)
+    scene.later(scene.second)
+    assert scene.proxy.worker, "a keeper is the second connection"
+    _await(scene, _BLOCKS, scene.proxy.worker.pid)
+
+    def tell() -> None:
+        time.sleep(scene.random.uniform(0.3, 1.5))
+        keeper.tells.set()
+
+    scene.later(tell)
+
+
 def _join_in(scene: Scene) -> None:
     scene.later(scene.second)
 
@@ -232,6 +279,7 @@ _DEEDS: dict[Fault, Callable[[Scene], None]] = {
     Fault.INT: _signal(signal.SIGINT),
     Fault.TERMINATE: _ask("pg_terminate_backend", keeper=False),
     Fault.TERMINATE_KEEPER: _ask("pg_terminate_backend", keeper=True),
+    Fault.TAKE_LOCK: _take_lock,
     Fault.CANCEL: _ask("pg_cancel_backend", keeper=False),
     Fault.CANCEL_KEEPER: _ask("pg_cancel_backend", keeper=True),
     Fault.RESTART: _restart,

@@ -30,9 +30,16 @@ class _World:
 
 
 def generate(seed: int) -> History:
-    """Make the history of a seed: the first version lays the ground, the rest is drawn."""
+    """Make the history of a seed: the first version lays the ground, the rest is drawn.
+
+    Every other history gives up the lock that its own session holds, as a script may do.  Only
+    the keeper's session then keeps other runners out, and without it only the claims.
+    """
     world = _World(Random(seed))
-    versions = [Version("01_ground", (_together(_ground(world)),))]
+    ground = _ground(world)
+    if seed % 2:
+        ground.append(Sql("select pg_advisory_unlock_all()"))
+    versions = [Version("01_ground", (_together(ground),))]
     drawn = world.random.choices(list(_KINDS), k=world.random.randint(3, 5))
     # No history without a file outside a transaction, and none without a data migration.
     drawn += [_outside, _data]

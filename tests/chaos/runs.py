@@ -46,7 +46,8 @@ def database(postgres: Postgres) -> Iterator[Database]:
     """Create a database for a `with`, on connections of its own: the server may be restarted."""
     name = f"chaos_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
-        conn.execute(f"create database {name} template template0 strategy file_copy".encode())
+        create = f"create database {name} template template0{postgres.strategy}"
+        conn.execute(create.encode())
     try:
         yield Database(postgres, name)
     finally:

@@ -44,6 +44,8 @@ _STATES = {
           and wait_event = 'PgSleep'
     """,
 }
+# A word of the statement, and how many statements behind it.
+_AIMS = (("insert into", 0), ("insert into", 1), ("update", 0), ("commit", 0), ("commit", 1))
 _LONGEST = 8.0  # seconds after which a state has not come, and will not
 
 
@@ -54,11 +56,13 @@ class Trigger:
     Attributes:
         seconds: After the start of the process.
         state: A name in `_STATES`, and `seconds` behind it.
+        is_settled: The server has first done all that it was sent until the moment.
     """
 
     moment: Moment | None = None
     seconds: float = 0.0
     state: str | None = None
+    is_settled: bool = False
 
     def __str__(self) -> str:
         if self.moment:
@@ -82,6 +86,17 @@ def choose(random: Random, statements: Sequence[str], seconds: float) -> Trigger
         case _:
             delay = random.choice([0.0, random.uniform(0, 0.005), random.uniform(0, 0.05)])
             return Trigger(seconds=delay, state=random.choice(list(_STATES)))
+
+
+def aim(random: Random, statements: Sequence[str]) -> Trigger:
+    """Draw a claim, a record, a commit or the statement after it: the first that is not done."""
+    word, further = random.choice(_AIMS)
+    places = [
+        number + further
+        for number, text in enumerate(statements[:-1])
+        if word in text and (word == "commit" or "migration_versions" in text)
+    ]
+    return Trigger(Moment(random.choice(places), 0.0, before=True), is_settled=True)
 
 
 def _landmarks(statements: Sequence[str]) -> Sequence[int]:
