@@ -33,7 +33,7 @@ class SessionPiece(Piece):
 
 
 def look(context: Context, index: int, statement: Statement) -> Begun:
-    """Look at what there is that the statement could leave half-made."""
+    """Note the objects that the statement could leave half-made."""
     if not classify.is_recoverable(statement):
         return Begun(index)
     names = classify.relation_names(statement)
@@ -45,14 +45,14 @@ def look(context: Context, index: int, statement: Statement) -> Begun:
 
 
 def look_again(context: Context, statement: Statement, begun: Begun, *, unsure: bool) -> Recovery:
-    """Compare what there is with what there was before the statement began."""
+    """Compare the objects with those from before the statement began."""
     now = catalog.objects(context.conn, begun.relations)
     own = own_indexes(context, statement)
     return recovery.recover(statement, begun.objects, now, unsure=unsure, own=own)
 
 
 def own_indexes(context: Context, statement: Statement) -> frozenset[int] | None:
-    """Return the indexes that a statement can have made, by their names; None for any."""
+    """Return the OIDs of the indexes that a statement can have created; None for any."""
     if statement.words[:1] == ("reindex",):
         return catalog.indexes_named(context.conn, "_cc(new|old)[0-9]*$")
     name = classify.index_name(statement)
@@ -60,11 +60,11 @@ def own_indexes(context: Context, statement: Statement) -> frozenset[int] | None
 
 
 def clear_up(context: Context, step: Step, index: int, begun: Begun) -> Recovery:
-    """Clear what an earlier run left of a unit, whatever the file has there now."""
+    """Remove what an earlier run left of a unit, even if the file now has another statement."""
     earlier = begun.parsed() if begun.unit == index else None
     if not earlier:
         return Recovery()
-    # What a down had under way stays so until it is done.
+    # A down that has started counts as interrupted until it is done.
     unsure = step.unsure or step.direction is Direction.DOWN
     found = look_again(context, earlier, begun, unsure=unsure)
     clear(context, step, step.script.units[index].statements[0], found)
@@ -72,7 +72,7 @@ def clear_up(context: Context, step: Step, index: int, begun: Begun) -> Recovery
 
 
 def clear(context: Context, step: Step, statement: Statement, found: Recovery) -> None:
-    """Remove what was found; the statement is named if that fails."""
+    """Remove what was found; an error names the statement."""
     # Indexes of TOAST tables come last: only the owner of the schema pg_toast may drop them.
     for index in sorted(catalog.names(context.conn, found.drop), key=_is_of_toast):
         context.notify(Remarked(f"dropping the invalid index {index}, left by an earlier attempt"))

@@ -70,13 +70,13 @@ def recover(
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What is noted of a unit before its one statement is sent by itself.
+    """The state before a statement that runs outside a transaction; it is stored in the log.
 
     Attributes:
-        unit: Its index in its script.
-        statement: The text; None if the catalog does not tell how far such a one came.
-        relations: Those that the statement names, by OID; None for the whole database.
-        objects: What there was of them that the statement can leave half-made.
+        unit: The index of the statement's unit in the script.
+        statement: Its text; None if the catalog cannot show how far such a statement came.
+        relations: The OIDs of the relations that it names; None for the whole database.
+        objects: Those of their objects that the statement can leave half-made.
     """
 
     unit: int
@@ -85,11 +85,11 @@ class Begun:
     objects: Objects = field(default_factory=Objects)
 
     def parsed(self) -> Statement | None:
-        """Return the statement as it was begun."""
+        """Return the statement as it was then."""
         return next(splitter.split(self.statement), None) if self.statement else None
 
     def dump(self) -> str:
-        """Write it as JSON, for the log.
+        """Return it as JSON.
 
         >>> noted = Begun(2, "vacuum", frozenset([7]))
         >>> Begun.load(json.loads(noted.dump())) == noted
@@ -102,7 +102,7 @@ class Begun:
 
     @classmethod
     def load(cls, document: Mapping[str, Any] | None) -> Begun | None:
-        """Read what `dump` wrote; None where nothing was begun."""
+        """Read what `dump` wrote; None if there is nothing to read."""
         if document is None:
             return None
         relations, objects = document["relations"], document["objects"]
