@@ -6,19 +6,22 @@ The package is a set of rooms.  This table says which room may import which
 (`tests/test_architecture.py` holds it to be true):
 
     room                may import
-    errors, interrupts  nothing of ours
-    config, sql, embedded  errors
+    errors, interrupts, passwords  nothing of ours
+    config, embedded    errors
+    sql                 errors, passwords
     tracing             nothing of ours
     model               errors, sql
     events              model, sql, tracing
     hazards             errors, sql, tracing
-    files, history      errors, model, sql
+    files               errors, model, sql
+    history             errors, passwords, model, sql
     planning            errors, hazards, model, sql
-    postgres            errors, config, events, interrupts
+    postgres            errors, passwords, config, events, interrupts
     session             errors, config, events, model, files, history, planning, postgres, embedded
     execution           all above except hazards, embedded
     rehearsal           all above
-    output              errors, events, model, sql, tracing, hazards, history, planning, rehearsal
+    output              errors, passwords, events, model, sql, tracing, hazards, history, planning,
+                        rehearsal
     cli                 all
 
 Only `cli` and `output` import `rehearsal`: without it and `hazards`, the runner is complete.

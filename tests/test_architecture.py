@@ -35,7 +35,8 @@ OUTSIDE_WORLD = {
 def table() -> dict[str, set[str]]:
     """Read the table in the package's docstring: each room, and the rooms that it may import."""
     rows: dict[str, set[str]] = {}
-    lines = re.findall(r"^ {4}(\w+(?:, \w+)*) {2,}(.+)$", migrator.__doc__ or "", re.MULTILINE)
+    text = re.sub(r",\n {20,}", ", ", migrator.__doc__ or "")
+    lines = re.findall(r"^ {4}(\w+(?:, \w+)*) {2,}(.+)$", text, re.MULTILINE)
     for rooms, allowed in lines[1:]:
         if allowed == "all":
             found = {room_of(module) for module in modules()}

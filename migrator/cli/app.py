@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sys
@@ -113,8 +112,10 @@ class App:
         Raises:
             UsageError: It cannot be written.
         """
+        from ..output.terminal import readable
+
         try:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(readable(text), encoding="utf-8")
         except OSError as error:
             raise errors.UsageError(f"cannot write {path}: {error.strerror}") from error
 
@@ -136,9 +137,10 @@ class App:
         """Write text to stderr, which JSON does without."""
         if not self.as_json:
             from ..output.invocation import as_called
+            from ..output.terminal import readable
 
             self._clear_line()
-            click.echo(as_called(text, self.program), err=True)
+            click.echo(readable(as_called(text, self.program)), err=True)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -164,15 +166,19 @@ class App:
         Raises:
             UsageError: It cannot be written, and not because the reader closed the pipe.
         """
+        from ..output.json import dumps
+        from ..output.terminal import readable
+
         self._clear_line()
-        click.echo(json.dumps(as_json(), indent=2) if self.as_json else as_text())
+        click.echo(dumps(as_json(), indent=2) if self.as_json else readable(as_text()))
         error = write_error(sys.stdout)
         if error and error.errno != errno.EPIPE:
             raise _unwritten(error, kept)
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
-        from ..output.json import of_error
+        from ..output.json import dumps, of_error
+        from ..output.terminal import readable
         from ..output.text import error_text
 
         self._clear_line()
@@ -181,11 +187,12 @@ class App:
             click.echo(err=True)  # the terminal has written ^C
         if self.as_json:
             document = {"error": of_error(error)}
-            click.echo(json.dumps(document, indent=2))
+            click.echo(dumps(document, indent=2))
             if write_error(sys.stdout):
-                click.echo(json.dumps(document), err=True)  # one line, like the events
+                click.echo(dumps(document), err=True)  # one line, like the events
         else:
-            click.echo(error_text(error, style(sys.stderr), self.program), err=True)
+            text = error_text(error, style(sys.stderr), self.program)
+            click.echo(readable(text), err=True)
         return exit_code(error)
 
 
@@ -193,8 +200,14 @@ def log_statements() -> None:
     """Log every statement that is sent to stderr, with its time."""
     import logging
 
+    from ..output.terminal import readable
+
+    class Readable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return readable(super().format(record))
+
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+    handler.setFormatter(Readable("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("migrator")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -205,7 +218,14 @@ def style(stream: Any) -> Style:
     from ..output.text import plain
 
     colourful = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
-    return click.style if colourful else plain
+    return _coloured if colourful else plain
+
+
+def _coloured(text: str, **style: Any) -> str:
+    from ..output.terminal import own
+
+    before, after = click.style("\0", **style).split("\0")
+    return f"{own(before)}{text}{own(after)}"
 
 
 def exit_code(error: errors.MigratorError) -> int:

@@ -244,6 +244,7 @@ def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
     Raises:
         CancelledError, SystemExit: The answer is not yes.
     """
+    from ..output.terminal import readable
     from ..planning.planner import Action
 
     versions = list(dict.fromkeys(step.version for step in plan.steps))
@@ -253,7 +254,7 @@ def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
     verb = "revert" if request.action is Action.DOWN else "revert and apply again"
     where = f"database {work.conn.info.dbname} ({_server(work)})"
     try:
-        if click.confirm(f"{verb} {names} on {where}?", err=True):
+        if click.confirm(readable(f"{verb} {names} on {where}?"), err=True):
             return
     except click.Abort:
         click.echo(err=True)  # after ^C

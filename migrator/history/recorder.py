@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from ..model import Direction, Migration
+from ..passwords import without_passwords
 from ..sql.script import is_long
 from .table import compose
 
@@ -199,6 +200,7 @@ class Recorder:
         timed: bool = False,
     ) -> Command:
         """Add a row to the log; `timed` to log the time since the transaction began."""
+        message = without_passwords(message) if message else None
         texts = (text.encode() if text else None for text in (sqlstate, message, reason))
         names = (text.encode() for text in (version, action, outcome))
         return self._command(_LOG, *names, *self.actor, *texts, b"t" if timed else b"f")

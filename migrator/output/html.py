@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
 
 from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
+from ..passwords import without_passwords
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
@@ -47,6 +48,11 @@ def report_html(report: Report, program: str) -> str:
         "</body></html>",
     )
     return "\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Write text as HTML, without passwords."""
+    return html.escape(without_passwords(text))
 
 
 def bars(rehearsed: RehearsedMigration) -> tuple[Bar, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ..events import (
     Waiting,
 )
 from ..model import Entry, Plan, Step
+from ..passwords import without_passwords
 from ..tracing.trace import to_json
 from .text import line_of, reversible
 
@@ -28,6 +30,24 @@ if TYPE_CHECKING:
     from ..sql.script import Statement
 
 Json = dict[str, Any]
+
+
+def dumps(document: Json | list[Json], *, indent: int | None = None) -> str:
+    r"""Write a document in ASCII, without control characters and passwords.
+
+    >>> dumps({"sql": "alter role r password 'x'"})
+    '{"sql": "alter role r password \'****\'"}'
+    """
+    # JSON need not escape DEL.
+    return json.dumps(_hidden(document), indent=indent).replace("\x7f", "\\u007f")
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_passwords(value)
+    if isinstance(value, dict):
+        return {key: _hidden(each) for key, each in value.items()}
+    return [_hidden(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def of_step(step: Step) -> Json:

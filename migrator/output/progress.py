@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,8 @@ from ..events import (
 )
 from ..tracing.trace import LockMode, Touch, Trace
 from .invocation import as_called
-from .json import of_event
+from .json import dumps, of_event
+from .terminal import readable
 from .text import DOING, DONE, Style, duration, line_of
 
 _BAR = 20  # columns
@@ -183,11 +183,12 @@ class ProgressLine:
         if self.stream is None:
             return
         if self.width:
-            self.stream.write(f"\r{progressed_text(event)[: self.width - 1]}{_CLEAR}")
+            line = readable(progressed_text(event))[: self.width - 1]
+            self.stream.write(f"\r{line}{_CLEAR}")
             self.stream.flush()
             self._is_shown = True
         elif self.is_due(event):
-            self.stream.write(f"  {progressed_text(event)}\n")
+            self.stream.write(f"  {readable(progressed_text(event))}\n")
 
     def clear(self) -> None:
         """Remove the line from a terminal, before something else is written."""
@@ -240,17 +241,18 @@ class EventWriter:
                 return  # a seed has millions of these
             case Progressed() if self.as_json:
                 if self._line.is_due(event):
-                    self._write(json.dumps(of_event(event)))
+                    self._write(dumps(of_event(event)))
             case Progressed():
                 self._line.show(event)
             case _ if self.as_json:
                 self.events.append(event)
-                self._write(json.dumps(of_event(event)))
+                self._write(dumps(of_event(event)))
             case _:
                 self.clear()
                 if text := event_text(event, self.style, verbose=self.is_verbose):
                     is_remark = isinstance(event, Remarked)
-                    self._write(as_called(text, self.program) if is_remark else text)
+                    text = as_called(text, self.program) if is_remark else text
+                    self._write(readable(text))
 
     def clear(self) -> None:
         """Remove the progress line, before something else is written."""

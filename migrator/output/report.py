@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -44,7 +45,7 @@ def report_text(report: Report, style: Style, program: str) -> str:
 
 def report_markdown(report: Report, program: str) -> str:
     """Write a report for a pull request."""
-    lines = [f"## Rehearsal: {total(report)}", "", *head(report), ""]
+    lines = [f"## Rehearsal: {total(report)}", "", *map(_escaped, head(report)), ""]
     lines += _listed(_drift(report))
     for rehearsed in report.migrations:
         lines += ["", f"### `{rehearsed.step.version}`", ""]
@@ -53,18 +54,18 @@ def report_markdown(report: Report, program: str) -> str:
         for finding in rehearsed.findings:
             where = line_of(finding.statement) if finding.statement else ""
             cells = (_mark(finding), where, _accepted(finding), finding.hazard.workaround)
-            lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+            lines.append("| " + " | ".join(_escaped(str(cell)) for cell in cells) + " |")
         if rehearsed.error:
-            lines += ["", "```", error_text(rehearsed.error, plain, program), "```"]
+            lines += ["", *_fenced([error_text(rehearsed.error, plain, program)])]
         lines += ["", *_listed(down_lines(rehearsed))]
         if not rehearsed.traced:
             continue
-        lines += ["", "<details><summary>Locks</summary>", "", "```"]
+        shown = []
         for each in rehearsed.traced:
-            lines.append(f"line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
-            lines += [f"    {lock}" for lock in locks(report, each)]
-        lines += ["```", "", "</details>"]
-    lines += ["", *not_rehearsed(report)] if report.not_rehearsed else []
+            shown.append(f"line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
+            shown += [f"    {lock}" for lock in locks(report, each)]
+        lines += ["", "<details><summary>Locks</summary>", "", *_fenced(shown), "", "</details>"]
+    lines += ["", *map(_escaped, not_rehearsed(report))] if report.not_rehearsed else []
     return "\n".join(lines) + "\n"
 
 
@@ -72,9 +73,27 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
     """Write lines as a Markdown list, with indented lines as a code block below their item."""
     for is_indented, group in groupby(lines, key=lambda line: line.startswith(" ")):
         if is_indented:
-            yield from ("", "  ```", *group, "  ```", "")
+            yield from ("", *_fenced(group, "  "), "")
         else:
-            yield from (f"- {line}" for line in group)
+            yield from (f"- {_escaped(line)}" for line in group)
+
+
+def _escaped(text: str) -> str:
+    r"""Write text on one line of Markdown, whatever it holds.
+
+    >>> print(_escaped("a|b `<c>`"))
+    a\|b \`&lt;c&gt;\`
+    """
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*|\[\]]|~(?=\S))", r"\\\1", line)
+
+
+def _fenced(lines: Iterable[str], indent: str = "") -> list[str]:
+    """Write a code block; its fence is longer than any in the lines."""
+    lines = list(lines)
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = indent + "`" * max(3, longest + 1)
+    return [fence, *lines, fence]
 
 
 def report_json(report: Report) -> Json:

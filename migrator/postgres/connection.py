@@ -22,6 +22,7 @@ from ..errors import (
     LockTimeoutError,
     StatementError,
 )
+from ..passwords import without_passwords
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Field = pq.DiagnosticField
@@ -39,11 +40,6 @@ LOG = logging.getLogger("migrator")
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _LOGGED = 2000  # characters of a statement
-_PASSWORD = re.compile(  # a literal of any kind, possibly truncated, or a part of a conninfo
-    r"(?i)(password\s*=?\s*)(?:(?:e|u&)?'(?:[^'\\]|''|\\.)*'?|(\$\w*\$).*?(?:\2|$)|(?<==)[^\s']+)",
-    re.DOTALL,
-)
-
 # A URL where the name of a host or database was expected.
 _CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
 
@@ -103,7 +99,7 @@ def log_statement(text: bytes | str, seconds: float) -> None:
     """Log a statement without its passwords; its answer took `seconds`."""
     if LOG.isEnabledFor(logging.DEBUG):
         readable = text[:_LOGGED].decode(errors="replace") if isinstance(text, bytes) else text
-        shown = _PASSWORD.sub(r"\1****", readable[:_LOGGED])
+        shown = without_passwords(readable[:_LOGGED])
         LOG.debug("%8.1f ms  %s", seconds * 1000, " ".join(shown.split()))
 
 
@@ -159,7 +155,7 @@ def _no_connection(error: psycopg.Error) -> DatabaseConnectionError:
     text = _PREFIXES.sub("", " ".join(str(error).split()))
     hint = next(hint for part, hint in _HINTS if part in text)
     # Neither libpq nor the server repeats the password itself.
-    masked = _PASSWORD.sub(r"\1****", _CREDENTIALS.sub(":****@", text))
+    masked = without_passwords(_CREDENTIALS.sub(":****@", text))
     return DatabaseConnectionError(masked, hint=hint.format(_VARIABLES))
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from ..errors import Location
+from ..passwords import without_passwords
 from .script import Abridged
 
 _LINE_END = re.compile(r"\r\n?|\n")
@@ -64,8 +65,9 @@ def _known_lines(_source: str) -> _Lines:
 def excerpt_at(source: str, location: Location, *, width: int = 100) -> str:
     """Return a line and up to two before it, numbered, and a caret under the column.
 
-    Each line is cut to `width` characters: around the caret, or from its start.  Tabs and control
-    characters become spaces.  COPY data that were left in their file are not shown.
+    Each line is cut to `width` characters: around the caret, or from its start.  Passwords are
+    hidden, and what cannot be seen is written as Python does.  COPY data that were left in their
+    file are not shown.
     """
     starts = _line_starts(source, len(source))
     last = bisect_right(starts, location.line, key=lambda start: line_number(source, start))
@@ -98,8 +100,13 @@ def _part_of_line(source: str, start: int, left: int, width: int) -> str:
     ends = _LINE_END.search(source, start)
     end = ends.start() if ends else len(source)
     cut = min(end, start + left + width)
-    return _printable("…" * (left > 0) + source[start + left : cut] + "…" * (cut < end))
+    line = without_passwords(source[start:end], aligned=True)[left : cut - start]
+    return _printable("…" * (left > 0) + line + "…" * (cut < end))
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text.expandtabs(4))
+    return "".join(c if c.isprintable() else _escape(c) for c in text.expandtabs(4))
+
+
+def _escape(character: str) -> str:
+    return repr(character)[1:-1]

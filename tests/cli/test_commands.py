@@ -840,7 +840,7 @@ def test_passwords_are_not_logged(migrate: Migrate, write: Write) -> None:
     )
     result = migrate("-vv", "up")
     assert result.exit_code == 0, result.stderr
-    assert "create role logged password ****" in result.stderr
+    assert "create role logged password E'****'" in result.stderr
     assert "s3cret" not in result.stderr.replace("insert into", "")
 
 

@@ -276,7 +276,7 @@ def test_an_excerpt_of_a_very_long_line_is_cut_around_the_caret() -> None:
 
 
 def test_an_excerpt_sends_no_control_characters_to_a_terminal() -> None:
-    assert excerpt_at("a\x1b[31m", Location(FILE, 1, 1)) == "1 | a [31m\n  | ^"
+    assert excerpt_at("a\x1b[31m", Location(FILE, 1, 1)) == "1 | a\\x1b[31m\n  | ^"
 
 
 FRAGMENTS = [
