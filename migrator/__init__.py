@@ -45,6 +45,7 @@ def status(
     *,
     database_url: str | None = None,
     schema: str | None = None,
+    trust_history_of: str | None = None,
 ) -> Overview:
     """Return what `migrator status` shows, for use inside an application, without writing.
 
@@ -55,6 +56,7 @@ def status(
         directory: Where the migrations are.
         database_url: A libpq URL; None for the one that the environment names.
         schema: The schema of the history; None for the first one of the search path.
+        trust_history_of: As the option of that name; None for none.
 
     Raises:
         MigratorError: A file is invalid, or the database cannot be read; the classes are in
@@ -67,6 +69,6 @@ def status(
     from . import config, session  # noqa: PLC0415
 
     database = config.database(database_url, os.environ)
-    settings = config.Settings(Path(directory), database, schema)
+    settings = config.Settings(Path(directory), database, schema, trust_history_of)
     with session.opened(settings, lambda _event: None) as work:
         return session.overview(work)

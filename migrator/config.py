@@ -47,6 +47,7 @@ class Settings:
     Attributes:
         database: None if none is configured.
         schema: Of the history; None for the first schema of the search path.
+        trust_history_of: A role that may own the history; None for us and superusers only.
         lock_timeout: For each lock, in milliseconds.
         statement_timeout: For each statement, in milliseconds; 0 for no limit.
         lock_attempts: How often a migration is attempted if it cannot get a lock.
@@ -58,6 +59,7 @@ class Settings:
     directory: Path = DEFAULT_DIRECTORY
     database: Database | None = None
     schema: str | None = None
+    trust_history_of: str | None = None
     lock_timeout: int = 2000
     statement_timeout: int = 0
     lock_attempts: int = 10

@@ -80,6 +80,7 @@ class AppliedMigration:
         statements_done: How many units of a no-transaction up script have finished; negative:
             how many of the down script.
         in_step: When the next unit was begun; None between units.
+        ordinal: Grows with every migration that is applied or resumed, whatever the clock says.
     """
 
     version: str
@@ -92,6 +93,7 @@ class AppliedMigration:
     duration_ms: int | None
     statements_done: int
     in_step: datetime | None
+    ordinal: int
 
     @property
     def number(self) -> int:

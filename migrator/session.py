@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from .config import Database, Settings
 from .errors import BlockedError, ConfigurationError
 from .files import directory
-from .history import table
-from .history.table import History
+from .history import place, table
+from .history.place import History
 from .model import Entry, Migration, Plan
 from .planning import planner
 from .planning.problems import outstanding_states
@@ -47,9 +47,8 @@ class Session:
         if not self.history.exists:
             return planner.reconcile(self.migrations, ())
         known = frozenset(migration.up.checksum for migration in self.migrations)
-        schema = self.history.schema
-        with connection.reported(schema):
-            rows = table.read(self.conn, schema, known=known, downs=downs)
+        with connection.reported(self.history.schema):
+            rows = table.read(self.conn, self.history, known=known, downs=downs)
         return planner.reconcile(self.migrations, rows)
 
     def plan(self, request: planner.Request) -> Plan:
@@ -84,7 +83,7 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         migrations = read() if early is None else early
         conn = connecting.result()
         with connection.reported(settings.schema):
-            found = table.locate(conn, settings.schema)
+            found = place.locate(conn, settings.schema, trusted=settings.trust_history_of)
         session = Session(settings, database, conn, found, migrations)
         if session.is_pooled:
             notify(_remark("connected through a connection pooler"))

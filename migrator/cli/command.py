@@ -17,7 +17,7 @@ from .. import errors
 from ..interrupts import ForcedStopError
 from .app import App
 
-_COMMON = "--dir, --database-url, --schema, --json, -v: see migrator --help"
+_COMMON = "--dir, --database-url, --schema, --trust-history-of, --json, -v: see migrator --help"
 
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
@@ -35,6 +35,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
         ("--schema",),
         {"metavar": "NAME"},
         "Schema of the history tables [default: first of search_path].",
+    ),
+    (
+        ("--trust-history-of",),
+        {"metavar": "ROLE"},
+        "Also use a history of this role, and its triggers.",
     ),
     (("--json", "as_json"), {"is_flag": True}, "Print one JSON document on stdout."),
     (
@@ -80,7 +85,7 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     app = ctx.find_object(App)
     if not (app and value and parameter.name):
         return
-    if parameter.name in ("directory", "schema"):
+    if parameter.name in ("directory", "schema", "trust_history_of"):
         app.settings = replace(app.settings, **{parameter.name: value})
     else:
         setattr(app, parameter.name, value)

@@ -228,7 +228,12 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
             interrupts=interrupts,
         ):
             with connection.reported(schema):
-                session.history = table.ensure(session.conn, schema)
+                session.history = table.ensure(
+                    session.conn,
+                    schema,
+                    trusted=session.settings.trust_history_of,
+                    is_named=session.settings.schema is not None,
+                )
             yield Lock(interrupts, shares)
 
 

@@ -11,18 +11,22 @@ from importlib.metadata import PackageNotFoundError, version
 from ..model import Direction, Migration
 from ..passwords import without_passwords
 from ..sql.script import is_long
-from .table import compose
+from .layout import compose
+
+# Taken from the table itself, not from a sequence: a copy of the table may have lost that.
+_NEXT = "(select coalesce(pg_catalog.max(ordinal), 0) + 1 from {versions})"
 
 # `$1` is always the version.
 _CLAIM = """
-insert into {versions} (version, checksum, up_script, down_script, statements_done)
-values ($1, $2, $3, $4, 0)
+insert into {versions} (version, checksum, up_script, down_script, statements_done, ordinal)
+values ($1, $2, $3, $4, 0, {next_ordinal})
 """
 _REFRESH = """
 update {versions}
 set checksum = $2,
     up_script = $3,
-    down_script = $4
+    down_script = $4,
+    ordinal = {next_ordinal}
 where version = $1
 """
 # Without the row, the division by zero stops a second runner from reverting again.
@@ -101,13 +105,14 @@ returning duration_ms
 # A baseline or a repair: applied without being run, or with another text.
 _RECORD_APPLIED = """
 insert into {versions} as ours
-    (version, checksum, up_script, down_script, applied_at, statements_done)
-values ($1, $2, $3, $4, clock_timestamp(), $5)
+    (version, checksum, up_script, down_script, applied_at, statements_done, ordinal)
+values ($1, $2, $3, $4, clock_timestamp(), $5, {next_ordinal})
 on conflict (version) do update
 set checksum = excluded.checksum,
     up_script = excluded.up_script,
     down_script = excluded.down_script,
     applied_at = coalesce(ours.applied_at, excluded.applied_at),
+    ordinal = case when ours.applied_at is null then excluded.ordinal else ours.ordinal end,
     statements_done = excluded.statements_done,
     in_step = null
 """
@@ -240,4 +245,4 @@ def _os_user() -> str:
 
 @cache
 def _bytes(template: str, schema: str) -> bytes:
-    return compose(template, schema).as_bytes()
+    return compose(template, schema, next_ordinal=compose(_NEXT, schema)).as_bytes()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ..sql.script import Script
 
 _LONGEST_NUMBER = 1000  # digits
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Rehearsed(Protocol):
@@ -297,7 +295,7 @@ def _down_note(entry: Entry, source: SourceFile) -> str | None:
     return f"{file.path} differs from the script stored when {entry.version} was applied; {runs}"
 
 
-def _applied_order(entry: Entry) -> tuple[bool, datetime, int]:
+def _applied_order(entry: Entry) -> tuple[bool, int, int]:
     applied = entry.applied
     assert applied is not None, "a version without a row has no order"
-    return applied.interrupted is not None, applied.applied_at or _NEVER, entry.number
+    return applied.interrupted is not None, applied.ordinal, entry.number

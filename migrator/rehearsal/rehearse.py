@@ -258,7 +258,7 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
         settings = replace(work.settings, lock_attempts=1)
         with connection.reported():
             conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
-            table.ensure(conn, name)
+            table.ensure(conn, name, trusted=work.settings.trust_history_of)
             pid = connection.backend_pid(conn)
             is_same = connection.started_at(conn) == connection.started_at(work.conn)
         yield Stage(
@@ -277,5 +277,6 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
 def _applied(work: Session) -> tuple[AppliedMigration, ...]:
     if not work.history.exists:
         return ()
+    work.history.refuse_foreign()
     with connection.reported(work.history.schema):
-        return table.read(work.conn, work.history.schema, downs=True)
+        return table.read(work.conn, work.history, downs=True)

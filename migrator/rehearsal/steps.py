@@ -199,8 +199,8 @@ def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Mi
         ReplayError: A script failed, or is neither stored nor in a file.
     """
     by_checksum = {migration.up.checksum: migration for migration in files}
-    rows = [row for row in applied if row.interrupted is None and row.applied_at]
-    for row in sorted(rows, key=lambda row: (row.applied_at, row.number)):
+    rows = [row for row in applied if row.interrupted is None]
+    for row in sorted(rows, key=lambda row: (row.ordinal, row.number)):
         migration = by_checksum.get(row.checksum)
         text = row.up_script
         if text is None and migration:

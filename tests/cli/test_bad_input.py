@@ -663,8 +663,8 @@ def test_a_foreign_table_with_the_name_of_the_history_is_left_alone(
     )
     result = migrate("up")
     assert (result.exit_code, relations(migrate.database)) == (4, [])
-    assert 'relation "migration_versions" already exists' in result.stderr
-    assert "use another schema for the history (--schema)" in result.stderr
+    assert '"public.migration_versions" is not a migrator history: it is a view' in result.stderr
+    assert "choose another schema for the history with --schema" in result.stderr
 
 
 def test_a_missing_schema_is_reported(migrate: Migrate, write: Write) -> None:
@@ -692,8 +692,11 @@ def test_a_name_that_is_too_long_is_reported(migrate: Migrate) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("('1_a', '', 0), ('01_b', '', 0)", "has two versions with the same number: 1_a and 01_b"),
-        ("('x', '', 0)", 'has a version without a number: "x"'),
+        (
+            "('1_a', '', 0, 2), ('01_b', '', 0, 3)",
+            "has two versions with the same number: 1_a and 01_b",
+        ),
+        ("('x', '', 0, 2)", 'has a version without a number: "x"'),
     ],
 )
 def test_a_history_with_impossible_rows_is_refused(
@@ -702,7 +705,8 @@ def test_a_history_with_impossible_rows_is_refused(
     write({"09_z.up.sql": "select 1;"})
     assert migrate("up").exit_code == 0
     migrate.database.execute(
-        f"insert into migration_versions (version, checksum, statements_done) values {rows}"
+        "insert into migration_versions (version, checksum, statements_done, ordinal)"
+        f" values {rows}"
     )
     result = migrate("status")
     assert result.exit_code == 4

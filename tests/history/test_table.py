@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import HistoryError
-from migrator.history import table
+from migrator.history import layout, place, table
 
 from ..conftest import Database, Migrate, Write
 
@@ -68,7 +68,7 @@ def test_two_histories_on_the_search_path_are_an_error_until_one_is_chosen(
     for command in ("up", "status", "down", "verify"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert 'belongs in schema "app", but schema "public" also has one' in result.stderr
+        assert 'schema "app" has no history, but schema "public" has one' in result.stderr
     assert migrate("--schema", "public", "status", "--check").exit_code == 0
 
 
@@ -91,26 +91,29 @@ def test_a_script_that_moves_the_search_path_does_not_move_the_history(
 
 def test_a_history_of_a_newer_format_is_not_touched(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
-    newer = table.FORMAT + 1
+    newer = layout.FORMAT + 1
     migrate.database.execute(
         f"comment on table migration_versions is 'The history of migrator, format {newer}'"
     )
     for command in ("up", "down", "status", "log"):
         result = migrate(command)
         assert result.exit_code == 4
-        assert f"has format {newer}, but this version supports only {table.FORMAT}" in result.stderr
+        assert (
+            f"has format {newer}, but this version supports only {layout.FORMAT}" in result.stderr
+        )
 
 
 def test_the_comment_on_the_table_contains_its_format(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     query = "select obj_description('migration_versions'::regclass)"
-    assert migrate.database.rows(query) == [(f"The history of migrator, format {table.FORMAT}",)]
+    assert migrate.database.rows(query) == [(f"The history of migrator, format {layout.FORMAT}",)]
 
 
 def test_a_row_without_a_number_is_reported(migrate: Migrate, files: Path) -> None:
     assert migrate("up").exit_code == 0
     migrate.database.execute(
-        "insert into migration_versions (version, checksum, statements_done) values ('x', '', 0)"
+        "insert into migration_versions (version, checksum, statements_done, ordinal)"
+        " values ('x', '', 0, 2)"
     )
     result = migrate("status")
     assert result.exit_code == 4
@@ -130,7 +133,7 @@ def test_rows_of_the_log_are_only_added(migrate: Migrate, files: Path) -> None:
 
 def test_reading_creates_nothing(database: Database) -> None:
     with database.connect() as conn:
-        found = table.locate(conn, None)
+        found = place.locate(conn, None)
         assert (found.schema, found.exists) == ("public", False)
     assert database.rows("select to_regclass('migration_versions')") == [(None,)]
 
@@ -146,4 +149,4 @@ def test_a_search_path_without_a_schema_is_reported(database: Database) -> None:
     with database.connect() as conn:
         conn.execute("set search_path to ''")
         with pytest.raises(HistoryError, match="the search path contains no schema"):
-            table.locate(conn, None)
+            place.locate(conn, None)

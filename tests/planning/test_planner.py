@@ -58,6 +58,7 @@ def row(
         duration_ms=1,
         statements_done=0,
         in_step=None,
+        ordinal=migration.number % 1000 if minute is None else minute,
     )
 
 
@@ -77,6 +78,7 @@ def interrupted(
         duration_ms=None,
         statements_done=done,
         in_step=EPOCH if unsure else None,
+        ordinal=applied.ordinal,
     )
 
 
@@ -94,6 +96,7 @@ def partly_reverted(number: int, down: str = TWO_STATEMENTS, *, done: int) -> Ap
         duration_ms=1,
         statements_done=-done,
         in_step=None,
+        ordinal=applied.ordinal,
     )
 
 
