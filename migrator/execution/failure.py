@@ -29,6 +29,7 @@ from ..model import Direction, Step
 from ..postgres import activity, connection
 from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
+from . import first_run
 from .context import Context
 from .place import place
 
@@ -125,7 +126,9 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
     return _statement_error(
         refusal,
         statement=refusal.subject.statement,
-        hint=hint or _next_step(refusal),
+        hint=hint
+        or first_run.hint(refusal.context, refusal.step, refusal.sqlstate)
+        or _next_step(refusal),
         context=_call_stack(refusal.fields),
     )
 

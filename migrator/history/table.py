@@ -43,6 +43,12 @@ select version, up_script
 from {versions}
 where version = any(%(versions)s)
 """
+_OTHERS = """
+select
+from {versions}
+where version operator(pg_catalog.<>) all(%(versions)s::pg_catalog.text[])
+limit 1
+"""
 
 # A lock on the history must not make a reading command wait forever.
 _LIMITED = """
@@ -183,6 +189,12 @@ def _check(rows: Sequence[AppliedMigration], table: str) -> None:
                 hint="delete the row of the version that was never applied",
             )
         known[row.number] = row.version
+
+
+def has_only(conn: psycopg.Connection[Any], schema: str, versions: Set[str]) -> bool:
+    """Whether the history has no other versions than these."""
+    query = compose(_OTHERS, schema)
+    return conn.execute(query, {"versions": list(versions)}).fetchone() is None
 
 
 def read_log(
