@@ -142,16 +142,19 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
 @command(
     epilog="Example: migrator repair 05 --applied --reason 'built the index by hand, see OPS-12'"
 )
-@click.argument("version", shell_complete=complete_version)
+@click.argument(
+    "versions", metavar="VERSION...", nargs=-1, required=True, shell_complete=complete_version
+)
 @click.option("--accept", "accepted", is_flag=True, help="The edited file matches the database.")
 @click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
 @click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
 @click.pass_obj
-def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
-    """Correct the history of one migration without running it.
+def repair(app: App, /, *, versions: Sequence[str], reason: str, **given: bool) -> None:
+    """Correct the history of migrations without running them.
 
-    Say what is true of VERSION with exactly one of --accept, --applied and --reverted.
+    Say what is true of every VERSION with exactly one of --accept, --applied and --reverted.
+    All of them are recorded, or none.
     """
     from ..execution import baseline
 
@@ -163,12 +166,13 @@ def repair(app: App, /, *, version: str, reason: str, **given: bool) -> None:
     (decision,) = asked
     with app.opened() as work:
         chosen = baseline.Decision(decision)
-        decided = baseline.repair(work, version, chosen, reason, app.notify)
+        decided = baseline.repair(work, versions, chosen, reason, app.notify)
     done = {
         "accepted": "recorded the edited file as applied",
         "applied": "recorded as applied",
         "reverted": "recorded as not applied",
     }
-    result = {"version": decided, "decision": decision, "reason": reason}
+    lines = [f"{version}: {done[decision]}" for version in decided]
+    result = {"versions": list(decided), "decision": decision, "reason": reason}
     kept = "the decision was recorded; see: migrator log"
-    app.show(lambda: f"{decided}: {done[decision]}", lambda: result, kept=kept)
+    app.show(lambda: "\n".join(lines), lambda: result, kept=kept)

@@ -1,4 +1,4 @@
-"""Record a decision of the user: a baseline, or the repair of one version."""
+"""Record a decision of the user: a baseline, or the repair of some versions."""
 
 from __future__ import annotations
 
@@ -80,53 +80,70 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
     return found
 
 
-def repair(work: Session, version: str, decision: Decision, reason: str, notify: Notify) -> str:
-    """Record a decision about one version, with its reason, without running anything.
+def repair(
+    work: Session, versions: Iterable[str], decision: Decision, reason: str, notify: Notify
+) -> tuple[str, ...]:
+    """Record a decision about some versions, with its reason, all or none; run nothing.
 
     Returns:
-        The full name of the version.
+        The full names of the versions, by ascending number.
 
     Raises:
         UsageError: There is no such version, or its state does not allow the decision.
+        BlockedError: So it is with several of them.
     """
     with runner.locked(work, notify):
         entries = work.entries()
-        number = planner.resolve(entries, version)
-        (entry,) = (e for e in entries if e.number == number)
+        numbers = {planner.resolve(entries, version) for version in versions}
+        chosen = [entry for entry in entries if entry.number in numbers]
+        _refuse(chosen, decision)
         write = recorder.recorder(work.history.schema)
-        log = write.log(entry.version, _REPAIR, decision, reason=reason)
-        _write(work, [*_commands(write, entry, decision), log])
-    return entry.version
+        commands = [c for each in chosen for c in _repair(write, each, decision, reason)]
+        _write(work, commands)
+    return tuple(entry.version for entry in chosen)
 
 
-def _commands(write: Recorder, entry: Entry, decision: Decision) -> Iterable[Command]:
+def _refuse(chosen: Iterable[Entry], decision: Decision) -> None:
+    problems = [problem for entry in chosen if (problem := _problem(entry, decision))]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise BlockedError.of(problems, "found; nothing was recorded")
+
+
+def _problem(entry: Entry, decision: Decision) -> UsageError | None:
+    """Return why a decision about a version cannot be recorded; None if it can."""
     applied, migration = entry.applied, entry.migration
+    is_edited = entry.status is Status.MODIFIED or entry.reformatted
     match decision:
         case Decision.REVERTED if applied:
-            return [write.delete(applied.version)]
+            return None
         case Decision.APPLIED if migration and not (applied and applied.interrupted is None):
-            return _settled(write, entry, migration)
-        case Decision.ACCEPT if (
-            migration and applied and (entry.status is Status.MODIFIED or entry.reformatted)
-        ):
-            return _settled(write, entry, migration)
+            return None
+        case Decision.ACCEPT if migration and applied and is_edited:
+            return None
     if not migration and decision is not Decision.REVERTED:
-        raise UsageError(
+        return UsageError(
             f"{entry.version} has no file: it cannot be recorded as {decision}",
             hint="restore the file from version control; or, if it is not applied: "
             f'migrator repair {entry.version} --reverted --reason "…"',
         )
-    raise UsageError(
+    return UsageError(
         f"{entry.version} is {entry.status}: nothing to repair",
         hint="to see its state, run: migrator status",
     )
 
 
-def _settled(write: Recorder, entry: Entry, migration: Migration) -> Iterable[Command]:
-    """Record a version as applied, under the present name of its file."""
-    if entry.applied:
-        yield write.rename(entry.applied.version, migration.version)
-    yield write.record_applied(migration, _units(migration))
+def _repair(write: Recorder, entry: Entry, decision: Decision, reason: str) -> Iterable[Command]:
+    """Record a decision, of an applied version under the present name of its file."""
+    if decision is Decision.REVERTED:
+        yield write.delete(entry.version)
+    else:
+        assert entry.migration is not None, "it was checked"
+        if entry.applied:
+            yield write.rename(entry.applied.version, entry.migration.version)
+        yield write.record_applied(entry.migration, _units(entry.migration))
+    yield write.log(entry.version, _REPAIR, decision, reason=reason)
 
 
 def _baseline(write: Recorder, migration: Migration) -> Iterable[Command]:

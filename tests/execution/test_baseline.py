@@ -299,3 +299,22 @@ def test_the_log_of_a_fresh_database_is_empty_and_is_not_created(
 ) -> None:
     assert migrate("log").stdout == "the log is empty\n"
     assert migrate.database.rows("select to_regclass('migration_log')") == [(None,)]
+
+
+def test_a_repair_of_several_versions_records_all_of_them_or_none(
+    migrate: Migrate, write: Write
+) -> None:
+    write({f"{n:02}_t.up.sql": f"create table t{n} ();" for n in (1, 2, 3)})
+    reason = ("--reason", "made by hand")
+    result = migrate("repair", "3", "02_t", "1", "--applied", *reason, "--json")
+    assert result.json["versions"] == ["01_t", "02_t", "03_t"]
+    rows = "select version from migration_versions order by ordinal"
+    assert migrate.database.rows(rows) == [("01_t",), ("02_t",), ("03_t",)]
+    assert migrate("repair", "2", "02", "--reverted", *reason).exit_code == 0
+    result = migrate("repair", "1", "2", "3", "--applied", *reason)
+    assert result.exit_code == 2
+    assert "2 problems found; nothing was recorded" in result.stderr
+    assert "01_t is applied: nothing to repair" in result.stderr
+    assert migrate("repair", "2", "9", "--applied", *reason).exit_code == 2
+    assert migrate.database.rows(rows) == [("01_t",), ("03_t",)]
+    assert [version for version, *_ in decisions(migrate)] == ["01_t", "02_t", "03_t", "02_t"]
