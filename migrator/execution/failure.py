@@ -31,7 +31,7 @@ from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
 from . import first_run
 from .context import Context
-from .place import place
+from .place import call_stack, place
 
 if TYPE_CHECKING:
     from ..sql.script import Statement
@@ -63,7 +63,6 @@ _NOT_THE_FILE = "the statement is not in the file: fix what PostgreSQL's message
 _MEANWHILE = frozenset(["22012", "23502"])  # division_by_zero, not_null_violation
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
 _AT_THE_END = "deferred constraints are checked at the end of the file"
-_LOG_LIMIT = "set local lock_timeout = '2s'"
 
 
 class NeedsNoTransactionError(StatementError):
@@ -126,10 +125,8 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
     return _statement_error(
         refusal,
         statement=refusal.subject.statement,
-        hint=hint
-        or first_run.hint(refusal.context, refusal.step, refusal.sqlstate)
-        or _next_step(refusal),
-        context=_call_stack(refusal.fields),
+        hint=hint or _next_step(refusal),
+        context=call_stack(refusal.fields),
     )
 
 
@@ -293,7 +290,7 @@ def _own_error(
         version=refusal.step.version,
         sqlstate=refusal.sqlstate,
         server_hint=refusal.fields.get(Field.MESSAGE_HINT),
-        context=_call_stack(refusal.fields),
+        context=call_stack(refusal.fields),
         outcome=_outcome(refusal, message, undone),
     )
 
@@ -357,15 +354,9 @@ def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iter
         yield f"{what}: {', '.join(versions)}."
 
 
-def _call_stack(fields: Mapping[Field, str]) -> str | None:
-    query = fields.get(Field.INTERNAL_QUERY)
-    lines = (f"in: {query}" if query else None, fields.get(Field.CONTEXT))
-    return "\n".join(line for line in lines if line) or None
-
-
 def _next_step(refusal: Refusal) -> str:
-    if busy := _busy(refusal):
-        return busy
+    if hint := _busy(refusal) or first_run.hint(refusal.context, refusal.step, refusal.sqlstate):
+        return hint
     specific = _HINTS.get(refusal.sqlstate or "")
     if refusal.sqlstate in NEEDS_NO_TRANSACTION and not refusal.step.script.transactional:
         specific = "move it out of its BEGIN … COMMIT, which is one transaction"
@@ -404,6 +395,6 @@ def log(context: Context, step: Step, sqlstate: str | None, message: str) -> Non
     with suppress(psycopg.Error):
         connection.forget(context.conn)  # the script may have left another role
         with connection.writing(context.conn):
-            context.conn.execute(_LOG_LIMIT)
+            context.conn.execute("set local lock_timeout = '2s'")
             connection.send(context.conn, text, parameters)
         context.unflushed.clear()  # this commit has waited for the disk

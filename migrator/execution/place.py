@@ -104,3 +104,10 @@ def _line_of_do(fields: Mapping[Field, str], statement: Statement) -> int | None
         offset = statement.source.find("\n", offset) + 1
     text = statement.source[offset : statement.end]
     return offset + len(text) - len(text.lstrip())
+
+
+def call_stack(fields: Mapping[Field, str]) -> str | None:
+    """Return the query and the call stack that an error came from, by lines; None without."""
+    query = fields.get(Field.INTERNAL_QUERY)
+    lines = (f"in: {query}" if query else None, fields.get(Field.CONTEXT))
+    return "\n".join(line for line in lines if line) or None
