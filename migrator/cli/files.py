@@ -34,14 +34,19 @@ def verify(app: App, *, offline: bool) -> None:
     from ..planning import planner
     from ..planning.problems import find_notes, find_problems
 
+    writers: tuple[str, ...] = ()
     if offline:
         entries = planner.reconcile(directory.read_migrations(app.settings.directory), ())
     else:
         with app.opened() as work:
-            entries = work.entries()
+            entries, writers = work.entries(), work.history.writers
     if found := tuple(find_problems(entries)):
         raise errors.BlockedError.of(found, "found")
     notes = find_notes(entries)
+    if writers:
+        notes += (
+            f"other roles may change the history, and what `down` runs: {', '.join(writers)}",
+        )
     total = verified_text(entries, offline=offline)
     app.show(
         lambda: "\n".join([*(f"note: {note}" for note in notes), total]),

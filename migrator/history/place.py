@@ -98,7 +98,17 @@ select n.nspname::text as schema,
            from pg_inherits
            where inhparent = c.oid
            order by 1
-       ) as additions
+       ) as additions,
+       array(
+           select distinct
+                  case a.grantee
+                      when 0 then 'PUBLIC'
+                      else quote_ident(pg_get_userbyid(a.grantee))
+                  end
+           from aclexplode(c.relacl) a
+           where a.grantee <> c.relowner
+             and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
+       ) as writers
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_roles r on r.oid = c.relowner
@@ -121,6 +131,7 @@ class History:
         foreign_owner: The owner of one of its tables, if it is neither a superuser, nor a role
             that we are, are a member of or trust; None otherwise.  Only a history that we may
             not write to can have one.
+        writers: Other roles that were granted to change it, by name.
     """
 
     schema: str
@@ -128,6 +139,7 @@ class History:
     pid: int
     format: int = layout.FORMAT
     foreign_owner: str | None = None
+    writers: tuple[str, ...] = ()
 
     def refuse_foreign(self) -> None:
         """Check that the stored scripts may be run.
@@ -149,6 +161,7 @@ class _Table:
         may_write: Whether we may write to it.
         columns: As those of `layout`.
         additions: Triggers, rules, policies and relatives, with their names.
+        writers: As those of `History`, in no order.
     """
 
     schema: str
@@ -160,6 +173,7 @@ class _Table:
     comment: str | None
     columns: Mapping[str, str]
     additions: Sequence[str]
+    writers: Sequence[str]
 
     @property
     def is_history(self) -> bool:
@@ -211,7 +225,12 @@ def locate(
         _check(table, number, trusted)
     foreign = (table.owner for table in known.values() if not _is_trusted(table, trusted))
     return History(
-        wanted, exists=True, pid=session["pid"], format=number, foreign_owner=next(foreign, None)
+        wanted,
+        exists=True,
+        pid=session["pid"],
+        format=number,
+        foreign_owner=next(foreign, None),
+        writers=tuple(sorted({name for table in known.values() for name in table.writers})),
     )
 
 

@@ -81,6 +81,20 @@ def test_default_privileges_do_not_open_the_history(
     assert migrate("down", "--schema", schema).exit_code == 0
 
 
+def test_verify_names_who_else_may_change_an_existing_history(
+    migrate: Migrate, files: Path, stranger: str
+) -> None:
+    assert migrate("up").exit_code == 0
+    assert "note: " not in migrate("verify").stdout
+    migrate.database.execute(
+        f'grant insert on migration_versions to "{stranger}";'
+        "grant select, trigger on migration_log to public"
+    )
+    result = migrate("verify")
+    assert result.exit_code == 0
+    assert f"may change the history, and what `down` runs: PUBLIC, {stranger}" in result.stdout
+
+
 # The order
 
 
