@@ -22,7 +22,7 @@ with-value := to steps name version plan role lock-timeout lock-wait lock-attemp
 	statement-timeout scratch-url small html save limit reason
 switches := all yes dry-run out-of-order from-files trace flush-each check offline \
 	from-target on-target markdown accept applied reverted unchecked
-of-command := $(with-value) $(switches) dir schema json verbose
+of-command := $(with-value) $(switches) dir schema trust-history-of json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
 
@@ -86,7 +86,7 @@ uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(valu
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
 # MIGRATOR_CALLED_AS lets the program suggest targets of make instead of its own commands.
 migrate = MIGRATOR_CALLED_AS=make $(chosen) $(python) -m migrator \
-	$(call valued,dir schema) $(call switched,json verbose)
+	$(call valued,dir schema trust-history-of) $(call switched,json verbose)
 
 help: ## list the targets (this text)
 	@echo 'make TARGET [name=value …]'

@@ -143,14 +143,14 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
     epilog="Example: migrator repair 05 --applied --reason 'built the index by hand, see OPS-12'"
 )
 @click.argument(
-    "versions", metavar="VERSION...", nargs=-1, required=True, shell_complete=complete_version
+    "version", metavar="VERSION...", nargs=-1, required=True, shell_complete=complete_version
 )
 @click.option("--accept", "accepted", is_flag=True, help="The edited file matches the database.")
 @click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
 @click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
 @click.pass_obj
-def repair(app: App, /, *, versions: Sequence[str], reason: str, **given: bool) -> None:
+def repair(app: App, /, *, version: Sequence[str], reason: str, **given: bool) -> None:
     """Correct the history of migrations without running them.
 
     Say what is true of every VERSION with exactly one of --accept, --applied and --reverted.
@@ -166,13 +166,13 @@ def repair(app: App, /, *, versions: Sequence[str], reason: str, **given: bool) 
     (decision,) = asked
     with app.opened() as work:
         chosen = baseline.Decision(decision)
-        decided = baseline.repair(work, versions, chosen, reason, app.notify)
+        decided = baseline.repair(work, version, chosen, reason, app.notify)
     done = {
         "accepted": "recorded the edited file as applied",
         "applied": "recorded as applied",
         "reverted": "recorded as not applied",
     }
-    lines = [f"{version}: {done[decision]}" for version in decided]
+    lines = [f"{name}: {done[decision]}" for name in decided]
     result = {"versions": list(decided), "decision": decision, "reason": reason}
     kept = "the decision was recorded; see: migrator log"
     app.show(lambda: "\n".join(lines), lambda: result, kept=kept)

@@ -10,8 +10,8 @@ MAKE = "make"
 # The Makefile is that of a checkout, which has the program here.
 _NO_TARGET = ".venv/bin/migrator"
 _TAKES_VALUE = (
-    "database-url|dir|schema|to|steps|reason|role|plan|html|save|small|version|limit|scratch-url"
-    "|lock-timeout|lock-attempts|lock-wait|statement-timeout"
+    "database-url|dir|schema|trust-history-of|to|steps|reason|role|plan|html|save|small|version"
+    "|limit|scratch-url|lock-timeout|lock-attempts|lock-wait|statement-timeout"
 )
 _WORD = r"""(?:"[^"]*"|'[^']*'|[^\s,;()]+)"""
 _OPTION = rf"--(?:(?:{_TAKES_VALUE})\ {_WORD}|[a-z][a-z-]*)"
