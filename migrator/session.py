@@ -20,6 +20,7 @@ from .model import Entry, Migration, Plan
 from .planning import planner
 from .planning.problems import outstanding_states
 from .postgres import connection
+from .postgres.cursor import Connection
 
 if TYPE_CHECKING:
     from .embedded.home import Server
@@ -33,7 +34,7 @@ class Session:
 
     settings: Settings
     database: Database
-    conn: connection.Connection
+    conn: Connection
     history: History
     migrations: tuple[Migration, ...]
 
@@ -91,12 +92,12 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
 
 
 @contextmanager
-def _connecting(database: Database) -> Iterator[Future[connection.Connection]]:
+def _connecting(database: Database) -> Iterator[Future[Connection]]:
     """Connect in the background, while the caller reads the files.
 
     The thread is a daemon: if the caller fails, the program ends without waiting for it.
     """
-    future: Future[connection.Connection] = Future()
+    future: Future[Connection] = Future()
 
     def connect() -> None:
         try:
@@ -111,7 +112,7 @@ def _connecting(database: Database) -> Iterator[Future[connection.Connection]]:
         future.add_done_callback(_close)
 
 
-def _close(future: Future[connection.Connection]) -> None:
+def _close(future: Future[Connection]) -> None:
     if not future.exception():
         future.result().close()
 

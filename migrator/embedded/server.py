@@ -47,6 +47,12 @@ from .home import (
     wait_for,
 )
 
+_KNOWN_DATABASE = """
+select
+from pg_catalog.pg_database
+where datname operator(pg_catalog.=) %s
+"""
+
 SUPERUSER = "postgres"
 """The role of every connection; initdb creates it."""
 
@@ -268,7 +274,7 @@ def _create_database(maintenance_url: str, name: str) -> None:
 
     statement = sql.SQL("create database {}").format(sql.Identifier(name))
     with psycopg.connect(maintenance_url, autocommit=True) as conn:
-        known = conn.execute("select from pg_database where datname = %s", (name,)).fetchone()
+        known = conn.execute(_KNOWN_DATABASE, (name,)).fetchone()
         # Another process may create it at the same time.
         duplicates = (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
         if known is None:

@@ -12,6 +12,7 @@ from ..history.recorder import Command, Recorder
 from ..model import Entry, Migration, Status
 from ..planning import planner
 from ..postgres import catalog, connection
+from ..postgres.cursor import send
 from ..session import Session
 from ..sql import parser
 from . import runner
@@ -161,4 +162,4 @@ def _units(migration: Migration) -> int:
 def _write(work: Session, commands: Iterable[Command]) -> None:
     with connection.reported(work.history.schema), connection.writing(work.conn):
         for text, parameters in commands:
-            connection.send(work.conn, text, parameters)
+            send(work.conn, text, parameters)

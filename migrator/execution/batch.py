@@ -14,7 +14,7 @@ import psycopg
 
 from ..events import Subject
 from ..model import Plan, Step
-from ..postgres.connection import Connection
+from ..postgres.cursor import Connection
 from ..sql.script import Statement
 
 _LONGEST = 1 << 18  # characters; PostgreSQL logs the text of the whole batch with an error

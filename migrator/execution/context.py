@@ -11,7 +11,7 @@ from ..history.recorder import Recorder
 from ..interrupts import Interrupts
 from ..model import Step
 from ..postgres.activity import Observe
-from ..postgres.connection import Connection
+from ..postgres.cursor import Connection
 from ..tracing import probe
 
 

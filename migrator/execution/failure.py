@@ -27,6 +27,7 @@ from ..errors import (
 from ..events import Backend, Subject
 from ..model import Direction, Step
 from ..postgres import activity, connection
+from ..postgres.cursor import send
 from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
 from . import first_run
@@ -396,5 +397,5 @@ def log(context: Context, step: Step, sqlstate: str | None, message: str) -> Non
         connection.forget(context.conn)  # the script may have left another role
         with connection.writing(context.conn):
             context.conn.execute("set local lock_timeout = '2s'")
-            connection.send(context.conn, text, parameters)
+            send(context.conn, text, parameters)
         context.unflushed.clear()  # this commit has waited for the disk

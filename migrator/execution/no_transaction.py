@@ -21,8 +21,10 @@ from ..history.recorder import Command
 from ..model import Direction, Step
 from ..planning.problems import edited_statement
 from ..postgres import catalog, connection
+from ..postgres.cursor import run_plainly, send
 from ..postgres.inflight import Message
 from ..postgres.lock import retake
+from ..postgres.settings import OWN
 from ..sql import classify, parser
 from ..sql.script import Statement, Unit
 from ..tracing import diff, probe
@@ -51,12 +53,7 @@ from .transaction import (
 _RECORD_SETTINGS: tuple[Command, ...] = (
     (b"set local session authorization default", ()),
     (b"set local role to default", ()),
-    (
-        b"select pg_catalog.set_config('search_path', 'pg_catalog', true),"
-        b" pg_catalog.set_config('lock_timeout', '1min', true),"
-        b" pg_catalog.set_config('statement_timeout', '0', true)",
-        (),
-    ),
+    (f"select {set_config({**OWN, 'lock_timeout': '1min'}, is_local=True)}".encode(), ()),
 )
 # A lock timeout would leave an invalid index, and the wait for the lock blocks no reader and no
 # writer.  A value that the file has set is kept.
@@ -139,9 +136,10 @@ class _Block(SessionPiece):
         yield from self._statements(unit, attempt)
         if context.tracer:
             yield ours(step, (probe.DEALLOCATE, ()))
+        for command in _RECORD_SETTINGS:
+            yield ours(step, command)
         yield from guard(context, step)
-        for command in (*_RECORD_SETTINGS, _end_unit(context, step, self.index)):
-            yield ours(step, command, failure.of_record)
+        yield ours(step, _end_unit(context, step, self.index), failure.of_record)
         yield commit(step, attempt.committed_piece)
 
     def _statements(self, unit: Unit, attempt: Attempt) -> Iterator[Message]:
@@ -212,6 +210,7 @@ class _End(SessionPiece):
     def messages(self, attempt: Attempt) -> Iterator[Message]:
         """Give the transaction of the record."""
         yield ours(self.step, "begin read write")
+        yield ours(self.step, f"select {set_config(OWN, is_local=True)}")
         yield from record_end(self.context, self.step, attempt)
         yield commit(self.step, attempt.finished)
 
@@ -273,7 +272,7 @@ def _check_index(context: Context, step: Step, statement: Statement) -> None:
     """Raise if a CREATE INDEX IF NOT EXISTS skipped an invalid index."""
     if made := classify.index_if_not_exists(statement):
         query = invalid_index(*made)
-        if context.conn.execute(*query).fetchone() is not None:
+        if run_plainly(context.conn, *query).fetchone() is not None:
             skipped = failure.Refusal(context, Subject(step, statement), {})
             raise failure.of_invalid_index(skipped)
 
@@ -346,7 +345,7 @@ def _record(context: Context, step: Step, command: Command) -> None:
         context.conn.execute("begin read write")
         try:
             for text, parameters in (*_RECORD_SETTINGS, command):
-                connection.send(context.conn, text, parameters)
+                send(context.conn, text, parameters)
         except psycopg.errors.DivisionByZero as error:
             raise failure.another_runner(step) from error
         context.conn.execute("commit")

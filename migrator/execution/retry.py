@@ -30,6 +30,7 @@ from ..events import (
 )
 from ..model import Step
 from ..postgres import connection, pipeline
+from ..postgres.cursor import Connection, settle
 from ..postgres.inflight import Answer, BatchError, Field, Message, RefusedError
 from ..sql.script import Statement
 from ..tracing import diff
@@ -273,7 +274,7 @@ def _with_total(progress: Progress, statement: Statement) -> Progress:
     return replace(progress, total=end - first)  # in bytes, or in characters, which are not more
 
 
-def _roll_back(conn: connection.Connection) -> None:
+def _roll_back(conn: Connection) -> None:
     if not conn.closed and conn.pgconn.transaction_status != pq.TransactionStatus.IDLE:
         with connection.reported():
             conn.rollback()
@@ -297,6 +298,8 @@ def _waits_for_retry(
     reason = refused.fields.get(Field.MESSAGE_PRIMARY, "")
     if not is_nowait or attempts % _NOWAIT_TOLD == 1:
         context.notify(Retrying(step, attempts, most, delay, reason, blockers))
+    with connection.reported():
+        settle(context.conn)  # the script may have reset it, and no idle limit may end it
     return not context.interrupts.wait(delay)
 
 

@@ -17,6 +17,7 @@ from ..interrupts import Interrupts
 from ..model import Direction, Plan, Step
 from ..planning.planner import Request
 from ..postgres import activity, connection
+from ..postgres.cursor import send
 from ..postgres.lock import runner_lock
 from ..session import Session
 from ..tracing.trace import Trace, to_json
@@ -87,7 +88,7 @@ def _plan_and_run(
             execute(context, plan)
         except TakenError as error:
             if error.message in taken:
-                raise  # row security hides the row from us
+                raise  # it is not in the history that we see
             taken.add(error.message)
             context.notify(Remarked(error.message))
         else:
@@ -165,7 +166,8 @@ class _Tracing:
             detail = [to_json(event.trace) for event in self.seen[version].values()]
             with connection.reported(context.recorder.schema):
                 connection.forget(context.conn)  # a failed script may have left another role
-                connection.send(context.conn, *context.recorder.trace(version, json.dumps(detail)))
+                with connection.writing(context.conn):
+                    send(context.conn, *context.recorder.trace(version, json.dumps(detail)))
 
     def traces(self) -> dict[str, dict[int, Trace]]:
         return {version: _by_number(events) for version, events in self.seen.items()}
@@ -183,7 +185,7 @@ def _tracing(session: Session, notify: Notify, *, trace: bool) -> Iterator[_Trac
     if not trace:
         yield _Tracing(notify, None)
         return
-    with closing(connection.connect(session.database)) as watcher:
+    with closing(connection.connect_own(session.database)) as watcher:
         yield _Tracing(notify, tracer(watcher, session.history.schema))
 
 
@@ -215,7 +217,7 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
         MigratorError: As `lock.runner_lock`.
     """
     schema = session.history.schema
-    with Interrupts() as interrupts, closing(connection.connect(session.database)) as keeper:
+    with Interrupts() as interrupts, closing(connection.connect_own(session.database)) as keeper:
         with connection.reported(schema):
             connection.refuse_standby(session.conn)
             shares = session.is_pooled and connection.shares_sessions(session.conn, keeper)

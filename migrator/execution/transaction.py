@@ -11,7 +11,7 @@ from ..events import Subject
 from ..files import copydata
 from ..history.recorder import Command
 from ..model import Direction, Step
-from ..postgres import connection
+from ..postgres import connection, settings
 from ..postgres.inflight import Answer, Message
 from ..sql import classify
 from ..sql.script import Statement, Unit
@@ -50,21 +50,23 @@ select 1 / (
 )::integer
 """
 # An index of a partitioned table is rightly invalid until its partitions have theirs.
+# It runs under the script's search path, which finds the table.
 _INVALID = """
 select
 from pg_catalog.pg_index i
-join pg_catalog.pg_class c on c.oid = i.indexrelid
+join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) i.indexrelid
 where not i.indisvalid
-  and c.relkind = 'i'
-  and c.relname = {name}
-  and c.relnamespace = (
+  and c.relkind operator(pg_catalog.=) 'i'
+  and c.relname operator(pg_catalog.=) {name}
+  and c.relnamespace operator(pg_catalog.=) (
       select relnamespace
       from pg_catalog.pg_class
-      where oid = pg_catalog.to_regclass({table})
+      where oid operator(pg_catalog.=) pg_catalog.to_regclass({table})::pg_catalog.oid
   )
 """
 _FAIL_IF_INVALID = (
-    f"select 1 / (not exists ({_INVALID.format(name='$1', table='$2')}))::integer".encode()
+    f"select 1 operator(pg_catalog./) (not exists ({_INVALID.format(name='$1', table='$2')}))"
+    "::integer".encode()
 )
 
 
@@ -92,8 +94,8 @@ class Transaction(Piece):
         yield from take_locks(context, step)
         yield from run_statements(self, unit.statements, attempt, in_batches=self.in_batches)
         yield check_deferred(step)
+        yield self._reset_session()
         yield from guard(context, step)
-        yield from self._reset_session()
         yield from record_end(context, step, attempt)
         on_answer = attempt.finished if self.waits else attempt.finished_unflushed
         yield commit(step, on_answer)
@@ -108,13 +110,14 @@ class Transaction(Piece):
         """Return the same transaction, with every statement in a message of its own."""
         return Transaction(self.context, self.step, waits=self.waits, in_batches=False)
 
-    def _reset_session(self) -> Iterator[Message]:
+    def _reset_session(self) -> Message:
         """Undo what the script has set: neither the record nor the next migration may see it."""
         first, *more = connection.FORGET
-        more.append(b"set local lock_timeout = %d" % lock_timeout(self.context, self.step))
+        own = {**settings.OWN, "lock_timeout": str(lock_timeout(self.context, self.step))}
         if not self.waits:
-            more.append(b"set local synchronous_commit = off")
-        yield ours(self.step, (first, ()), more=tuple(more))
+            own["synchronous_commit"] = "off"
+        more.append(f"select {set_config(own, is_local=True)}".encode())
+        return ours(self.step, (first, ()), more=tuple(more))
 
 
 class Trial(Piece):
@@ -196,8 +199,8 @@ def limits(context: Context, step: Step) -> dict[str, str]:
     return {
         "lock_timeout": str(lock_timeout(context, step)),
         "statement_timeout": str(statement_timeout),
-        **dict.fromkeys(connection.idle_limits(context.conn), "0"),
-        **connection.KEEPALIVES,
+        **dict.fromkeys(settings.unlimited(context.conn.info.server_version), "0"),
+        **settings.KEEPALIVES,
     }
 
 
@@ -249,8 +252,8 @@ def run_statements(
     """Run the script's statements, and ask after each what it did if they are traced."""
     step, tracer = piece.step, piece.context.tracer
     if tracer:
-        yield ours(step, (tracer.prepare, ()))
-        yield ours(step, (tracer.start, ()), on_answer=attempt.looked)
+        start = ours(step, (tracer.start, ()), on_answer=attempt.looked)
+        yield from _aside(step, ours(step, (tracer.prepare, ())), start)
     # The answers to a few statements are shown as they come; thousands are answered together.
     asks = len(statements) <= _FEW
     cut = batch.cut if in_batches and not tracer else batch.one_by_one
@@ -265,11 +268,25 @@ def run_statements(
             subject = Subject(step, statement)
             yield Message(subject, _FAIL_IF_INVALID, failure.of_invalid_index, parameters=names)
         if tracer:
-            if statement.words[:1] in _FORGETTING:
-                yield ours(step, (tracer.prepare, ()))
-            yield Message(
-                Subject(step, statement), probe.EXECUTE, failure.of_statement, attempt.traced
+            is_gone = statement.words[:1] in _FORGETTING
+            subject = Subject(step, statement)
+            yield from _aside(
+                step,
+                *([ours(step, (tracer.prepare, ()))] if is_gone else []),
+                Message(subject, probe.EXECUTE, failure.of_statement, attempt.traced),
             )
+
+
+def _aside(step: Step, *messages: Message) -> Iterator[Message]:
+    """Send messages of our own between a script's statements, under settings of our own.
+
+    Only a savepoint can restore what the script has set so far.
+    """
+    savepoint, *more = (b"savepoint migrator", *settings.SET_OWN)
+    yield ours(step, (savepoint, ()), more=tuple(more))
+    yield from messages
+    restore, *more = (b"rollback to savepoint migrator", b"release savepoint migrator")
+    yield ours(step, (restore, ()), more=tuple(more))
 
 
 def of_statement(

@@ -15,15 +15,19 @@ from psycopg.rows import dict_row
 from ..errors import HistoryError
 from . import layout
 
-# The session's own search path is read first: under it, a function or operator that another role
-# has created could take the place of PostgreSQL's.
+# The first query is parsed under our search path, and then looks at that of the user.
 _LOCATE = """
-begin read only;
-select pg_catalog.current_schemas(false)::pg_catalog.text[] as path,
-       current_user::pg_catalog.text as role,
-       pg_catalog.pg_backend_pid() as pid;
+begin isolation level read committed read only;
+with reset as materialized (
+    select set_config('search_path', null, true)
+)
+select current_schemas(false)::text[] as path,
+       current_user::text as role,
+       pg_backend_pid() as pid,
+       -- PostgreSQL cuts a name of more than 63 bytes.
+       (select nspname::text from pg_namespace where nspname = {schema}::name) as named
+from reset;
 set local search_path = pg_catalog, pg_temp;
-select exists (select from pg_namespace where nspname = {schema}) as schema_exists;
 with recursive ours (role) as (
     select oid from pg_roles where rolname in (session_user, current_user)
     union
@@ -205,12 +209,12 @@ def locate(
             the tables are not those of a history or not ours, or a newer version of migrator
             wrote them.
     """
-    session, schema_exists, tables = _read(conn, schema)
+    session, tables = _read(conn, schema)
     histories = [table.schema for table in tables if table.is_history]
     if schema is None:
         wanted = _default(session["path"], session["role"], histories)
     else:
-        wanted = schema if schema_exists else None
+        wanted = session["named"]
     if wanted is None:
         raise _no_schema(schema, histories)
     others = [name for name in histories if name != wanted]
@@ -234,15 +238,12 @@ def locate(
     )
 
 
-def _read(
-    conn: psycopg.Connection[Any], schema: str | None
-) -> tuple[dict[str, Any], bool, list[_Table]]:
-    """Return the session, whether the schema exists, and the tables, `migration_versions` first."""
+def _read(conn: psycopg.Connection[Any], schema: str | None) -> tuple[dict[str, Any], list[_Table]]:
+    """Return the session, and the tables with `migration_versions` first."""
     query = sql.SQL(_LOCATE).format(schema=sql.Literal(schema))
-    cursor = psycopg.ClientCursor(conn, row_factory=dict_row)
-    cursor.execute(query)
-    session, exists, tables = (cursor.fetchall() for _ in cursor.results() if cursor.description)
-    return session[0], exists[0]["schema_exists"], [_Table(**row) for row in tables]
+    cursor = conn.cursor(row_factory=dict_row).execute(query)
+    session, tables = (cursor.fetchall() for _ in cursor.results() if cursor.description)
+    return session[0], [_Table(**row) for row in tables]
 
 
 def _default(path: Sequence[str], role: str, histories: Sequence[str]) -> str | None:

@@ -14,9 +14,10 @@ from ..sql.script import is_long
 from .layout import compose
 
 # Taken from the table itself, not from a sequence: a copy of the table may have lost that.
-_NEXT = "(select coalesce(pg_catalog.max(ordinal), 0) + 1 from {versions})"
+_NEXT = "(select coalesce(pg_catalog.max(ordinal), 0) operator(pg_catalog.+) 1 from {versions})"
 
-# `$1` is always the version.
+# `$1` is always the version.  The claim comes before the script, and so it runs under the search
+# path of the user: its functions and operators have their schema.  The others run under ours.
 _CLAIM = """
 insert into {versions} (version, checksum, up_script, down_script, statements_done, ordinal)
 values ($1, $2, $3, $4, 0, {next_ordinal})
@@ -27,16 +28,16 @@ set checksum = $2,
     up_script = $3,
     down_script = $4,
     ordinal = {next_ordinal}
-where version = $1
+where version operator(pg_catalog.=) $1
 """
 # Without the row, the division by zero stops a second runner from reverting again.
 _DELETE = """
 with gone as (
     delete from {versions}
-    where version = $1
+    where version operator(pg_catalog.=) $1
     returning version
 )
-select 1 / count(*)
+select 1 operator(pg_catalog./) pg_catalog.count(*)
 from gone
 """
 # The same error if the version to revert is no longer in the history.
@@ -44,10 +45,10 @@ _LOCK = """
 with held as (
     select version
     from {versions}
-    where version = $1
+    where version operator(pg_catalog.=) $1
     for update
 )
-select 1 / count(*)
+select 1 operator(pg_catalog./) pg_catalog.count(*)
 from held
 """
 # An interrupted up remains one until the first unit of its down is done.

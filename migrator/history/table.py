@@ -52,7 +52,7 @@ limit 1
 
 # A lock on the history must not make a reading command wait forever.
 _LIMITED = """
-begin read only;
+begin isolation level read committed read only;
 set local lock_timeout = '10s';
 {statement};
 commit
@@ -87,7 +87,7 @@ from (
     where %(version)s::text is null
        or version = %(version)s
        or case when %(version)s ~ '^[0-9]+$'
-               then substring(version from '^[0-9]+')::numeric = %(version)s::numeric end
+               then substring(version from '^[0-9]+')::numeric = %(version)s::text::numeric end
     order by id desc
     limit %(limit)s
 ) as newest
@@ -168,10 +168,9 @@ def _bounded(
     row_factory: RowFactory[Row],
 ) -> list[Row]:
     """Read rows, and give up waiting for a lock on the history after 10 s."""
-    limited = _LIMITED.format(statement=query.as_string(conn))
-    cursor = psycopg.ClientCursor(conn, row_factory=row_factory)
-    # One message of the simple protocol, so that the limit costs no round trip.
-    cursor.execute(limited.encode(), parameters)
+    # In one message, so that the limit costs no round trip.
+    limited = sql.SQL(_LIMITED).format(statement=query)
+    cursor = conn.cursor(row_factory=row_factory).execute(limited, parameters)
     return [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
 
 

@@ -22,6 +22,7 @@ from ..config import Database
 from ..errors import DatabaseConnectionError
 from ..events import Backend, Observed, Progress
 from . import connection
+from .cursor import Connection
 
 Observe = Callable[[int], "Future[Observed]"]
 """Asks about a server process, by its pid."""
@@ -74,11 +75,11 @@ class _Observer:
             self._thread.join(_LAST_ANSWER)
 
     def _work(self) -> None:
-        conn: connection.Connection | None = None
+        conn: Connection | None = None
         while asked := self._asked.get():
             pid, future = asked
             try:
-                conn = conn or connection.connect(self._database)
+                conn = conn or connection.connect_own(self._database)
                 future.set_result(Observed(blockers(conn, pid), progress(conn, pid)))
             except (psycopg.Error, DatabaseConnectionError):
                 # The run has a connection of its own, and does not need the answer.
@@ -98,7 +99,7 @@ select pid,
        coalesce(client_hostname, host(client_addr)) as host,
        state,
        extract(epoch from clock_timestamp() - xact_start)::float8 as transaction_age,
-       left(regexp_replace(query, '\\s+', ' ', 'g'), 200) as query
+       left(regexp_replace(query, '[[:space:]]+', ' ', 'g'), 200) as query
 from pg_catalog.pg_stat_activity
 where pid = any (%(pids)s)
 order by xact_start nulls last, pid

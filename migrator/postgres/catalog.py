@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ..events import Objects
+from .cursor import run_plainly
 
 # If `relations` is null: all indexes of the database.
 _OBJECTS = """
@@ -53,6 +54,12 @@ array(
 )
 """
 
+# It runs under the script's search path.
+_RELATIONS = """
+select pg_catalog.to_regclass(name)::pg_catalog.oid::bigint
+from pg_catalog.unnest(%(names)s::pg_catalog.text[]) as n (name)
+"""
+
 
 def objects(conn: psycopg.Connection[Any], relations: Collection[int] | None) -> Objects:
     """Return what a statement outside a transaction may leave half-made, in one round trip.
@@ -72,8 +79,7 @@ def objects(conn: psycopg.Connection[Any], relations: Collection[int] | None) ->
 
 def relations(conn: psycopg.Connection[Any], names: Iterable[str]) -> frozenset[int]:
     """Return the OIDs of relations, by names on the session's search path; skip unknown names."""
-    query = "select to_regclass(name)::oid::bigint from unnest(%(names)s::text[]) as n (name)"
-    rows = conn.execute(query, {"names": list(names)}).fetchall()
+    rows = run_plainly(conn, _RELATIONS, {"names": list(names)}).fetchall()
     return frozenset(oid for (oid,) in rows if oid is not None)
 
 

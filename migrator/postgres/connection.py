@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import psycopg
-from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from ..config import Database
@@ -23,23 +21,16 @@ from ..errors import (
     StatementError,
 )
 from ..passwords import without_passwords
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-Field = pq.DiagnosticField
+from . import settings
+from .cursor import Connection, OwnCursor, TimestampLoader
 
 _CONNECT_TIMEOUT = "10"  # seconds for each address; `connect_timeout` in the URL overrides it
 # A connection is silent while an index is built for hours, and firewalls drop silent connections.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
-KEEPALIVES = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
-"""The same for the server's side: by default it notices after two hours that a client is gone."""
-
-LOG = logging.getLogger("migrator")
-"""Logs every statement that is sent, at level DEBUG."""
 
 # Without a handler, psycopg's warnings go to stderr, and repeat what our errors say.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-_LOGGED = 2000  # characters of a statement
 # A URL where the name of a host or database was expected.
 _CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
 
@@ -78,49 +69,41 @@ Not DISCARD ALL: it cannot run in a transaction, and releases our advisory lock.
 _SAMPLES = 3  # of the processes behind two connections, to recognise a pooler that shares them
 
 
-class _LoggingCursor(psycopg.Cursor[Any]):
-    """A cursor that logs each statement and how long its answer took."""
-
-    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Self:
-        started = time.monotonic()
-        try:
-            return super().execute(query, *args, **kwargs)
-        finally:
-            if LOG.isEnabledFor(logging.DEBUG):
-                text = query if isinstance(query, bytes | str) else query.as_string(None)
-                log_statement(text, time.monotonic() - started)
-
-
-class _LoggingRawCursor(_LoggingCursor, psycopg.RawCursor[Any]):
-    """The same, for parameters written as `$1`, `$2`, …."""
-
-
-def log_statement(text: bytes | str, seconds: float) -> None:
-    """Log a statement without its passwords; its answer took `seconds`."""
-    if LOG.isEnabledFor(logging.DEBUG):
-        readable = text[:_LOGGED].decode(errors="replace") if isinstance(text, bytes) else text
-        shown = without_passwords(readable[:_LOGGED])
-        LOG.debug("%8.1f ms  %s", seconds * 1000, " ".join(shown.split()))
-
-
 def connect(database: Database) -> Connection:
-    """Connect in autocommit mode, with client encoding UTF-8 and without prepared statements.
+    """Connect a session for migrations, which run under the settings of the user.
+
+    It is in autocommit mode, with client encoding UTF-8 and without prepared statements.
 
     Raises:
         ConfigurationError: The URL cannot be parsed.
         DatabaseConnectionError: The server cannot be reached, or refused the connection.
     """
+    conn = _connect(database)
+    conn.lasting = settings.of_idle(conn.info.server_version)
+    return conn
+
+
+def connect_own(database: Database) -> Connection:
+    """Connect a session that runs only statements of our own; otherwise as `connect`."""
+    conn = _connect(database)
+    conn.lasting = settings.of_ours(conn.info.server_version)
+    return conn
+
+
+def _connect(database: Database) -> Connection:
     given = {**database.defaults, **_parsed(database.url), **database.parameters}
     defaults = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
     if "PGAPPNAME" in os.environ:
         del defaults["application_name"]
     parameters: dict[str, Any] = {**defaults, **given, "client_encoding": "utf8"}
     try:
-        return psycopg.connect(
-            **parameters, autocommit=True, prepare_threshold=None, cursor_factory=_LoggingCursor
+        conn = Connection.connect(
+            **parameters, autocommit=True, prepare_threshold=None, cursor_factory=OwnCursor
         )
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise _no_connection(error) from None
+    conn.adapters.register_loader("timestamptz", TimestampLoader)
+    return conn
 
 
 def _parsed(url: str) -> dict[str, Any]:
@@ -209,8 +192,18 @@ def reported(schema: str | None = None) -> Iterator[None]:
         ) from error
 
 
+def _is_hidden(error: psycopg.Error) -> bool:
+    """Whether PostgreSQL refuses a query because `row_security` is off."""
+    return error.diag.source_function == "check_enable_rls"
+
+
 def _hint(error: psycopg.Error, schema: str | None) -> str | None:
     match error:
+        case psycopg.errors.InsufficientPrivilege() if _is_hidden(error):
+            return (
+                "row security would hide rows of the history: read it as the owner of its tables,\n"
+                "or: alter role NAME bypassrls; or: alter table NAME disable row level security;"
+            )
         case psycopg.errors.InsufficientPrivilege():
             return (
                 f'to read the history, the role needs USAGE on the schema "{schema}" and '
@@ -221,18 +214,6 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
         case psycopg.errors.DuplicateTable() | psycopg.errors.DuplicateObject():
             return "another object has that name: use another schema for the history (--schema)"
     return error.diag.message_hint
-
-
-def send(conn: Connection, text: bytes, parameters: tuple[bytes | None, ...]) -> None:
-    """Run one statement with parameters in text form, written as `$1`, `$2`, ….
-
-    Signals interrupt the wait, unlike a blocking call of libpq.
-
-    Raises:
-        psycopg.Error: PostgreSQL refused it; OperationalError if the connection was lost.
-    """
-    values = [value if value is None else value.decode() for value in parameters]
-    _LoggingRawCursor(conn).execute(text, values)
 
 
 @contextmanager
@@ -251,6 +232,7 @@ def backend_pid(conn: Connection) -> int:
 def forget(conn: Connection) -> None:
     """Reset a session to the state in which it connected; must not be in a transaction."""
     conn.execute(b"; ".join(FORGET))
+    conn.is_settled = False
 
 
 def started_at(conn: Connection) -> Any:
@@ -287,9 +269,3 @@ def shares_sessions(conn: Connection, other: Connection) -> bool:
 def version(conn: Connection) -> str:
     """Return the version of the server, such as `18.6`."""
     return (conn.info.parameter_status("server_version") or "").partition(" ")[0]
-
-
-def idle_limits(conn: Connection) -> tuple[str, ...]:
-    """Return the settings that make the server end a session whose transaction takes too long."""
-    newer = ("transaction_timeout",) if conn.info.server_version >= 170000 else ()
-    return ("idle_in_transaction_session_timeout", *newer)

@@ -13,7 +13,9 @@ from ..errors import CancelledError, RunnerLockError
 from ..events import Backend, Event, Waiting
 from ..interrupts import Interrupts
 from . import activity
-from .connection import KEEPALIVES, Connection, idle_limits, reported
+from .connection import reported
+from .cursor import Connection, settle
+from .settings import of_ours
 
 _POLL = 0.25  # seconds between two attempts to take the runner's lock
 
@@ -78,7 +80,7 @@ def runner_lock(
             announced = pids
         if worker:
             with reported():
-                worker.execute("select")  # so that no idle_session_timeout ends it
+                settle(worker)  # so that no idle_session_timeout ends it
         if interrupts.wait(_POLL):
             raise CancelledError(
                 "interrupted while waiting for another runner; nothing was run",
@@ -110,10 +112,10 @@ def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
     of the extended protocol keeps its snapshot after it is done.
     """
     # The transaction is idle for as long as the migrations run.
-    limits = (f"set local {setting} = 0" for setting in idle_limits(conn))
-    alive = (f"set local {setting} = {value}" for setting, value in KEEPALIVES.items())
-    statements = ("begin isolation level read committed read only", *limits, *alive, _TRY_LOCK)
-    cursor = psycopg.ClientCursor(conn).execute("; ".join(statements).encode(), key)
+    limits = of_ours(conn.info.server_version).items()
+    local = (f"set local {setting} = {value}" for setting, value in limits)
+    statements = ("begin isolation level read committed read only", *local, _TRY_LOCK)
+    cursor = conn.execute("; ".join(statements).encode(), key)
     while cursor.nextset():
         pass  # the last result is that of the lock
     row = cursor.fetchone()

@@ -22,7 +22,7 @@ from psycopg import pq
 
 from ..errors import MigrationFileError
 from ..events import Notice, Subject
-from .connection import log_statement
+from .cursor import log_statement
 from .inflight import Answer, BatchError, Field, InFlight, Message, RefusedError
 
 if TYPE_CHECKING:

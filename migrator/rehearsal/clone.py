@@ -20,6 +20,7 @@ from ..config import Database
 from ..embedded import binaries
 from ..errors import DatabaseConnectionError, DumpError, EmbeddedServerError
 from ..postgres import connection
+from ..postgres.cursor import Connection, run_plainly
 from ..sql import splitter
 from ..sql.script import Statement
 
@@ -67,10 +68,11 @@ where d.datname = current_database()
   and a.grantee <> d.datdba
 order by 2, 1
 """
+# It runs outside our own settings, which it would find in place of the user's.
 _SETTINGS = """
 select name, setting
 from pg_catalog.pg_settings
-where source in ('database', 'user', 'database user')
+where source operator(pg_catalog.=) any ('{database,user,database user}'::pg_catalog.text[])
 order by name
 """
 
@@ -139,11 +141,11 @@ def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Mi
         DumpError: No `pg_dump` can read the target's version, or it failed.
         DatabaseConnectionError: A connection failed or was lost.
     """
-    with closing(connection.connect(target)) as conn:
+    with closing(connection.connect_own(target)) as conn:
         major = conn.info.server_version // 10000
         dump = dump_schema(target, major, lock_timeout=lock_timeout)
         wanted = _properties(conn)
-    with closing(connection.connect(scratch)) as conn:
+    with closing(connection.connect_own(scratch)) as conn:
         roles = wanted.roles - _names(conn, _KNOWN_ROLES)
         extensions = wanted.extensions - _names(conn, _KNOWN_EXTENSIONS)
         conn.execute("set synchronous_commit = off")
@@ -163,19 +165,20 @@ def copy_properties(target: Database, scratch: Database) -> tuple[Skipped, ...]:
     Raises:
         DatabaseConnectionError: A connection failed or was lost.
     """
-    with closing(connection.connect(target)) as conn:
+    with closing(connection.connect_own(target)) as conn:
         wanted = _properties(conn)
-    with closing(connection.connect(scratch)) as conn:
+    with closing(connection.connect_own(scratch)) as conn:
         return tuple(_set_properties(conn, wanted))
 
 
 def _properties(conn: psycopg.Connection[Any]) -> _Properties:
+    settings = run_plainly(conn, _SETTINGS).fetchall()
     with conn.transaction():
-        conn.execute("set transaction read only")
+        conn.execute("set transaction read only, not deferrable")
         return _Properties(
             conn.execute(_OWNER).fetchall()[0][0],
             tuple(conn.execute(_GRANTS).fetchall()),
-            tuple(conn.execute(_SETTINGS).fetchall()),
+            tuple(settings),
             _names(conn, _ROLES),
             _names(conn, _EXTENSIONS),
         )
@@ -185,7 +188,7 @@ def _names(conn: psycopg.Connection[Any], query: str) -> frozenset[str]:
     return frozenset(name for (name,) in conn.execute(query.encode()).fetchall())
 
 
-def _restore(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
+def _restore(conn: Connection, dump: str) -> Iterator[Skipped]:
     """Run a dump, and skip what the server refuses."""
     wanted = []
     for statement in splitter.split(dump):
@@ -196,7 +199,7 @@ def _restore(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
             wanted.append(statement)
     for start in range(0, len(wanted), _BATCH):
         yield from _run_batch(conn, wanted[start : start + _BATCH])
-    conn.execute("reset all")
+    connection.forget(conn)
     for (name,) in conn.execute(_UNPOPULATED).fetchall():
         yield from _try(conn, f"refresh materialized view {name}".encode())
 
@@ -204,7 +207,7 @@ def _restore(conn: psycopg.Connection[Any], dump: str) -> Iterator[Skipped]:
 def _run_batch(conn: psycopg.Connection[Any], statements: Sequence[Statement]) -> Iterator[Skipped]:
     """Run statements in one transaction; if that fails, each in its own."""
     try:
-        conn.execute("\n".join(each.text for each in statements).encode())
+        run_plainly(conn, "\n".join(each.text for each in statements).encode())
     except psycopg.Error as error:
         _raise_if_lost(conn, error)
         for each in statements:
@@ -224,20 +227,17 @@ def _set_properties(conn: psycopg.Connection[Any], wanted: _Properties) -> Itera
         grant = f"grant {privilege} on database {here.as_string(conn)} to {role}"
         yield from _try(conn, grant.encode())
     for setting, value in wanted.settings:
-        # FROM CURRENT copies a list without quoting it again.
-        alter = sql.SQL("alter database {} set {} from current").format(
-            here, sql.Identifier(setting)
-        )
-        refused = tuple(
-            _try(conn, sql.SQL("select set_config({}, {}, false)").format(setting, value))
-        )
-        yield from refused or _try(conn, alter)
+        # FROM CURRENT copies a list without quoting it again.  One message is one transaction:
+        # a setting such as default_transaction_read_only must not affect the next statement.
+        copy = "select pg_catalog.set_config({}, {}, true); alter database {} set {} from current"
+        names = (setting, value, here, sql.Identifier(setting))
+        yield from _try(conn, sql.SQL(copy).format(*names))
 
 
 def _try(conn: psycopg.Connection[Any], command: bytes | sql.Composed) -> Iterator[Skipped]:
     """Run a statement; yield it with the reason if the server refuses it."""
     try:
-        conn.execute(command)
+        run_plainly(conn, command)
     except psycopg.Error as error:
         _raise_if_lost(conn, error)
         text = command.decode() if isinstance(command, bytes) else command.as_string(conn)

@@ -111,7 +111,7 @@ cross join lateral pg_catalog.pg_get_expr(k.conbin, k.conrelid) e (text)
 where k.contype = 'c'
   and k.convalidated
   and position(format('(%s IS NOT NULL)', quote_ident(a.attname)) in e.text) > 0
-  and e.text !~ ' OR |NOT \\('
+  and e.text !~ ' OR |NOT [(]'
 group by 1
 """
 

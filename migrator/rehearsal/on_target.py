@@ -84,7 +84,7 @@ def _run_on_stage(
 ) -> RehearsedMigration:
     with (
         Interrupts() as interrupts,
-        closing(connection.connect(work.database)) as watcher,
+        closing(connection.connect_own(work.database)) as watcher,
         activity.watching(work.database) as observe,
         connection.reported(work.history.schema),
     ):

@@ -149,7 +149,7 @@ def table_sizes(work: Session) -> dict[str, Size]:
 
 
 def _read_only(work: Session) -> None:
-    work.conn.execute("set transaction read only")
+    work.conn.execute("set transaction read only, not deferrable")
     work.conn.execute(f"set local lock_timeout = {_READ_LOCK_TIMEOUT}".encode())
 
 
@@ -253,11 +253,12 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
     with (
         Interrupts() as interrupts,
         closing(connection.connect(made)) as conn,
-        closing(connection.connect(made)) as watcher,
+        closing(connection.connect_own(made)) as watcher,
     ):
         settings = replace(work.settings, lock_attempts=1)
         with connection.reported():
-            conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
+            with connection.writing(conn):
+                conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
             table.ensure(conn, name, trusted=work.settings.trust_history_of)
             pid = connection.backend_pid(conn)
             is_same = connection.started_at(conn) == connection.started_at(work.conn)

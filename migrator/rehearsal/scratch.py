@@ -21,6 +21,7 @@ from ..errors import DatabaseConnectionError, ScratchError
 from ..events import Event, Remarked
 from ..interrupts import Interrupts
 from ..postgres import connection
+from ..postgres.cursor import run_plainly, settle
 
 PREFIX = "migrator_scratch_"
 """What the name of each scratch database starts with."""
@@ -97,14 +98,13 @@ def database(
     """
     name = new_name(datetime.now(UTC))
     scratch = replace(admin, parameters={**admin.parameters, "dbname": name})
-    with closing(connection.connect(admin)) as conn, _exit_on_signals():
+    with closing(connection.connect_own(admin)) as conn, _exit_on_signals():
         _remove_leftovers(conn, notify)
         try:
             _create(conn, name, like, notify)
             # A database with a session is not a leftover to other runs.
-            with closing(connection.connect(scratch)) as keeper:
-                if keeper.info.server_version >= 140000:
-                    keeper.execute("set idle_session_timeout = 0")
+            with closing(connection.connect_own(scratch)) as keeper:
+                settle(keeper)
                 yield scratch
         finally:
             _drop_uninterrupted(admin, name, notify)
@@ -141,7 +141,7 @@ def drop(conn: psycopg.Connection[Any], name: str, *, force: bool) -> None:
     if not _NAME.fullmatch(name):
         raise ScratchError(f'"{name}" is not a scratch database, and was not dropped')
     command = "drop database if exists {} with (force)" if force else "drop database if exists {}"
-    conn.execute(sql.SQL(command).format(sql.Identifier(name)))
+    run_plainly(conn, sql.SQL(command).format(sql.Identifier(name)))
 
 
 def _created_at(stamp: str) -> datetime:
@@ -160,14 +160,14 @@ def _create(
     command = sql.SQL("create database {} template template0").format(sql.Identifier(name))
     try:
         if like is None:
-            conn.execute(command)
+            run_plainly(conn, command)
             return
         try:
-            conn.execute(command + _options(like, conn.info.server_version))
+            run_plainly(conn, command + _options(like, conn.info.server_version))
         except psycopg.errors.InsufficientPrivilege:
             raise
         except psycopg.Error as error:
-            conn.execute(command + _options(replace(like, collate="C", ctype="C"), version=0))
+            run_plainly(conn, command + _options(replace(like, collate="C", ctype="C"), version=0))
             notify(Remarked(f"the scratch database sorts text as C: {_text(error)}"))
     except psycopg.Error as error:
         raise ScratchError(
@@ -216,7 +216,7 @@ def _drop_uninterrupted(admin: Database, name: str, notify: Callable[[Event], No
     with Interrupts() as interrupts:
         try:
             # The session that created it may have been cancelled while it read a result.
-            with closing(connection.connect(admin)) as conn:
+            with closing(connection.connect_own(admin)) as conn:
                 drop(conn, name, force=True)
         except (psycopg.Error, DatabaseConnectionError) as error:
             reason = _text(error) if isinstance(error, psycopg.Error) else error.message

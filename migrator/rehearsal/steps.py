@@ -18,7 +18,7 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Direction, Migration, Plan, SourceFile, Step
 from ..postgres import connection
 from ..postgres.activity import Observe, observe_nothing
-from ..postgres.connection import Connection
+from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
 from . import facts, schema

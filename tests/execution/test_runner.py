@@ -279,7 +279,8 @@ def test_a_version_that_row_security_hides_is_not_tried_for_ever(
         url = database.tcp_url("blind", "x")
         result = migrate("up", "--trust-history-of", "postgres", database=url)
         assert result.exit_code == 4
-        assert "another migrator has just applied 01_a" in result.stderr
+        assert "query would be affected by row-level security policy" in result.stderr
+        assert "alter role NAME bypassrls" in result.stderr
     finally:
         database.execute("drop owned by blind; drop role blind")
 
@@ -315,6 +316,24 @@ def test_a_runner_that_waits_longer_than_a_session_may_be_idle(
     assert first.result().exit_code == 0
     result = second.result()
     assert (result.exit_code, result.stdout[:13]) == (0, "nothing to do"), result.stderr
+
+
+@pytest.mark.parametrize("option", ["", "-- migrator: no-transaction\n"])
+def test_a_pause_between_two_attempts_may_be_longer_than_a_session_may_be_idle(
+    database: Database, write: Write, migrate: Migrate, option: str
+) -> None:
+    if database.postgres.version < 14:
+        pytest.skip("idle_session_timeout is new in 14")
+    database.execute("create table t (n int)")
+    database.execute(f"alter database {database.name} set idle_session_timeout = '400ms'")
+    # The script resets what the session has started with.
+    write(
+        {"01_a.up.sql": f"{option}reset all;\nset lock_timeout = '50ms';\nalter table t add m int;"}
+    )
+    with holding(database, "lock table t"):
+        result = migrate("up", "--lock-attempts", "3")  # pauses of up to 0.5 s and 1 s
+    assert result.exit_code == 5, result.stderr
+    assert "after 3 attempts" in result.stderr
 
 
 def test_the_lock_of_the_session_that_works_outlives_discard_all(

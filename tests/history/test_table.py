@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from migrator.errors import HistoryError
@@ -146,7 +147,6 @@ def test_both_tables_are_created_or_neither(database: Database) -> None:
 
 
 def test_a_search_path_without_a_schema_is_reported(database: Database) -> None:
-    with database.connect() as conn:
-        conn.execute("set search_path to ''")
-        with pytest.raises(HistoryError, match="the search path contains no schema"):
-            place.locate(conn, None)
+    conn = psycopg.connect(database.url, options="-c search_path=''")
+    with conn, pytest.raises(HistoryError, match="the search path contains no schema"):
+        place.locate(conn, None)
