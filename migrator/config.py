@@ -53,6 +53,7 @@ class Settings:
         lock_attempts: How often a migration is attempted if it cannot get a lock.
         lock_wait: How long to wait for another runner, in seconds; None for no limit.
         flush_each: Wait until each commit is on disk, not only the last one of a run.
+        override_read_only: Write to a database that is read-only by default.
         role: The role that runs the migrations; None for the one that connects.
     """
 
@@ -66,6 +67,7 @@ class Settings:
     lock_wait: float | None = None
     role: str | None = None
     flush_each: bool = False
+    override_read_only: bool = False
 
 
 def database(url: str | None, environ: Mapping[str, str]) -> Database | None:

@@ -13,6 +13,7 @@
       ScratchError            a rehearsal has no scratch database
       DumpError               there is no pg_dump for the server, or it failed
       DatabaseConnectionError no connection, or it was lost
+      ReadOnlyError           the database is frozen
       HistoryError            the history table cannot be used
         TakenError            another runner recorded the version first
       StatementError          PostgreSQL refused a statement
@@ -185,6 +186,12 @@ class DatabaseConnectionError(MigratorError):
     """The connection to PostgreSQL cannot be made, or was lost."""
 
     code = "connection"
+
+
+class ReadOnlyError(MigratorError):
+    """Transactions of the database or the role are read-only by default."""
+
+    code = "read-only"
 
 
 class HistoryError(MigratorError):

@@ -37,6 +37,7 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.InterruptedMigrationError: 7,
     errors.BlockedError: 4,
     errors.HistoryError: 4,
+    errors.ReadOnlyError: 4,
     errors.MigrationFileError: 4,
     errors.VersionError: 4,
     errors.PlanChangedError: 4,

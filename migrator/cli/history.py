@@ -12,7 +12,7 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style
 from .command import command
-from .options import complete_version, scratch_option
+from .options import complete_version, override_option, scratch_option
 
 if TYPE_CHECKING:
     from ..model import Entry
@@ -95,6 +95,7 @@ def log(app: App, /, *, version: str | None, limit: int) -> None:
 @click.argument("version", shell_complete=complete_version)
 @click.option("--unchecked", is_flag=True, help="Do not check that the database has their schema.")
 @scratch_option
+@override_option
 @click.pass_obj
 def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | None) -> None:
     """Record migrations as applied without running them.
@@ -149,6 +150,7 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
 @click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
 @click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
+@override_option
 @click.pass_obj
 def repair(app: App, /, *, version: Sequence[str], reason: str, **given: bool) -> None:
     """Correct the history of migrations without running them.

@@ -12,7 +12,7 @@ import click
 from .. import errors
 from .app import App, exit_code, style
 from .command import command
-from .options import apply_limits, complete_version, run_options, target_option
+from .options import apply_limits, complete_version, override_option, run_options, target_option
 
 if TYPE_CHECKING:
     from ..events import Outcome
@@ -42,6 +42,7 @@ _FEW = 5  # versions that a question names one by one
     help="Run a plan saved by `rehearse --save`; take all locks of a migration first.",
 )
 @run_options
+@override_option
 @click.pass_obj
 def up(
     app: App,
@@ -98,6 +99,7 @@ def _rehearsed(path: Path) -> RehearsedPlan:
 @click.option("--from-files", is_flag=True, help="Run the down files, not the stored scripts.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
 @run_options
+@override_option
 @click.pass_obj
 def down(
     app: App,
@@ -141,6 +143,7 @@ def down(
 @click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
 @run_options
+@override_option
 @click.pass_obj
 def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) -> None:
     """Revert the newest migration and apply it again.

@@ -58,6 +58,23 @@ def run_options(command: Decorated) -> Decorated:
     return command
 
 
+def _override(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001  (click's signature)
+    app = ctx.find_object(App)
+    if app and value:
+        app.settings = replace(app.settings, override_read_only=True)
+
+
+def override_option(command: Decorated) -> Decorated:
+    """Add the option of every command that writes to the database."""
+    return click.option(
+        "--override-read-only",
+        is_flag=True,
+        expose_value=False,
+        callback=_override,
+        help="Write even if the database is read-only by default.",
+    )(command)
+
+
 def scratch_option(command: Decorated) -> Decorated:
     """Add the option of every command that needs a scratch database."""
     return click.option(

@@ -10,7 +10,7 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style
 from .command import command
-from .options import scratch_option, size, target_option
+from .options import override_option, scratch_option, size, target_option
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
@@ -53,6 +53,7 @@ from .options import scratch_option, size, target_option
     metavar="FILE",
     help="Save the plan for `up --plan`.",
 )
+@override_option
 @click.pass_obj
 def rehearse(
     app: App,

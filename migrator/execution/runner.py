@@ -214,12 +214,13 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
     """Be the one runner of this history for a `with`; its tables exist from then on.
 
     Raises:
-        MigratorError: As `lock.runner_lock`.
+        MigratorError: As `connection.check_writable` and `lock.runner_lock`.
     """
     schema = session.history.schema
     with Interrupts() as interrupts, closing(connection.connect_own(session.database)) as keeper:
         with connection.reported(schema):
-            connection.refuse_standby(session.conn)
+            override = session.settings.override_read_only
+            connection.check_writable(session.conn, override=override)
             shares = session.is_pooled and connection.shares_sessions(session.conn, keeper)
         with runner_lock(
             keeper,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from ..config import Database
@@ -18,6 +19,7 @@ from ..errors import (
     DatabaseConnectionError,
     HistoryError,
     LockTimeoutError,
+    ReadOnlyError,
     StatementError,
 )
 from ..passwords import without_passwords
@@ -65,6 +67,25 @@ FORGET = (
 
 Not DISCARD ALL: it cannot run in a transaction, and releases our advisory lock.
 """
+
+_WRITABLE = """
+select pg_is_in_recovery(), setting = 'on', source
+from pg_settings
+where name = 'default_transaction_read_only'
+"""
+# By `pg_settings.source`: whom default_transaction_read_only is set for, and how to reset it.
+_RESET = "reset default_transaction_read_only;"
+_FREEZERS = {
+    "user": ("the role {user}", f"alter role {{user}} {_RESET}"),
+    "database": ("the database {database}", f"alter database {{database}} {_RESET}"),
+    "database user": (
+        "the role {user} in the database {database}",
+        f"alter role {{user}} in database {{database}} {_RESET}",
+    ),
+    "global": ("all roles", f"alter role all {_RESET}"),
+    "client": ("this connection", "remove it from PGOPTIONS or the URL"),
+}
+_FREEZER = ("the server", f"alter system {_RESET} select pg_reload_conf();")
 
 _SAMPLES = 3  # of the processes behind two connections, to recognise a pooler that shares them
 
@@ -240,16 +261,33 @@ def started_at(conn: Connection) -> Any:
     return conn.execute("select pg_catalog.pg_postmaster_start_time()").fetchall()[0][0]
 
 
-def refuse_standby(conn: Connection) -> None:
-    """Check that the server accepts writes.
+def check_writable(conn: Connection, *, override: bool) -> None:
+    """Check that the server accepts writes, and that nobody has frozen the database.
+
+    Args:
+        override: Whether to write to a database that is frozen.
 
     Raises:
         DatabaseConnectionError: It is a standby.
+        ReadOnlyError: Transactions are read-only by default.
     """
-    if conn.execute("select pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:
+    is_standby, is_frozen, source = conn.execute(_WRITABLE).fetchall()[0]
+    if is_standby:
         raise DatabaseConnectionError(
             "the server is a read-only standby",
             hint="connect to the primary; libpq finds it with ?target_session_attrs=read-write",
+        )
+    if is_frozen and not override:
+        names = {
+            "user": sql.Identifier(conn.info.user).as_string(conn),
+            "database": sql.Identifier(conn.info.dbname).as_string(conn),
+        }
+        place, command = (text.format(**names) for text in _FREEZERS.get(source, _FREEZER))
+        raise ReadOnlyError(
+            "the database is read-only by default; nothing was run",
+            detail=f"default_transaction_read_only is on, set for {place}",
+            hint=f"if it is frozen on purpose, wait until it is not; to end that: {command}\n"
+            "to write all the same: --override-read-only",
         )
 
 

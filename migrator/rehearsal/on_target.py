@@ -35,12 +35,14 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
         UsageError: The step does not run in a transaction.
         LockTimeoutError: No attempt got all locks.
         CancelledError: The user stopped it.
-        MigratorError: As in `steps.rehearse`.
+        MigratorError: As in `connection.check_writable` and `steps.rehearse`.
     """
     first, *others = plan.steps or (None,)
     if others:
         names = ", ".join(step.version for step in others if step)
         notify(Remarked(f"only the next migration can be run on the database itself, not {names}"))
+    with connection.reported():
+        connection.check_writable(work.conn, override=work.settings.override_read_only)
     sizes = table_sizes(work)
     migrations = (_run(work, first, sizes, small, notify),) if first else ()
     return Report(

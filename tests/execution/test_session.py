@@ -15,6 +15,7 @@ from tests.sessions import Runs, applied, holding, wait_for, waiting_for_a_lock,
 pytestmark = pytest.mark.slow
 
 OPTION = "-- migrator: no-transaction\n"
+OVERRIDE = "--override-read-only"
 
 # All that a migration can see of what an earlier one has left in its session.
 PROBE = """
@@ -241,7 +242,64 @@ def read_only(database: Database) -> Database:
     return database
 
 
-def test_a_database_that_is_read_only_by_default_is_migrated(
+def test_a_database_that_is_read_only_by_default_is_not_written_to(
+    read_only: Database, migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "create table a (id int);"})
+    assert migrate("status").exit_code == 0
+    assert migrate("rehearse").exit_code == 0
+    assert migrate("drift").exit_code == 0
+    frozen = f'set for the database "{read_only.name}"'
+    for command in (
+        ("up",),
+        ("rehearse", "--on-target"),
+        ("baseline", "1", "--unchecked"),
+        ("repair", "1", "--applied", "--reason", "x"),
+    ):
+        if command[0] == "baseline":
+            with read_only.connect() as conn:
+                conn.execute("set default_transaction_read_only = off")
+                conn.execute("create table public.t ()")
+        result = migrate(*command)
+        assert result.exit_code == 4, command
+        assert frozen in result.stderr
+        assert OVERRIDE in result.stderr
+    assert read_only.rows("select relname from pg_class where relname ~ '^(migration_|a$)'") == []
+
+
+@pytest.mark.parametrize(
+    ("set_for", "told"),
+    [
+        ("role {role}", 'alter role "{role}" reset default_transaction_read_only;'),
+        ("role {role} in database {name}", 'alter role "{role}" in database "{name}" reset'),
+        ("database {name}", 'alter database "{name}" reset'),
+        ("", "remove it from PGOPTIONS or the URL"),
+    ],
+)
+def test_it_is_told_for_whom_a_database_is_read_only(
+    database: Database, migrate: Migrate, write: Write, set_for: str, told: str
+) -> None:
+    write({"01_a.up.sql": "create table a (id int);"})
+    role = f"frozen_{database.name}"
+    names = {"role": role, "name": database.name}
+    database.execute(f"create role {role} superuser login password 'x'")
+    url, setting = database.tcp_url(role, "x"), "default_transaction_read_only"
+    try:
+        if set_for:
+            database.execute(f"alter {set_for.format(**names)} set {setting} = on")
+        else:
+            url += f"?options=-c%20{setting}%3Don"
+        result = migrate("up", database=url)
+        assert result.exit_code == 4
+        assert told.format(**names) in result.stderr
+        assert migrate("up", OVERRIDE, database=url).exit_code == 0
+    finally:
+        with database.connect() as conn:
+            conn.execute("set default_transaction_read_only = off")
+            conn.execute(f"drop owned by {role} cascade; drop role {role}".encode())
+
+
+def test_a_database_that_is_read_only_by_default_is_migrated_if_that_is_asked_for(
     read_only: Database, migrate: Migrate, write: Write
 ) -> None:
     write(
@@ -253,22 +311,25 @@ def test_a_database_that_is_read_only_by_default_is_migrated(
             "04_d.up.sql": "select 1 / 0;",
         }
     )
-    result = migrate("up")
+    result = migrate("up", OVERRIDE)
     assert "division by zero" in result.stderr
     assert applied(read_only) == ["01_a", "02_b", "03_c"]
     assert migrate("log", "--json").json[-1]["outcome"] == "failed"
-    assert migrate("repair", "4", "--applied", "--reason", "x").exit_code == 0
-    assert migrate("repair", "4", "--reverted", "--reason", "x").exit_code == 0
-    assert migrate("baseline", "4", "--unchecked").exit_code == 0
-    assert migrate("repair", "4", "--reverted", "--reason", "x").exit_code == 0
-    assert migrate("down").exit_code == 0
+    for command in ("repair 4 --applied", "repair 4 --reverted", "baseline 4 --unchecked"):
+        reason = ["--reason", "x"] * command.startswith("repair")
+        result = migrate(*command.split(), *reason, OVERRIDE)
+        assert result.exit_code == 0, result.stderr
+    assert migrate("repair", "4", "--reverted", "--reason", "x", OVERRIDE).exit_code == 0
+    assert migrate("down", OVERRIDE).exit_code == 0
+    assert migrate("up", "--to", "3", "--trace", OVERRIDE).exit_code == 0
+    assert migrate("log", "--json").json[-1]["action"] == "trace"
 
 
 def test_what_a_file_says_of_its_own_transaction_is_kept(
     read_only: Database, migrate: Migrate, write: Write
 ) -> None:
     write({"01_a.up.sql": "begin read only;\ncreate table a (id int);\ncommit;\n"})
-    result = migrate("up")
+    result = migrate("up", OVERRIDE)
     assert result.exit_code == 1
     assert "read-only transaction" in result.stderr
 
