@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from psycopg import sql
+
 from ..errors import MigratorError
 from ..events import Subject
 from ..files import copydata
@@ -26,13 +28,11 @@ _FEW = 100  # statements of a script
 _CHECK_DEFERRED = "set constraints all immediate"
 _SET_ROLE = "select pg_catalog.set_config('role', $1, {is_local})"
 _LOCK = """
-do $migrator$
 begin
-    if pg_catalog.has_table_privilege('{name}', 'update, delete, truncate') then
+    if pg_catalog.has_table_privilege({name}, 'update, delete, truncate') then
         lock table only {table} in {mode} mode nowait;
     end if;
 end
-$migrator$
 """
 # A change of roles, databases, tablespaces, their settings or subscriptions holds these locks
 # until the commit.  Every CREATE TABLE locks pg_shdepend (1214).
@@ -243,7 +243,12 @@ def take_locks(context: Context, step: Step) -> Iterator[Message]:
     """
     if step.direction is Direction.UP:
         for table, mode in context.locks.get(step.version, ()):
-            yield ours(step, _LOCK.format(name=table.replace("'", "''"), table=table, mode=mode))
+            body = _LOCK.format(name=_literal(table), table=table, mode=mode)
+            yield ours(step, f"do {_literal(body)}")
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string(None)
 
 
 def run_statements(
