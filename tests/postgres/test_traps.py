@@ -28,47 +28,48 @@ declare
     planted integer := 0;
     object record;
 begin
+    perform pg_catalog.set_config('search_path', 'pg_catalog', true);
     for object in
         -- operators first: their functions have names of their own
-        select pg_catalog.format('create function {schema}.trap_%s(%s) returns %s', o.oid,
-                   pg_catalog.concat_ws(', ', nullif(o.oprleft, 0)::regtype, o.oprright::regtype),
+        select format('create function {schema}.trap_%s(%s) returns %s', o.oid,
+                   concat_ws(', ', nullif(o.oprleft, 0)::regtype, o.oprright::regtype),
                    o.oprresult::regtype)
-                   || pg_catalog.format(body, o.oprname)
-                   || pg_catalog.format(
+                   || format(body, o.oprname)
+                   || format(
                        '; create operator {schema}.%s (%s, function = {schema}.trap_%s)',
                        o.oprname,
-                       pg_catalog.concat_ws(', ', 'leftarg = ' || nullif(o.oprleft, 0)::regtype,
+                       concat_ws(', ', 'leftarg = ' || nullif(o.oprleft, 0)::regtype,
                                  'rightarg = ' || o.oprright::regtype), o.oid) as command
         from pg_catalog.pg_operator o
         where oprnamespace = 'pg_catalog'::regnamespace
         union all
-        select pg_catalog.format('create function {schema}.%I(%s) returns %s', p.proname,
-                   pg_catalog.oidvectortypes(p.proargtypes),
+        select format('create function {schema}.%I(%s) returns %s', p.proname,
+                   oidvectortypes(p.proargtypes),
                    case when p.prorettype = 'record'::regtype then 'text'
                         else p.prorettype::regtype::text end)
-                   || pg_catalog.format(body, p.proname)
+                   || format(body, p.proname)
         from pg_catalog.pg_proc p
         where pronamespace = 'pg_catalog'::regnamespace
           and prokind <> 'p'
           and not 2281 = any (proargtypes)  -- internal
         union all
         -- those with arguments of any type, as they are likely called
-        select pg_catalog.format('create function {schema}.%I(%s) returns text', name, arguments)
-                   || pg_catalog.format(body, name)
+        select format('create function {schema}.%I(%s) returns text', name, arguments)
+                   || format(body, name)
         from unnest(array['format', 'concat_ws', 'concat', 'json_build_array',
                           'jsonb_build_object']) as n (name),
              unnest(array['text, name', 'text, text', 'text, name, name', 'text, name, text',
                           'text, text, text', 'text, text, text, text', 'text, regclass'])
                  as a (arguments)
         union all
-        select pg_catalog.format('create view {schema}.%I as select * from pg_catalog.%1$I'
+        select format('create view {schema}.%I as select * from pg_catalog.%1$I'
                    ' where {schema}.sprung(%1$L)', relname)
         from pg_catalog.pg_class
         where relnamespace = 'pg_catalog'::regnamespace
           and relkind in ('r', 'v')
         union all
         select * from (
-            select pg_catalog.format('create domain {schema}.%I as pg_catalog.%1$I'
+            select format('create domain {schema}.%I as pg_catalog.%1$I'
                        ' check ({schema}.sprung(%1$L))', typname)
             from pg_catalog.pg_type
             where typnamespace = 'pg_catalog'::regnamespace
