@@ -160,7 +160,9 @@ test-pg%: ## run the tests on another PostgreSQL: test-pg13 … test-pg18, fetch
 	@MIGRATOR_PG_BINDIR="$$(pwd)/.migrator/builds/pg$*/native/bin" $(python) -m pytest -n auto $(call given,args)
 
 clean: ## remove everything that make created, including the embedded database
-	@# Where root runs make, .migrator may hold only a link to the embedded database.
-	@[ ! -L .migrator/elsewhere ] || rm -rf "$$(readlink .migrator/elsewhere)"
+	@# Where root runs make, .migrator may hold only a link to the embedded database.  Others can
+	@# replace that link, so only a folder that has such a name is removed.
+	@folder=$$(readlink .migrator/elsewhere || :); name=$${folder#/var/lib/migrator/}; \
+		case $$name in ''|*[!0-9a-f]*) ;; *) rm -rf "/var/lib/migrator/$$name" ;; esac
 	rm -rf .venv .migrator build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find migrator tests -name __pycache__ -prune -exec rm -rf {} +

@@ -183,9 +183,10 @@ def free_port() -> int:
 @contextmanager
 def serve(*, source: Path | None = None, options: tuple[str, ...] = ()) -> Iterator[Postgres]:
     """Run a server of one's own in a temporary folder; `source` is its directory of binaries."""
-    home = Path(tempfile.mkdtemp(prefix="migrator-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="migrator-test-"))
+    folder.chmod(0o755)  # as root, the server belongs to another user
     try:
-        server = locate(PROJECT, source=source, home=home)
+        server = locate(PROJECT, source=source, home=folder / "server")
         server = dataclasses.replace(
             server,
             options=(*SETTINGS, *options),
@@ -195,7 +196,7 @@ def serve(*, source: Path | None = None, options: tuple[str, ...] = ()) -> Itera
         with joined(server):
             yield Postgres(server)
     finally:
-        shutil.rmtree(home)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

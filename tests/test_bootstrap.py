@@ -275,6 +275,18 @@ def test_a_second_run_installs_nothing(checkout: Path) -> None:
     assert done.stderr.startswith(ANNOUNCEMENT)
 
 
+def test_clean_removes_nothing_that_a_link_of_others_leads_to(checkout: Path) -> None:
+    for name in ("kept", "migrator", "tests"):
+        (checkout / name).mkdir()
+    for target in (checkout / "kept", "/var/lib/migrator/../migrator", "kept"):
+        (checkout / ".migrator").mkdir(exist_ok=True)
+        (checkout / ".migrator" / "elsewhere").symlink_to(target)
+        done = make(checkout, "clean")
+        assert done.returncode == 0, done.stderr
+        assert (checkout / "kept").exists()
+        assert not (checkout / ".migrator").exists()
+
+
 def test_the_program_learns_that_make_called_it(checkout: Path) -> None:
     install(checkout, 'echo "$MIGRATOR_CALLED_AS, $DATABASE_URL"')
     assert make(checkout, "migrate-status").stdout == "make, embedded:\n"

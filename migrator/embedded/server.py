@@ -11,14 +11,13 @@ import enum
 import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ..errors import EmbeddedServerError
 from .binaries import (
@@ -29,10 +28,10 @@ from .binaries import (
     read_version,
     user_name,
 )
+from .descriptor import file_errors, folder, remove_tree
 from .home import (
     Server,
     error_with_log,
-    file_errors,
     is_ready,
     is_running,
     locked,
@@ -41,6 +40,7 @@ from .home import (
     postmaster,
     remove_socket_directory,
     remove_stale_files,
+    send_signal,
     socket_directory,
     system_folder,
     try_exclusive,
@@ -115,8 +115,8 @@ def locate(project: Path, *, source: Path | None = None, home: Path | None = Non
 
     Args:
         project: Its home is `.migrator/pg<major>` in here.  If root runs it, and no other user
-            can enter the project, it is in `/var/lib/migrator`, and `.migrator/elsewhere` is a
-            link to that.
+            can enter the project or run the binaries, it is in `/var/lib/migrator`, and
+            `.migrator/elsewhere` is a link to that.
         source: The directory of the binaries, instead of what `find_binaries` finds.
         home: Another home.
 
@@ -127,14 +127,18 @@ def locate(project: Path, *, source: Path | None = None, home: Path | None = Non
     source = source or find_binaries(os.environ)
     version = read_version(source)
     account = choose_account(project)
+    can_run = account is None or can_access(account, source / "postgres")
     if home is None:
-        is_accessible = account is None or can_access(account, project)
+        is_accessible = account is None or (can_run and can_access(account, project))
         parent = project / ".migrator" if is_accessible else system_folder(project)
         home = parent / f"pg{version.partition('.')[0]}"
+    else:
+        home = home.parent.resolve() / home.name
     bindir = source
-    if account is not None and not can_access(account, source / "postgres"):
+    if not can_run:
+        # Beside the home, where only root can write: the account must not replace them.
         build = hashlib.sha256(f"{source} {version}".encode()).hexdigest()[:8]
-        bindir = home / f"binaries-{build}" / Path(*source.parts[-3:])
+        bindir = home.parent / f"binaries-{build}" / Path(*source.parts[-3:])
     clients = {user_name(os.geteuid()), user_name(project.stat().st_uid)}
     return Server(source, bindir, version, home, account, tuple(sorted(clients)))
 
@@ -168,8 +172,7 @@ def running(
 @contextmanager
 def joined(server: Server) -> Iterator[Outcome]:
     """Run a server for a `with`, shared with all processes that do the same."""
-    with file_errors():
-        make_home(server)
+    make_home(server)
     with opened(server, "users") as users:
         with locked(server, "gate"):
             outcome = _ensure(server)
@@ -183,11 +186,19 @@ def joined(server: Server) -> Iterator[Outcome]:
 
 
 def url(server: Server, database: str = SUPERUSER) -> str:
-    """Return the URL of a database on a running server, for libpq."""
-    directory = quote(postmaster(server)[4], safe="")
-    return (
-        f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={directory}&port={server.port}"
-    )
+    """Return the URL of a database on a running server, for libpq.
+
+    Raises:
+        EmbeddedServerError: Its postmaster.pid is unusable.
+    """
+    found = postmaster(server)
+    if not found:
+        raise error_with_log(server, "has no usable postmaster.pid")
+    where = {"host": str(found.socket_directory), "port": str(server.port)}
+    if server.account:  # the account could lay a link to the socket of another server
+        where["requirepeer"] = server.account.pw_name
+    query = urlencode(where, quote_via=quote, safe="")
+    return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?{query}"
 
 
 def start(server: Server) -> None:
@@ -197,12 +208,14 @@ def start(server: Server) -> None:
     """
     remove_stale_files(server)
     for name, rules in access_files(server).items():
-        with opened(server, f"data/{name}", os.O_TRUNC) as file:
+        with opened(server, f"data/{name}") as file:
+            os.ftruncate(file, 0)
             os.write(file, rules.encode())
     command = postgres_command(server, socket_directory(server))
-    with opened(server, "alive") as alive, opened(server, "log", os.O_TRUNC) as log:
+    with opened(server, "alive") as alive, opened(server, "log") as log:
         if not try_exclusive(alive):
             raise error_with_log(server, "is already running")
+        os.ftruncate(log, 0)
         # The server and its children inherit the lock, and hold it until the last of them ends.
         # A session of its own keeps the terminal's Ctrl-C from the server.
         process = subprocess.Popen(  # noqa: S603 -- our own command
@@ -226,16 +239,16 @@ def start(server: Server) -> None:
 
 def stop(server: Server, how: Shutdown = Shutdown.FAST) -> None:
     """Stop a server if it runs, and wait for the end of its last process."""
-    lines = postmaster(server)
-    if not is_running(server) or not lines:
+    found = postmaster(server)
+    if not is_running(server):
         return
-    pid = int(lines[0])
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, how)
+    if found:
+        send_signal(server, found.pid, how)
     wait_for(lambda: not is_running(server), server, "stop")
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-    remove_socket_directory(Path(lines[4]))
+    if found:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(found.pid, 0)
+        remove_socket_directory(server, found.socket_directory)
 
 
 def _ensure(server: Server) -> Outcome:
@@ -245,7 +258,7 @@ def _ensure(server: Server) -> Outcome:
         return Outcome.JOINED
     outcome = Outcome.STARTED if server.data.exists() else Outcome.CREATED
     if server.account is not None and not server.bindir.exists():
-        copy_binaries(server.source, server.bindir, server.account)
+        copy_binaries(server.source, server.bindir)
     if outcome is Outcome.CREATED:
         _create_cluster(server)
     start(server)
@@ -253,19 +266,21 @@ def _ensure(server: Server) -> Outcome:
 
 
 def _create_cluster(server: Server) -> None:
-    unfinished = server.home / "data.new"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    command = initdb_command(server, unfinished)
-    done = subprocess.run(  # noqa: S603 -- our own command
-        command, capture_output=True, text=True, check=False, **_process_options(server)
-    )
-    if done.returncode != 0:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise EmbeddedServerError(
-            f"initdb could not create the embedded PostgreSQL in {server.home}",
-            detail=done.stderr.strip() or None,
+    name = "data.new"
+    with folder(server.home, server.account) as home:
+        remove_tree(name, home)
+        command = initdb_command(server, server.home / name)
+        done = subprocess.run(  # noqa: S603 -- our own command
+            command, capture_output=True, text=True, check=False, **_process_options(server)
         )
-    unfinished.rename(server.data)
+        if done.returncode != 0:
+            remove_tree(name, home)
+            raise EmbeddedServerError(
+                f"initdb could not create the embedded PostgreSQL in {server.home}",
+                detail=done.stderr.strip() or None,
+            )
+        with file_errors(server.data):
+            os.rename(name, server.data.name, src_dir_fd=home, dst_dir_fd=home)
 
 
 def _create_database(maintenance_url: str, name: str) -> None:
@@ -287,7 +302,7 @@ def _process_options(server: Server) -> dict[str, Any]:
     # PG* variables would change settings of the server (PGDATA, PGPORT); LC_ALL=C is English.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
     options: dict[str, Any] = {
-        "cwd": server.home,
+        "cwd": "/",
         "env": environment | {"LC_ALL": "C"},
         "stdin": subprocess.DEVNULL,
     }
