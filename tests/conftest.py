@@ -403,6 +403,16 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture
+def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a project of its own; what its embedded server leaves elsewhere is removed."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    elsewhere = tmp_path / ".migrator" / "elsewhere"
+    if elsewhere.is_symlink():
+        shutil.rmtree(elsewhere.readlink(), ignore_errors=True)
+
+
 Write = Callable[[Mapping[str, str | bytes]], Path]
 
 

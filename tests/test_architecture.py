@@ -118,6 +118,19 @@ def test_only_cli_and_output_import_the_rehearsal() -> None:
     assert users <= {"cli", "output", "rehearsal"}
 
 
+@pytest.mark.parametrize("module", modules())
+def test_a_child_gets_a_list_of_variables_and_never_our_environment(module: str) -> None:
+    """Each `subprocess` call says `env`, itself or in `_process_options`."""
+    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name("subprocess"), attr=name)) if (
+                name[0].islower() or name == "Popen"
+            ):
+                assert {each.arg for each in node.keywords} & {"env", None}, ast.unparse(node)
+            case ast.Call(func=ast.Attribute(value=ast.Name("os"), attr=name)):
+                assert not name.startswith(("exec", "spawn", "posix_spawn", "system", "popen"))
+
+
 @pytest.mark.parametrize("module", [m for m in modules() if is_pure(m)])
 def test_a_pure_module_does_no_io_and_reads_no_clock(module: str) -> None:
     _, outside = imports(module)

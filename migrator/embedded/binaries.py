@@ -42,6 +42,21 @@ def find_binaries(environ: Mapping[str, str]) -> Path:
     return Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
+_NEEDED = (
+    *("PATH", "TMPDIR", "TZ", "TZDIR"),
+    # Libraries and locales that are not where the programs look for them.
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "LOCALE_ARCHIVE"),
+)
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that PostgreSQL's programs need, with messages in English.
+
+    Nothing else: SQL can read the environment of its server, and ours holds passwords and tokens.
+    """
+    return {name: environ[name] for name in _NEEDED if name in environ} | {"LC_ALL": "C"}
+
+
 def read_version(bindir: Path) -> str:
     """Return the version of the binaries: `18.6` of `postgres (PostgreSQL) 18.6 (…)`.
 
@@ -51,7 +66,7 @@ def read_version(bindir: Path) -> str:
     try:
         command = (bindir / "postgres", "--version")
         done = subprocess.run(  # noqa: S603 -- our own command
-            command, capture_output=True, text=True, check=True
+            command, env=child_environment(os.environ), capture_output=True, text=True, check=True
         )
         return done.stdout.split()[2]
     except (OSError, subprocess.CalledProcessError) as error:

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 from ..errors import EmbeddedServerError
 from .binaries import (
     can_access,
+    child_environment,
     choose_account,
     copy_binaries,
     find_binaries,
@@ -299,11 +300,9 @@ def _create_database(maintenance_url: str, name: str) -> None:
 
 def _process_options(server: Server) -> dict[str, Any]:
     """Return arguments of `subprocess` that run a command as the server's account."""
-    # PG* variables would change settings of the server (PGDATA, PGPORT); LC_ALL=C is English.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
     options: dict[str, Any] = {
         "cwd": "/",
-        "env": environment | {"LC_ALL": "C"},
+        "env": child_environment(os.environ),
         "stdin": subprocess.DEVNULL,
     }
     if server.account is None:

@@ -280,7 +280,7 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
     secret = {"PGPASSWORD": str(password)} if password else {}
     done = subprocess.run(  # noqa: S603 -- our own command
         (program, *_OPTIONS, f"--lock-wait-timeout={lock_timeout}", where),
-        env={**os.environ, **secret, "LC_ALL": "C"},
+        env=_client_environment(os.environ) | secret,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -293,6 +293,15 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
             "connect to the server directly, not to a connection pooler",
         )
     return done.stdout.decode()
+
+
+def _client_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what `pg_dump` needs to connect as we do: libpq's variables, Kerberos's, TLS's."""
+    return binaries.child_environment(environ) | {
+        name: value
+        for name, value in environ.items()
+        if name == "HOME" or name.startswith(("PG", "KRB5", "SSL_CERT_", "OPENSSL_"))
+    }
 
 
 def find_pg_dump(major: int, environ: Mapping[str, str]) -> Path:
@@ -332,7 +341,11 @@ def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _major_version(program: Path) -> int:
     done = subprocess.run(  # noqa: S603 -- our own command
-        (program, "--version"), capture_output=True, text=True, check=True
+        (program, "--version"),
+        env=binaries.child_environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = re.search(r"\) (\d+)", done.stdout)
     if not found:

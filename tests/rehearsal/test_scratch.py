@@ -365,13 +365,32 @@ def test_pg_dump_runs_read_only_with_the_options_of_the_user(
     assert "READ ONLY" in log.read_text()
 
 
+def test_pg_dump_gets_what_it_needs_to_connect_and_nothing_else(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindir = tmp_path / "bin"
+    program(bindir, 99, otherwise="env")
+    needed = {"PATH": os.environ["PATH"], "HOME": "/home/me", "TZ": "Asia/Tokyo",
+              "PGPASSFILE": "/p", "PGSSLROOTCERT": "/c", "KRB5CCNAME": "/k"}  # fmt: skip
+    secret = {"DATABASE_URL": "u", "DATABASE_PASSWORD": "p", "GITHUB_TOKEN": "t"}
+    for name, value in (needed | secret).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MIGRATOR_PG_BINDIR", str(bindir))
+    origin = config.Database(database.url, parameters={"password": "of the URL"})
+    text = clone.dump_schema(origin, 99, lock_timeout=LOCK_TIMEOUT)
+    shown = dict(line.split("=", 1) for line in text.splitlines())
+    assert needed.items() | {("PGPASSWORD", "of the URL"), ("LC_ALL", "C")} <= shown.items()
+    assert not secret.keys() & shown.keys()
+
+
 # Finding pg_dump
 
 
-def program(folder: Path, major: int) -> Path:
+def program(folder: Path, major: int, *, otherwise: str = "true") -> Path:
     folder.mkdir()
     path = folder / "pg_dump"
-    path.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {major}.1'\n")
+    version = f"echo 'pg_dump (PostgreSQL) {major}.1'"
+    path.write_text(f"#!/bin/sh\ncase $1 in --version) {version} ;; *) {otherwise} ;; esac\n")
     path.chmod(0o755)
     return path
 

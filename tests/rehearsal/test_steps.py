@@ -594,8 +594,9 @@ def test_versions_with_the_same_text_are_each_replayed(migrate: Migrate, write: 
     assert "scratch database built by replaying the history" in result.stdout
 
 
+@pytest.mark.usefixtures("project_folder")
 def test_the_embedded_server_is_used_if_the_role_may_not_create_databases(
-    migrate: Migrate, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    migrate: Migrate, write: Write
 ) -> None:
     database = migrate.database
     database.execute(
@@ -603,7 +604,6 @@ def test_the_embedded_server_is_used_if_the_role_may_not_create_databases(
     )
     url = database.tcp_url("modest", "secret")
     write({"01_a.up.sql": "create table a (id int);"})
-    monkeypatch.chdir(tmp_path)
     try:
         for options in ([], ["--scratch-url", "embedded:"]):
             result = migrate("rehearse", *options, database=url)
@@ -614,6 +614,37 @@ def test_the_embedded_server_is_used_if_the_role_may_not_create_databases(
         assert database.rows("select to_regclass('a')") == [(None,)]
     finally:
         database.execute("drop owned by modest; drop role modest")
+
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+SHOW_ENVIRONMENT = """
+do $$
+declare
+    own text := encode(pg_read_binary_file('/proc/self/environ'), 'escape');
+    postmaster text := split_part(pg_read_file('postmaster.pid'), chr(10), 1);
+    parents text := encode(pg_read_binary_file('/proc/' || postmaster || '/environ'), 'escape');
+begin
+    raise exception 'the environment is %', own || parents;
+end $$;
+"""
+
+
+@LINUX
+@pytest.mark.usefixtures("project_folder")
+def test_rehearsed_sql_finds_no_secret_in_the_environment_of_the_embedded_server(
+    migrate_process: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": SHOW_ENVIRONMENT})
+    secrets = {
+        "DATABASE_PASSWORD": "hidden 1",
+        "PGPASSWORD": "hidden 2",
+        "GITHUB_TOKEN": "hidden 3",
+        "MIGRATOR_X": "hidden 4",
+    }
+    result = migrate_process("rehearse", "--scratch-url", "embedded:", environ=secrets)
+    assert "LC_ALL=C" in result.stdout
+    for text in ("hidden", "postgresql://", "DATABASE_", "MIGRATOR_", "HOME="):
+        assert text not in result.stdout
 
 
 def test_a_locked_table_of_the_target_is_a_lock_timeout(migrate: Migrate, write: Write) -> None:
