@@ -20,7 +20,7 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 # Those of the commands.
 with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url small html save limit reason
-switches := all yes dry-run out-of-order from-files trace flush-each check offline \
+switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked
 of-command := $(with-value) $(switches) dir schema trust-history-of json verbose
 # Those of all other targets.

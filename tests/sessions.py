@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,6 +127,20 @@ def holding(database: Database, *statements: str) -> Iterator[psycopg.Connection
             conn.execute(statement.encode())
         yield conn
         conn.rollback()
+
+
+@contextmanager
+def ordinary_role(database: Database, *attributes: str) -> Iterator[str]:
+    """Create a role that may use the schema public, give its URL, and drop it."""
+    name = f"ordinary_{uuid.uuid4().hex}"
+    database.execute(
+        f"create role {name} login password 'secret' {' '.join(attributes)};"
+        f"grant all on schema public to {name}"
+    )
+    try:
+        yield database.tcp_url(name, "secret")
+    finally:
+        database.execute(f"drop owned by {name}; drop role {name}")
 
 
 def applied(database: Database) -> list[str]:

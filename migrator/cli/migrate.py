@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,12 @@ _FEW = 5  # versions that a question names one by one
     metavar="FILE",
     help="Run a plan saved by `rehearse --save`; take all locks of a migration first.",
 )
+@click.option(
+    "--plan-of-another",
+    "of_another",
+    is_flag=True,
+    help="Run the plan although it was rehearsed for another database.",
+)
 @run_options
 @override_option
 @click.pass_obj
@@ -54,6 +61,7 @@ def up(
     out_of_order: bool,
     trace: bool,
     plan_file: Path | None,
+    of_another: bool,
     **limits: Any,
 ) -> None:
     """Apply pending migrations.
@@ -63,24 +71,24 @@ def up(
     """
     from ..planning.planner import Action, Request
 
-    rehearsed = _rehearsed(plan_file) if plan_file else None
+    if of_another and not plan_file:
+        raise errors.UsageError("--plan-of-another needs --plan")
+    rehearsed = _load(plan_file, of_another=of_another) if plan_file else None
     request = Request(
         Action.UP, target, steps=steps, out_of_order=out_of_order, rehearsed=rehearsed
     )
     apply_limits(app, limits)
     if dry_run:
-        _show_plan(app, request)
+        _show_plan(app, request, rehearsed)
     else:
         _run(app, request, trace=trace or rehearsed is not None, rehearsed=rehearsed)
 
 
-def _rehearsed(path: Path) -> RehearsedPlan:
+def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
     from ..rehearsal.plan_file import load
 
-    try:
-        return load(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.UsageError(f"cannot read the plan {path}: {error}") from error
+    plan = load(path)
+    return replace(plan, target=None) if of_another else plan
 
 
 @command(epilog="Example: migrator down --steps 2")
@@ -160,11 +168,11 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
         _run(app, request, asks=not yes)
 
 
-def _show_plan(app: App, request: Request) -> None:
+def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = None) -> None:
     from ..output import json, text
 
     with app.opened() as work:
-        plan = _plan(app, work, request)
+        plan = _plan(app, work, request, rehearsed)
     app.show(
         lambda: text.plan_text(plan) if plan.steps else text.nothing_text(plan, request),
         lambda: json.of_plan(plan),
@@ -182,7 +190,7 @@ def _run(
     from ..output import text
 
     with app.opened() as work:
-        plan = _plan(app, work, request)
+        plan = _plan(app, work, request, rehearsed)
         for note in plan.notes:
             app.say(f"note: {note}")
         if not plan.steps:
@@ -206,18 +214,26 @@ def _run(
     )
 
 
-def _plan(app: App, work: Session, request: Request) -> Plan:
+def _plan(app: App, work: Session, request: Request, rehearsed: RehearsedPlan | None) -> Plan:
     """Plan, and name the database: also where that fails, since it may be the wrong one."""
     from ..output.text import intent_text
 
     database = _database(work)
     try:
+        if rehearsed:
+            _check_target(work, rehearsed)
         plan = work.plan(request)
     except errors.MigratorError:
         app.say(database)
         raise
     app.say(f"{database}: {intent_text(plan, request)}")
     return plan
+
+
+def _check_target(work: Session, rehearsed: RehearsedPlan) -> None:
+    from ..rehearsal.plan_file import target_of
+
+    rehearsed.check_target(target_of(work))
 
 
 def _show_nothing(app: App, plan: Plan, request: Request) -> None:

@@ -93,7 +93,7 @@ def rehearse(
             else rehearse_plan(work, plan, options, app.notify)
         )
         if save:
-            app.write(save, plan_file.dump(report, work.entries()))
+            app.write(save, plan_file.dump(report, work.entries(), plan_file.target_of(work)))
     if html:
         app.write(html, report_html(report, app.program))
     app.show(

@@ -261,6 +261,15 @@ def started_at(conn: Connection) -> Any:
     return conn.execute("select pg_catalog.pg_postmaster_start_time()").fetchall()[0][0]
 
 
+def system_identifier(conn: Connection) -> str | None:
+    """Ask for what a cluster and its standbys share; None if the role may not know it."""
+    try:
+        query = "select system_identifier::text from pg_catalog.pg_control_system()"
+        return str(conn.execute(query).fetchall()[0][0])
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
+        return None
+
+
 def check_writable(conn: Connection, *, override: bool) -> None:
     """Check that the server accepts writes, and that nobody has frozen the database.
 

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..errors import PlanChangedError, UsageError
 from ..events import Outcome
 from ..model import Entry, Plan, Step
+from ..postgres import connection
+from ..session import Session
 from ..tracing.trace import LockMode, Touch, Trace, from_json, names_before, to_json
 from .report import RehearsedMigration, Report
 
-_FORMAT = 1
+_FORMAT = 2
+_LONGEST = 64 << 20  # bytes
+# As PostgreSQL quotes it: the name becomes a part of a LOCK TABLE.
+_TABLE = re.compile(r"""(?:(?:^|\.)(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")+")){2}""")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The database that was rehearsed for; `system` is its server's identifier, None if unknown."""
+
+    database: str
+    system: str | None
+
+    def __str__(self) -> str:
+        return f'database "{self.database}" of the system {self.system or "(unknown)"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +56,13 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class RehearsedPlan:
-    """A plan file: the history that it starts from, as version and checksum, and the steps."""
+    """A plan file: the history that it starts from, as version and checksum, and the steps.
 
+    Attributes:
+        target: None if it may be run on any database.
+    """
+
+    target: Target | None
     history: tuple[tuple[str, str], ...]
     steps: tuple[PlannedStep, ...]
 
@@ -46,6 +72,20 @@ class RehearsedPlan:
         return {
             step.version: [(name, mode.sql) for name, mode in step.locks] for step in self.steps
         }
+
+    def check_target(self, target: Target) -> None:
+        """Check that a plan was rehearsed for a database.
+
+        Raises:
+            PlanChangedError: It was rehearsed for another one.
+        """
+        if self.target and self.target != target:
+            raise PlanChangedError(
+                "the plan was rehearsed for another database; nothing was run",
+                detail=f"rehearsed for: {self.target}\nconnected to:  {target}",
+                hint="rehearse on this one: migrator rehearse --save FILE\n"
+                "or, if both have the same schema: --plan-of-another",
+            )
 
     def check(self, entries: Iterable[Entry], plan: Plan) -> None:
         """Check that a plan is the one that was rehearsed.
@@ -84,13 +124,14 @@ class RehearsedPlan:
         yield from (f"the file of {v} is missing" for v in rehearsed if v not in present)
 
 
-def dump(report: Report, entries: Iterable[Entry]) -> str:
+def dump(report: Report, entries: Iterable[Entry], target: Target) -> str:
     """Return the text of the plan file of a rehearsal."""
     return (
         json.dumps(
             {
                 "format": _FORMAT,
-                "database": report.database,
+                "database": target.database,
+                "system": target.system,
                 "history": _history(entries),
                 "steps": [
                     {
@@ -133,33 +174,75 @@ def _strong_locks(traces: Iterable[Trace]) -> tuple[tuple[str, LockMode], ...]:
     return tuple(sorted((names[oid], mode) for oid, mode in modes.items() if mode >= strong))
 
 
-def load(text: str, path: str) -> RehearsedPlan:
+def target_of(work: Session) -> Target:
+    """Ask which database a command works with."""
+    with connection.reported():
+        return Target(work.conn.info.dbname, connection.system_identifier(work.conn))
+
+
+def load(path: Path) -> RehearsedPlan:
     """Read a plan file.
 
     Raises:
-        UsageError: It is not a plan file, or one of another version of migrator.
+        UsageError: It cannot be read, is not a plan file, or one of another version of migrator.
     """
+    text = _read(path)
     try:
         document = json.loads(text)
         if document["format"] != _FORMAT:
-            raise UsageError(f"{path} was written by another version of migrator")
+            raise UsageError(
+                f"{path} was written by another version of migrator",
+                hint="rehearse again: migrator rehearse --save FILE",
+            )
         return RehearsedPlan(
-            history=tuple((version, checksum) for version, checksum in document["history"]),
+            target=Target(_text(document["database"]), document["system"]),
+            history=tuple((_text(version), _text(sum_)) for version, sum_ in document["history"]),
             steps=tuple(
                 PlannedStep(
-                    each["version"],
+                    _text(each["version"]),
                     each["checksum"],
                     each["down"],
-                    tuple((name, LockMode[mode.replace(" ", "_")]) for name, mode in each["locks"]),
+                    tuple(_lock(name, mode) for name, mode in each["locks"]),
                     tuple(from_json(trace) for trace in each["traces"]),
                 )
                 for each in document["steps"]
             ),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a rehearsal plan", hint="create one with: migrator rehearse --save FILE"
         ) from error
+
+
+def _read(path: Path) -> str:
+    """Read a regular file of a sensible size: reading any other might never end."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the plan {path}: {reason}") from error
+    with os.fdopen(file, "rb") as opened:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"cannot read the plan {path}: it is not a regular file")
+        if status.st_size > _LONGEST:
+            raise UsageError(f"cannot read the plan {path}: it is larger than {_LONGEST >> 20} MiB")
+        try:
+            return opened.read(_LONGEST).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the plan {path}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _lock(table: Any, mode: str) -> tuple[str, LockMode]:
+    if not _TABLE.fullmatch(_text(table)):
+        raise ValueError(table)
+    return table, LockMode[mode.replace(" ", "_")]
 
 
 def differences(plan: RehearsedPlan, outcome: Outcome) -> Iterator[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Database, Migrate, Result, Write
-from tests.sessions import Runs, applied, holding, wait_for, waiting_for_a_lock
+from tests.sessions import Runs, applied, holding, ordinary_role, wait_for, waiting_for_a_lock
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +45,6 @@ def save(migrate: Migrate, write: Write, plan: Path, pending: dict[str, str] = P
 
 def locks(plan: Path) -> dict[str, Any]:
     """Return the locks in a plan file, by version."""
-    import json
-
     return {each["version"]: each["locks"] for each in json.loads(plan.read_text())["steps"]}
 
 
@@ -369,3 +369,150 @@ def test_a_role_that_may_only_reference_a_table_can_run_a_plan(
         assert result.exit_code == 0, result.stderr
     finally:
         database.execute("drop owned by modest; drop role modest")
+
+
+# Another database
+
+
+def test_the_plan_of_another_database_is_refused_unless_that_is_meant(
+    migrate: Migrate, write: Write, plan: Path, second_database: Database
+) -> None:
+    save(migrate, write, plan)
+    assert migrate("up", "--to", "01", database=second_database).exit_code == 0
+    for options in ([], ["--dry-run"]):
+        refused = migrate("up", "--plan", plan, *options, database=second_database)
+        assert refused.exit_code == 4
+        assert "error: the plan was rehearsed for another database" in refused.stderr
+        for name in (migrate.database.name, second_database.name, "--plan-of-another"):
+            assert name in refused.stderr
+    assert applied(second_database) == ["01_t"]
+    meant = migrate("up", "--plan", plan, "--plan-of-another", database=second_database)
+    assert meant.exit_code == 0, meant.stderr
+    assert applied(second_database) == ["01_t", "02_b", "03_c"]
+
+
+def test_the_plan_of_a_database_of_the_same_name_on_another_server_is_refused(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    save(migrate, write, plan)
+    rewrite(plan, system="7300000000000000000")
+    result = migrate("up", "--plan", plan, "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (4, "plan-changed")
+    assert "7300000000000000000" in result.json["error"]["detail"]
+    assert applied(migrate.database) == ["01_t"]
+
+
+def test_a_role_without_privileges_rehearses_and_runs_a_plan(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    with ordinary_role(migrate.database, "createdb") as url:
+        write({"01_a.up.sql": "create table a ();"})
+        assert migrate("rehearse", "--save", plan, database=url).exit_code in (0, 4)
+        assert migrate("up", "--plan", plan, database=url).exit_code == 0
+
+
+def test_plan_of_another_needs_a_plan(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    result = migrate("up", "--plan-of-another")
+    assert (result.exit_code, "needs --plan" in result.stderr) == (2, True)
+
+
+def rewrite(plan: Path, **changed: object) -> None:
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | changed))
+
+
+# Files that are no plan
+
+
+def nothing(_path: Path) -> None:
+    """Leave the path without a file."""
+
+
+def endless(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (nothing, "No such file or directory"),
+        (os.mkfifo, "it is not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (endless, "it is larger than 64 MiB"),
+        (lambda path: path.write_bytes(b"\xff"), "can't decode byte 0xff"),
+    ],
+    ids=["missing", "fifo", "device", "loop", "huge", "not UTF-8"],
+)
+def test_what_is_no_readable_file_is_refused_in_one_line(
+    migrate: Migrate, write: Write, plan: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    write(TABLES)
+    make(plan)
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: cannot read the plan {plan}: ")
+    assert reason in line
+    assert "Errno" not in line
+
+
+def test_a_directory_is_refused_as_a_plan(migrate: Migrate, write: Write, tmp_path: Path) -> None:
+    write(TABLES)
+    result = migrate("up", "--plan", tmp_path)
+    assert result.exit_code == 2
+    assert str(tmp_path) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", '"text"', "{}", "[" * 200_000, '{"format":2,"steps":' + "[" * 200_000],
+    ids=["empty", "null", "list", "text", "object", "nested", "nested steps"],
+)
+def test_a_file_that_is_no_plan_is_refused(
+    migrate: Migrate, write: Write, plan: Path, text: str
+) -> None:
+    write(TABLES)
+    plan.write_text(text)
+    result = migrate("up", "--plan", plan)
+    assert result.exit_code == 2
+    assert f"{plan} is not a rehearsal plan" in result.stderr
+
+
+def test_a_plan_with_a_value_of_another_kind_anywhere_is_refused_or_runs(
+    migrate: Migrate, write: Write, plan: Path
+) -> None:
+    """Nothing that can stand in the file ends in a traceback, or runs SQL from it."""
+    save(migrate, write, plan)
+    good = json.loads(plan.read_text())
+    for broken in mutations(good):
+        plan.write_text(json.dumps(broken))
+        result = migrate("up", "--plan", plan, "--dry-run")
+        assert result.exit_code in (0, 2, 4), broken
+
+
+@pytest.mark.parametrize(
+    "name", ["public.a in access share mode; drop table b; --", "a$migrator$; x", "a", 'p."a"x']
+)
+def test_a_table_in_a_plan_is_a_name_and_no_sql(
+    migrate: Migrate, write: Write, plan: Path, name: str
+) -> None:
+    save(migrate, write, plan)
+    steps = json.loads(plan.read_text())["steps"]
+    steps[0]["locks"][0][0] = name
+    rewrite(plan, steps=steps)
+    result = migrate("up", "--plan", plan)
+    assert (result.exit_code, "is not a rehearsal plan" in result.stderr) == (2, True)
+
+
+def mutations(value: Any) -> Iterator[Any]:
+    """Yield copies of a document in which one value is replaced or missing."""
+    yield from (None, 7, "text", [], {}, [[]], {"x": {}})
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield {name: each for name, each in value.items() if name != key}
+                yield from (value | {key: changed} for changed in mutations(inner))
+        case [first, *rest]:
+            yield from ([changed, *rest] for changed in mutations(first))
