@@ -32,11 +32,13 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
         small: As in `RehearsalOptions`.
 
     Raises:
+        DatabaseConnectionError: The server is a standby.
         UsageError: The step does not run in a transaction.
         LockTimeoutError: No attempt got all locks.
         CancelledError: The user stopped it.
         MigratorError: As in `connection.check_writable` and `steps.rehearse`.
     """
+    connection.refuse_standby(work.conn)
     first, *others = plan.steps or (None,)
     if others:
         names = ", ".join(step.version for step in others if step)

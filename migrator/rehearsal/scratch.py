@@ -28,6 +28,7 @@ PREFIX = "migrator_scratch_"
 
 _NAME = re.compile(rf"{PREFIX}(?P<created>[0-9]{{8}}t[0-9]{{6}})_[0-9a-f]{{8}}")
 _STAMP = "%Y%m%dt%H%M%S"
+_NOT_CREATED = "could not create a scratch database"
 _GRACE = timedelta(hours=1)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -99,15 +100,31 @@ def database(
     name = new_name(datetime.now(UTC))
     scratch = replace(admin, parameters={**admin.parameters, "dbname": name})
     with closing(connection.connect_own(admin)) as conn, _exit_on_signals():
+        _refuse_standby(conn)
         _remove_leftovers(conn, notify)
+        is_refused = False
         try:
-            _create(conn, name, like, notify)
+            try:
+                _create(conn, name, like, notify)
+            except ScratchError:
+                is_refused = not conn.closed  # if the connection was lost, it may exist
+                raise
             # A database with a session is not a leftover to other runs.
             with closing(connection.connect_own(scratch)) as keeper:
                 settle(keeper)
                 yield scratch
         finally:
-            _drop_uninterrupted(admin, name, notify)
+            if not is_refused:
+                _drop_uninterrupted(admin, name, notify)
+
+
+def _refuse_standby(conn: psycopg.Connection[Any]) -> None:
+    if conn.execute("select pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:
+        raise ScratchError(
+            _NOT_CREATED,
+            detail="the server is a read-only standby",
+            hint="connect to the primary, or use another server: --scratch-url URL",
+        )
 
 
 def new_name(now: datetime) -> str:
@@ -171,7 +188,7 @@ def _create(
             notify(Remarked(f"the scratch database sorts text as C: {_text(error)}"))
     except psycopg.Error as error:
         raise ScratchError(
-            "could not create a scratch database",
+            _NOT_CREATED,
             detail=_text(error),
             hint="let the role create databases (alter role … createdb), or use another server: "
             "--scratch-url URL",

@@ -1,0 +1,139 @@
+"""A standby is read, and nothing is said of a scratch database that was never created."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator.embedded.server import postgres_command
+from migrator.embedded.server import url as server_url
+from tests.conftest import Migrate, Postgres, Result, Write, call, find_program, free_port, serve
+from tests.sessions import wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[Postgres]:
+    """A server of its own: it must let a standby connect."""
+    with serve() as postgres:
+        rules = postgres.server.data / "pg_hba.conf"
+        with rules.open("a") as file:
+            file.write("host replication all 127.0.0.1/32 trust\n")
+        with psycopg.connect(postgres.url(), autocommit=True) as conn:
+            conn.execute("select pg_reload_conf()")
+            conn.execute("create role copier replication login")
+            conn.execute("create role reader superuser login password 'secret'")
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def standby(primary: Postgres) -> Iterator[str]:
+    """The start of the URL of a hot standby: the name of a database follows."""
+    folder = Path(tempfile.mkdtemp(prefix="migrator-standby-"))
+    folder.chmod(0o755)
+    data, port, account = folder / "data", free_port(), primary.server.account
+    source = f"postgresql://copier@127.0.0.1:{primary.server.port}"
+    copy = (find_program("pg_basebackup", primary), "-D", data, "-R", "-c", "fast", "-d", source)
+    subprocess.run(copy, check=True)
+    if account:
+        for path in (folder, data, *data.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    program, *_ = postgres_command(primary.server, folder)
+    settings = ("max_connections=200", "max_prepared_transactions=10", "listen_addresses=127.0.0.1")
+    options = [part for each in settings for part in ("-c", each)]
+    process = subprocess.Popen(
+        [program, "-D", data, "-p", str(port), "-k", folder, *options],
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        cwd="/",
+        env={"LC_ALL": "C"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"postgresql://reader:secret@127.0.0.1:{port}/"
+
+    def answers() -> bool:
+        try:
+            psycopg.connect(f"{url}postgres").close()
+        except psycopg.OperationalError:
+            assert process.poll() is None, "the standby did not start"
+            return False
+        return True
+
+    try:
+        wait_for(answers)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def on_standby(
+    primary: Postgres, standby: str, write: Write, directory: Path
+) -> Iterator[Callable[..., Result]]:
+    """The program on a standby whose primary has one migration applied, of two."""
+    write({"01_a.up.sql": "create table a ();", "02_b.up.sql": "create table b ();"})
+    with primary.database() as database:
+        migrate = Migrate(call, database, directory)
+        assert migrate("up", "--to", "01").exit_code == 0
+        url = f"{standby}{database.name}"
+
+        def has_arrived() -> bool:
+            try:
+                with psycopg.connect(url) as conn:
+                    return bool(conn.execute("table migration_versions").fetchall())
+            except psycopg.Error:
+                return False
+
+        wait_for(has_arrived)
+        yield partial(migrate, database=url)
+
+
+@pytest.mark.usefixtures("project_folder")
+@pytest.mark.parametrize("command", ["rehearse", "drift"])
+def test_on_a_standby_the_embedded_server_is_used(
+    on_standby: Callable[..., Result], command: str
+) -> None:
+    result = on_standby(command)
+    assert result.exit_code == 0, result.stderr
+    assert "could not create a scratch database on this server" in result.stderr
+    assert "drop database" not in result.stderr
+    assert "leftover" not in result.stderr
+
+
+def test_a_standby_for_scratch_databases_is_refused_with_the_reason(
+    on_standby: Callable[..., Result], standby: str
+) -> None:
+    result = on_standby("rehearse", "--scratch-url", f"{standby}postgres", "--json")
+    error = result.json["error"]
+    assert (result.exit_code, error["code"]) == (6, "scratch")
+    assert error["detail"] == "the server is a read-only standby"
+    assert "createdb" not in error["hint"]
+    assert "drop database" not in result.stderr
+
+
+def test_a_trial_run_on_a_standby_is_refused(on_standby: Callable[..., Result]) -> None:
+    result = on_standby("rehearse", "--on-target")
+    assert result.exit_code == 6
+    assert "error: the server is a read-only standby" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["rehearse", "drift"])
+def test_a_standby_is_compared_with_a_scratch_database_of_the_primary(
+    on_standby: Callable[..., Result], primary: Postgres, command: str
+) -> None:
+    result = on_standby(command, "--scratch-url", server_url(primary.server))
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
