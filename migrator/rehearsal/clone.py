@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,28 @@ where d.datname = current_database()
   and a.grantee <> d.datdba
 order by 2, 1
 """
-# It runs outside our own settings, which it would find in place of the user's.
+# The one that counts, of a role in a database, a role, a database and all (ApplySetting in
+# src/backend/utils/init/postinit.c); pg_settings does not have those that no module defines.
 _SETTINGS = """
-select name, setting
-from pg_catalog.pg_settings
-where source operator(pg_catalog.=) any ('{database,user,database user}'::pg_catalog.text[])
-order by name
+select distinct on (lower(split_part(line, '=', 1)))
+       split_part(line, '=', 1), substr(line, strpos(line, '=') + 1)
+from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) as line
+where s.setdatabase in (0, (select oid from pg_catalog.pg_database
+                            where datname = current_database()))
+  and s.setrole in (0, (select oid from pg_catalog.pg_roles where rolname = session_user))
+order by lower(split_part(line, '=', 1)), s.setrole = 0, s.setdatabase = 0
 """
+# A run sets these for itself, so they matter on the target as little.
+_OF_A_RUN = frozenset(
+    {
+        "default_transaction_read_only",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "lock_timeout",
+        "statement_timeout",
+        "transaction_timeout",
+    }
+)
 
 _MAY_BECOME = (
     "select rolname from pg_catalog.pg_roles where rolname = %s and pg_has_role(oid, 'usage')"
@@ -129,7 +144,7 @@ class _Properties:
 
 
 def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Missing:
-    """Copy the target's schema, without rows, and its properties to an empty scratch database.
+    """Copy the target's schema, without rows, to an empty scratch database.
 
     The tables of the history are copied too.  Subscriptions and user mappings are not: they
     would connect to other servers.  The target is only read, in read-only transactions.
@@ -149,18 +164,19 @@ def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Mi
         roles = wanted.roles - _names(conn, _KNOWN_ROLES)
         extensions = wanted.extensions - _names(conn, _KNOWN_EXTENSIONS)
         conn.execute("set synchronous_commit = off")
-        skipped = (*_restore(conn, dump), *_set_properties(conn, wanted))
+        skipped = tuple(_restore(conn, dump))
     return Missing(tuple(sorted(roles)), tuple(sorted(extensions)), skipped)
 
 
-def copy_properties(target: Database, scratch: Database) -> tuple[Skipped, ...]:
+def copy_properties(target: Database, scratch: Database) -> tuple[Database, tuple[Skipped, ...]]:
     """Copy the target's owner, privileges and settings, such as `search_path`.
 
     The owner is copied only if our role has its rights, so that it can still drop the database.
-    The settings do not reach sessions that are already open.
+    The settings are those that a session of ours has on the target.  They do not reach sessions
+    that are already open.
 
     Returns:
-        What the scratch server refused.
+        How to connect to the scratch database with these settings, and what its server refused.
 
     Raises:
         DatabaseConnectionError: A connection failed or was lost.
@@ -168,17 +184,39 @@ def copy_properties(target: Database, scratch: Database) -> tuple[Skipped, ...]:
     with closing(connection.connect_own(target)) as conn:
         wanted = _properties(conn)
     with closing(connection.connect_own(scratch)) as conn:
-        return tuple(_set_properties(conn, wanted))
+        skipped = tuple(_set_rights(conn, wanted))
+        refused = {each: tuple(_set(conn, *each)) for each in wanted.settings}
+        takes_options = conn.info.backend_pid == connection.backend_pid(conn)  # no pooler does
+    # Only a superuser may attach a setting that no module defines to a database.
+    custom = [each for each in refused if refused[each] and "." in each[0] and takes_options]
+    rest = (reason for each, reasons in refused.items() if each not in custom for reason in reasons)
+    return _with_options(scratch, custom), (*skipped, *rest)
+
+
+def _with_options(database: Database, settings: Sequence[tuple[str, str]]) -> Database:
+    """Return how to connect with settings; those that the user gives apply after them."""
+    if not settings:
+        return database
+    parameters = {**conninfo_to_dict(database.url), **database.parameters}
+    given = parameters.get("options") or os.environ.get("PGOPTIONS", "")
+    ours = (re.sub(r"([\\\s])", r"\\\1", f"--{name}={value}") for name, value in settings)
+    options = " ".join((*ours, str(given))).strip()
+    return replace(database, parameters={**database.parameters, "options": options})
 
 
 def _properties(conn: psycopg.Connection[Any]) -> _Properties:
-    settings = run_plainly(conn, _SETTINGS).fetchall()
     with conn.transaction():
         conn.execute("set transaction read only, not deferrable")
         return _Properties(
             conn.execute(_OWNER).fetchall()[0][0],
             tuple(conn.execute(_GRANTS).fetchall()),
-            tuple(settings),
+            # `role` last: it may take away the right to set the others.
+            tuple(
+                sorted(
+                    (each for each in conn.execute(_SETTINGS) if each[0] not in _OF_A_RUN),
+                    key=lambda each: each[0] == "role",
+                )
+            ),
             _names(conn, _ROLES),
             _names(conn, _EXTENSIONS),
         )
@@ -216,7 +254,7 @@ def _run_batch(conn: psycopg.Connection[Any], statements: Sequence[Statement]) -
             yield from skipped if each.words[:1] != ("set",) else ()
 
 
-def _set_properties(conn: psycopg.Connection[Any], wanted: _Properties) -> Iterator[Skipped]:
+def _set_rights(conn: psycopg.Connection[Any], wanted: _Properties) -> Iterator[Skipped]:
     here = sql.Identifier(conn.info.dbname)
     # We could not drop the database if a role whose rights we lack owned it.
     if conn.execute(_MAY_BECOME, [wanted.owner]).fetchone():
@@ -226,12 +264,15 @@ def _set_properties(conn: psycopg.Connection[Any], wanted: _Properties) -> Itera
         role = sql.Identifier(name).as_string(conn) if name else "public"
         grant = f"grant {privilege} on database {here.as_string(conn)} to {role}"
         yield from _try(conn, grant.encode())
-    for setting, value in wanted.settings:
-        # FROM CURRENT copies a list without quoting it again.  One message is one transaction:
-        # a setting such as default_transaction_read_only must not affect the next statement.
-        copy = "select pg_catalog.set_config({}, {}, true); alter database {} set {} from current"
-        names = (setting, value, here, sql.Identifier(setting))
-        yield from _try(conn, sql.SQL(copy).format(*names))
+
+
+def _set(conn: psycopg.Connection[Any], name: str, value: str) -> Iterator[Skipped]:
+    """Attach a setting to the database, for its later sessions."""
+    here = sql.Identifier(conn.info.dbname)
+    # FROM CURRENT copies a list without quoting it again.  One message is one transaction: a
+    # setting must not affect the next statement.
+    copy = "select pg_catalog.set_config({}, {}, true); alter database {} set {} from current"
+    yield from _try(conn, sql.SQL(copy).format(name, value, here, sql.Identifier(name)))
 
 
 def _try(conn: psycopg.Connection[Any], command: bytes | sql.Composed) -> Iterator[Skipped]:

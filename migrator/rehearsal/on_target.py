@@ -38,7 +38,6 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
         CancelledError: The user stopped it.
         MigratorError: As in `connection.check_writable` and `steps.rehearse`.
     """
-    connection.refuse_standby(work.conn)
     first, *others = plan.steps or (None,)
     if others:
         names = ", ".join(step.version for step in others if step)

@@ -171,8 +171,8 @@ def _prepared(work: Session, options: RehearsalOptions, notify: Notify) -> Itera
     because = ""
     if not options.from_target:
         with _scratch_database(work, options.server, notify) as made:
-            refused = clone.copy_properties(work.database, made)
-            with _stage(work, made, options.small, notify) as stage:
+            database, refused = clone.copy_properties(work.database, made)
+            with _stage(work, database, options.small, notify) as stage:
                 why_not = _replay(work, stage)
                 if not why_not:
                     origin = f"{_scratch_name(stage)} built by replaying the history"
@@ -181,11 +181,13 @@ def _prepared(work: Session, options: RehearsalOptions, notify: Notify) -> Itera
         because = f", because {why_not}"
     with _scratch_database(work, options.server, notify) as made:
         missing = clone.copy_schema(work.database, made, lock_timeout=_READ_LOCK_TIMEOUT)
-        with _stage(work, made, options.small, notify) as stage:
+        database, refused = clone.copy_properties(work.database, made)
+        with _stage(work, database, options.small, notify) as stage:
             origin = f"{_scratch_name(stage)} with a copy of the schema, without rows{because}"
             if because:
                 notify(Remarked(f"rehearsing on {origin}"))
-            yield _PreparedStage(stage, origin, _missing(missing), is_from_history=False)
+            lacks = (*_missing(missing), *_refused(refused))
+            yield _PreparedStage(stage, origin, lacks, is_from_history=False)
 
 
 def _scratch_name(stage: Stage) -> str:
@@ -239,12 +241,10 @@ def _scratch_database(work: Session, server: Database | None, notify: Notify) ->
 
 @contextmanager
 def _empty_stage(work: Session, server: Database | None, notify: Notify) -> Iterator[Stage]:
-    with (
-        _target_untouched(),
-        _scratch_database(work, server, notify) as made,
-        _stage(work, made, 0, notify) as stage,
-    ):
-        yield stage
+    with _target_untouched(), _scratch_database(work, server, notify) as made:
+        database, _ = clone.copy_properties(work.database, made)
+        with _stage(work, database, 0, notify) as stage:
+            yield stage
 
 
 @contextmanager

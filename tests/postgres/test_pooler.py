@@ -421,3 +421,17 @@ def test_a_pool_of_one_session_is_too_small(
     assert result.exit_code == 6
     assert "query_wait_timeout" in result.stderr
     assert "a run needs two sessions of the pool" in result.stderr
+
+
+def test_a_rehearsal_through_a_pooler_names_the_settings_that_it_cannot_give(
+    postgres: Postgres, database: Database, migrate: Migrate, write: Write
+) -> None:
+    """PgBouncer refuses the options of a connection, which carry such settings elsewhere."""
+    write({"01_a.up.sql": "create table a ();"})
+    database.execute(f"alter database {database.name} set app.tenant = 'acme'")
+    with pgbouncer(postgres, "session") as pooler:
+        with psycopg.connect(pooler.url(database), autocommit=True) as conn:
+            conn.execute("alter role current_user createdb nosuperuser")
+        result = migrate("rehearse", "--json", database=pooler.url(database))
+    assert result.exit_code in (0, 4), result.stderr
+    assert any('set "app.tenant"' in each for each in result.json["missing"])
