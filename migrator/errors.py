@@ -31,8 +31,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import PurePath
+
+
+_FEW = 5  # versions that are named one by one
 
 
 def counted(number: int, noun: str) -> str:
@@ -42,6 +45,19 @@ def counted(number: int, noun: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(versions: Sequence[str]) -> str:
+    """Name successive versions; if they are more than five, how many, the first and the last.
+
+    >>> listed(["01_a", "02_b"])
+    '01_a, 02_b'
+    >>> listed([f"{number}_x" for number in range(142)])
+    '142 migrations, 0_x to 141_x'
+    """
+    if len(versions) <= _FEW:
+        return ", ".join(versions)
+    return f"{counted(len(versions), 'migration')}, {versions[0]} to {versions[-1]}"
 
 
 @dataclass(frozen=True, slots=True)

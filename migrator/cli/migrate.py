@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..rehearsal.plan_file import RehearsedPlan
     from ..session import Session
 
-_FEW = 5  # versions that a question names one by one
-
 
 @command(epilog="Example: migrator up --to 05")
 @target_option
@@ -267,9 +265,7 @@ def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
     from ..planning.planner import Action
 
     versions = list(dict.fromkeys(step.version for step in plan.steps))
-    names = ", ".join(versions)
-    if len(versions) > _FEW:
-        names = f"{len(versions)} migrations, from {versions[0]} down to {versions[-1]},"
+    names = errors.listed(versions)
     verb = "revert" if request.action is Action.DOWN else "revert and apply again"
     where = f"database {work.conn.info.dbname} ({_server(work)})"
     try:

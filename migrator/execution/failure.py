@@ -23,6 +23,7 @@ from ..errors import (
     ScratchError,
     StatementError,
     TakenError,
+    listed,
 )
 from ..events import Backend, Subject
 from ..model import Direction, Step
@@ -352,7 +353,7 @@ def _kept(context: Context) -> str:
 def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iterator[str]:
     versions = [step.version for step in steps if direction in (None, step.direction)]
     if versions:
-        yield f"{what}: {', '.join(versions)}."
+        yield f"{what}: {listed(versions)}."
 
 
 def _next_step(refusal: Refusal) -> str:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from psycopg.pq import TransactionStatus
 
-from ..errors import ConfigurationError, HistoryError, TakenError
+from ..errors import ConfigurationError, HistoryError, TakenError, listed
 from ..events import Event, Notify, Outcome, Remarked, Traced
 from ..history import recorder, table
 from ..interrupts import Interrupts
@@ -79,7 +79,7 @@ def _plan_and_run(
         if request.reverts and _versions(plan) != _versions(agreed):
             raise HistoryError(
                 "another migrator has changed the history; finished before: "
-                + (", ".join(step.version for step in context.finished) or "nothing"),
+                + (listed([step.version for step in context.finished]) or "nothing"),
                 hint="look at it, and decide again: migrator status",
             )
         if lock.shares_sessions:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from ..errors import counted
+from ..errors import counted, listed
 from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
 from ..rehearsal.report import DownCheck, RehearsedMigration, Report, TracedStatement
@@ -219,7 +219,7 @@ def not_rehearsed(report: Report) -> Iterator[str]:
     """Name the migrations that were not rehearsed, and the one that failed before them."""
     if report.not_rehearsed:
         last = report.migrations[-1].step.version
-        yield f"not rehearsed, because {last} failed: {', '.join(report.not_rehearsed)}"
+        yield f"not rehearsed, because {last} failed: {listed(report.not_rehearsed)}"
 
 
 def drift_text(differences: Iterable[Difference]) -> str:

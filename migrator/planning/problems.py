@@ -13,6 +13,7 @@ from ..errors import (
     MissingError,
     ModifiedError,
     OutOfOrderError,
+    listed,
 )
 from ..model import AppliedMigration, Direction, Entry, Migration, SourceFile, Status, Step
 from ..sql import parser
@@ -240,7 +241,8 @@ def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
 def ahead_notes(entries: Sequence[Entry]) -> Iterator[str]:
     """Yield a sentence if the database is ahead of the files."""
     if ahead := ahead_of_files(entries):
-        yield f"the database is ahead of these files: it also has {_versions(ahead)}"
+        names = listed([entry.version for entry in ahead])
+        yield f"the database is ahead of these files: it also has {names}"
 
 
 def ahead_of_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:

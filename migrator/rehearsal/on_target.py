@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
-from ..errors import CancelledError, LockTimeoutError, UsageError
+from ..errors import CancelledError, LockTimeoutError, UsageError, listed
 from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..interrupts import Interrupts
@@ -40,7 +40,7 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
     """
     first, *others = plan.steps or (None,)
     if others:
-        names = ", ".join(step.version for step in others if step)
+        names = listed([step.version for step in others if step])
         notify(Remarked(f"only the next migration can be run on the database itself, not {names}"))
     with connection.reported():
         connection.check_writable(work.conn, override=work.settings.override_read_only)

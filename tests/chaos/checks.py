@@ -95,7 +95,7 @@ def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -
     yield from _untroubled(run)
     applied = {record.version for record in state.records if record.applied}
     said, output = run.said, run.stdout + run.stderr
-    stays, may_be_lost = _names(_STAYS, output), _names(_MAY_BE_LOST, output)
+    stays, may_be_lost = _names(_STAYS, output, said), _names(_MAY_BE_LOST, output, said)
     lost = set(said) - applied - (set(may_be_lost) if run.code == 6 else set())
     yield from (f"it said {name} was applied, but it is not" for name in sorted(lost))
     if (stays or may_be_lost) and [*stays, *may_be_lost] != said:
@@ -108,9 +108,17 @@ def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -
         yield from _right_about_the_last(output, state)
 
 
-def _names(sentence: re.Pattern[str], output: str) -> list[str]:
+def _names(sentence: re.Pattern[str], output: str, said: list[str]) -> list[str]:
+    """Read versions out of a message, which says of many how many, the first and the last."""
     found = sentence.search(output)
-    return found[1].split(", ") if found else []
+    if not found:
+        return []
+    if span := re.fullmatch(r"([0-9]+) migrations, (\w+) to (\w+)", found[1]):
+        count, first, last = span.groups()
+        if {first, last} <= set(said):
+            names = said[said.index(first) : said.index(last) + 1]
+            return names if len(names) == int(count) else [found[1]]
+    return found[1].split(", ")
 
 
 def _complete(run: Run, unsaid: set[str]) -> Iterator[str]:

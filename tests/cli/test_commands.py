@@ -368,6 +368,40 @@ def test_json_has_every_step_and_every_event(migrate: Migrate, three: Path) -> N
     assert set(events) == EVENTS
 
 
+@pytest.mark.parametrize(
+    ("failing", "kept"),
+    [(6, "01_x, 02_x, 03_x, 04_x, 05_x."), (142, "141 migrations, 01_x to 141_x.")],
+)
+def test_an_error_names_a_few_versions_that_are_kept_and_counts_many(
+    migrate: Migrate, write: Write, failing: int, kept: str
+) -> None:
+    write({f"{number:02}_x.up.sql": "select 1;" for number in range(1, failing)})
+    write({f"{failing:02}_x.up.sql": "select 1 / 0;"})
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert f"Already applied in this run, and kept: {kept}" in result.stderr
+
+
+def test_a_down_that_fails_after_many_counts_them(migrate: Migrate, write: Write) -> None:
+    write({f"{number:02}_x.up.sql": "select 1;" for number in range(1, 13)})
+    write({f"{number:02}_x.down.sql": "select 1;" for number in range(2, 13)})
+    write({"01_x.down.sql": "select 1 / 0;"})
+    assert migrate("up").exit_code == 0
+    result = migrate("down", "--all", "--yes")
+    assert result.exit_code == 1
+    assert "Reverted in this run: 11 migrations, 12_x to 02_x." in result.stderr
+
+
+def test_a_database_that_is_far_ahead_of_the_files_counts_the_versions(
+    migrate: Migrate, write: Write
+) -> None:
+    write({f"{number:02}_x.up.sql": "select 1;" for number in range(1, 13)})
+    assert migrate("up").exit_code == 0
+    for number in range(2, 13):
+        (migrate.directory / f"{number:02}_x.up.sql").unlink()
+    assert "it also has 11 migrations, 02_x to 12_x" in migrate("up").stderr
+
+
 def test_notices_are_shown_with_their_line(migrate: Migrate, write: Write) -> None:
     directory = write(
         {"01_a.up.sql": "select 1;\ndo $$ begin raise warning 'careful' using hint = 'h'; end $$;"}
