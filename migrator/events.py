@@ -173,11 +173,17 @@ class StatementFinished:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """PostgreSQL sent a notice; `statement` is None if it concerns one of ours."""
+    """PostgreSQL sent a notice.
+
+    Attributes:
+        statement: None if it concerns one of ours.
+        is_repeated: The script has run before, here or on the target, and is run again.
+    """
 
     step: Step
     statement: Statement | None
     notice: Notice
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

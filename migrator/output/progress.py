@@ -216,7 +216,7 @@ class EventWriter:
 
     Attributes:
         stream: None writes nothing.
-        is_verbose: Show each step that starts and each statement.
+        is_verbose: Show each step that starts, each statement and repeated notices.
         program: What it was called as.
         events: What was written as JSON, in order; it grows.
     """
@@ -239,6 +239,8 @@ class EventWriter:
         match event:
             case StepStarted() | StatementFinished() if not (self.as_json or self.is_verbose):
                 return  # a seed has millions of these
+            case Noticed(is_repeated=True) if not self.is_verbose:
+                return
             case Progressed() if self.as_json:
                 if self._line.is_due(event):
                     self._write(dumps(of_event(event)))

@@ -174,7 +174,7 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
         is_stuck = not (script.transactional or script.problems)
         return replace(check, traced=traced, error=error, is_stuck=is_stuck)
     restored = schema.read(stage.conn, stage.schema)
-    _, error = _run(stage, step)
+    _, error = _run(stage, step, traced=False)
     again = () if error else compare(after, schema.read(stage.conn, stage.schema))
     return replace(
         check,
@@ -246,7 +246,11 @@ def _execute(context: Context, step: Step) -> None:
 def _run(
     stage: Stage, step: Step, execute: Execute = _execute, *, traced: bool = True
 ) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
-    """Run one step; return what its statements did, and the error that stopped it."""
+    """Run one step; return what its statements did, and the error that stopped it.
+
+    Args:
+        traced: Whether that is wanted: not of a script that has run before.
+    """
     if step.script.problems:
         return (), BlockedError.of(step.script.problems, "in the script")
     seen: list[TracedStatement] = []
@@ -259,7 +263,9 @@ def _run(
             case Traced(statement=statement, trace=trace):
                 took = seconds.get(statement.offset, 0.0)
                 seen.append(TracedStatement(statement, trace, took))
-            case Noticed() | Waiting() | Retrying():
+            case Noticed():
+                stage.notify(replace(event, is_repeated=not traced))
+            case Waiting() | Retrying():
                 stage.notify(event)
 
     try:

@@ -582,6 +582,50 @@ def test_the_last_third_of_a_real_history_is_rehearsed_completely(
     assert not any(each["error"] for each in result.json["migrations"])
 
 
+# What is told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["rehearse"], ["rehearse", "--from-target"], ["drift"], ["baseline", "01"]],
+    ids=" ".join,
+)
+def test_notices_of_scripts_that_ran_before_are_shown_with_v_only(
+    migrate: Migrate, write: Write, command: list[str]
+) -> None:
+    warn = "do $$ begin raise notice 'an old notice'; raise warning 'an old warning'; end $$;"
+    write({"01_a.up.sql": f"create table a (); {warn}"})
+    assert migrate("up").exit_code == 0
+    if command[0] == "baseline":
+        migrate.database.execute("delete from migration_versions")
+    is_replayed = "--from-target" not in command
+    for verbose in ([], ["-v"]) if command[0] != "baseline" else ([],):
+        result = migrate(*verbose, *command)
+        assert result.exit_code == 0, result.stderr
+        assert ("an old" in result.stderr) == (bool(verbose) and is_replayed)
+        assert "an old" not in migrate(*command, "--json").stderr
+
+
+def test_the_notice_of_a_pending_migration_is_shown_once(migrate: Migrate, write: Write) -> None:
+    def notice(text: str) -> str:
+        return f"do $$ begin raise notice '{text}'; end $$;"
+
+    write({"01_a.up.sql": notice("from up"), "01_a.down.sql": notice("from down")})
+    result = migrate("rehearse")
+    for text in ("from up", "from down"):
+        assert result.stderr.count(text) == 1
+    assert migrate("rehearse", "-v").stderr.count("from up") == 2
+
+
+def test_many_migrations_that_were_not_rehearsed_are_counted(
+    migrate: Migrate, write: Write
+) -> None:
+    write({f"{number:02}_x.up.sql": "select 1;" for number in range(2, 31)})
+    write({"01_x.up.sql": "select 1 / 0;"})
+    result = migrate("rehearse")
+    assert "because 01_x failed: 29 migrations, 02_x to 30_x" in result.stdout
+
+
 # Where the scratch database is
 
 
