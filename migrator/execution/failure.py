@@ -31,7 +31,8 @@ from ..postgres import activity, connection
 from ..postgres.cursor import send
 from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
-from . import first_run
+from . import advice, first_run
+from .advice import NEEDS_NO_TRANSACTION, Advice
 from .context import Context
 from .place import call_stack, place
 
@@ -41,19 +42,6 @@ if TYPE_CHECKING:
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: the next attempt may succeed."""
 
-NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
-"""active_sql_transaction, invalid_transaction_termination: it has to run outside a transaction."""
-
-_NO_TRANSACTION = "begin the file with: -- migrator: no-transaction"
-_HINTS = {
-    "25001": _NO_TRANSACTION,
-    "2D000": _NO_TRANSACTION,
-    "25P02": "an earlier statement of the file failed without a message: read the server's log",
-    "42501": "run as a role that may do this: --role NAME, or -- migrator: role NAME in the file",
-    "55P04": "use the new enum value in a later migration: it exists after this one is committed",
-    "57014": "if it needs more time: -- migrator: statement-timeout 15min in the file",
-    "53200": "split the file: its tables exceed what max_locks_per_transaction can lock",
-}
 _OWN_HINTS = {
     "22P05": "the database's encoding lacks this character, and the script is stored in the "
     "database:\nremove it from the file, comments included",
@@ -64,6 +52,10 @@ _OWN_HINTS = {
 _NOT_THE_FILE = "the statement is not in the file: fix what PostgreSQL's message says"
 _MEANWHILE = frozenset(["22012", "23502"])  # division_by_zero, not_null_violation
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
+_BY_SCRIPT = frozenset(["42P01", "3F000", "42501", "42703"])
+"""undefined_table, invalid_schema_name, insufficient_privilege, undefined_column."""
+_CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
+_TABLES = ("migration_versions", "migration_log")
 _AT_THE_END = "deferred constraints are checked at the end of the file"
 
 
@@ -79,6 +71,7 @@ class Refusal:
         fields: PostgreSQL's diagnostics.
         attempts: How many attempts were made; 0 where the statement is not retried.
         blockers: The sessions that blocked the last attempt.
+        left: What the statement left half-made, as a sentence; empty for nothing.
     """
 
     context: Context
@@ -86,6 +79,7 @@ class Refusal:
     fields: Mapping[Field, str]
     attempts: int = 0
     blockers: tuple[Backend, ...] = ()
+    left: str = ""
 
     @property
     def step(self) -> Step:
@@ -125,10 +119,7 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
         hint: What to do about it; None for what follows from the SQLSTATE.
     """
     return _statement_error(
-        refusal,
-        statement=refusal.subject.statement,
-        hint=hint or _next_step(refusal),
-        context=call_stack(refusal.fields),
+        refusal, refusal.subject.statement, hint=hint, context=call_stack(refusal.fields)
     )
 
 
@@ -141,12 +132,13 @@ def of_trial(refusal: Refusal) -> MigratorError:
 
 def at_end(refusal: Refusal) -> StatementError:
     """Build the error of what PostgreSQL checks at the end of a transaction."""
-    hint = _next_step(refusal)
-    return _statement_error(refusal, statement=None, hint=hint, context=_AT_THE_END)
+    return _statement_error(refusal, None, hint=None, context=_AT_THE_END)
 
 
 def of_own(refusal: Refusal) -> StatementError:
     """Build the error of a statement of migrator's own inside a migration's transaction."""
+    if refusal.sqlstate in _BY_SCRIPT and (statement := _against_history(refusal)):
+        return _of_lost_history(refusal, statement)
     return _own_error(refusal, _undone(refusal.step))
 
 
@@ -174,7 +166,35 @@ def of_claim(refusal: Refusal) -> MigratorError:
     if refusal.sqlstate == _TAKEN[step.direction]:
         done = "applied" if step.direction is Direction.UP else "reverted"
         return TakenError(f"another migrator has just {done} {step.version}")
-    return of_own(refusal) if step.script.transactional else of_setup(refusal)
+    undone = _undone(step) if step.script.transactional else _not_run(step)
+    return _own_error(refusal, undone)
+
+
+def _of_lost_history(refusal: Refusal, statement: Statement) -> StatementError:
+    schema = advice.quoted(refusal.context.recorder.schema)
+    moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in _TABLES)
+    message = f"the script removes migrator's own history in schema {schema}: {refusal.message}"
+    error = _own_error(refusal, _undone(refusal.step), message)
+    error.hint = error.hint and (
+        "leave migration_versions and migration_log as they are, or move them out first:\n"
+        f"create schema migrator; {moves}\n"
+        f"then run: migrator --schema migrator {refusal.step.direction}"
+    )
+    error.location, error.excerpt = place({}, refusal.step.script, statement)
+    return error
+
+
+def _against_history(refusal: Refusal) -> Statement | None:
+    """Return the first statement that may change the history or its schema; None if none does."""
+    statements = (s for unit in refusal.step.script.units for s in unit.statements)
+    for statement in statements:
+        words = set(re.findall(r"\w+", statement.text.lower()))
+        is_about = (
+            words & {*_TABLES, "owned"} or {"schema", refusal.context.recorder.schema} <= words
+        )
+        if is_about and statement.words[:1] in _CHANGES:
+            return statement
+    return None
 
 
 def of_record(refusal: Refusal) -> MigratorError:
@@ -196,7 +216,7 @@ def of_invalid_index(refusal: Refusal) -> StatementError:
     assert statement is not None, "only a statement of the script creates an index"
     name, table = classify.index_if_not_exists(statement) or ("", "")
     schema, dot, _ = table.rpartition(".")
-    index = schema + dot + (name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else f'"{name}"')
+    index = schema + dot + advice.quoted(name)
     message = f"index {index} exists but is invalid, and PostgreSQL skipped the statement"
     fields = {Field.MESSAGE_PRIMARY: message}
     hint = f"drop it: drop index concurrently {index};\nthen run: migrator {refusal.step.direction}"
@@ -262,9 +282,16 @@ def _lost(refusal: Refusal) -> MigratorError:
 
 
 def _statement_error(
-    refusal: Refusal, *, statement: Statement | None, hint: str, context: str | None
+    refusal: Refusal, statement: Statement | None, *, hint: str | None, context: str | None
 ) -> StatementError:
-    location, excerpt = place(refusal.fields, refusal.step.script, statement)
+    advised = _advice(refusal, statement)
+    hint = (
+        hint
+        or _busy(refusal)
+        or first_run.hint(refusal.context, refusal.step, refusal.sqlstate)
+        or advised.with_next_step(refusal.step)
+    )
+    location, excerpt = place(refusal.fields, refusal.step.script, statement, advised.offset)
     return _kind(refusal)(
         refusal.message,
         location=location,
@@ -275,8 +302,14 @@ def _statement_error(
         sqlstate=refusal.sqlstate,
         server_hint=refusal.fields.get(Field.MESSAGE_HINT),
         context=context,
-        outcome=_outcome(refusal, refusal.message, _undone(refusal.step)),
+        outcome=_outcome(refusal, refusal.message, _undone(refusal.step) + refusal.left),
     )
+
+
+def _advice(refusal: Refusal, statement: Statement | None) -> Advice:
+    context, step = refusal.context, refusal.step
+    role = step.script.options.role or context.settings.role or context.conn.info.user
+    return advice.of(refusal.fields, step, statement, role=role)
 
 
 def _own_error(
@@ -354,26 +387,6 @@ def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iter
     versions = [step.version for step in steps if direction in (None, step.direction)]
     if versions:
         yield f"{what}: {listed(versions)}."
-
-
-def _next_step(refusal: Refusal) -> str:
-    if hint := _busy(refusal) or first_run.hint(refusal.context, refusal.step, refusal.sqlstate):
-        return hint
-    specific = _HINTS.get(refusal.sqlstate or "")
-    if refusal.sqlstate in NEEDS_NO_TRANSACTION and not refusal.step.script.transactional:
-        specific = "move it out of its BEGIN … COMMIT, which is one transaction"
-    again = _again(refusal.step)
-    return f"{specific}\n{again}" if specific else again
-
-
-def _again(step: Step) -> str:
-    if step.direction is Direction.UP:
-        return "fix the file, then run: migrator up"
-    is_stored = step.script.path.name.endswith("(stored)")
-    what = (
-        f"put a working script into {step.version}.down.sql" if is_stored else "fix the down file"
-    )
-    return f"{what}, then run: migrator down --from-files"
 
 
 def _busy(refusal: Refusal) -> str | None:

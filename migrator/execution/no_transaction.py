@@ -186,7 +186,20 @@ class _Single(SessionPiece):
 
     def _refused(self, refusal: failure.Refusal) -> MigratorError:
         is_duplicate = refusal.sqlstate == _DUPLICATE_TABLE
+        refusal = replace(refusal, left=self._left())
         return failure.of_statement(refusal, self._invalid_hint() if is_duplicate else None)
+
+    def _left(self) -> str:
+        """Say what the statement left half-made; a later run clears it away."""
+        if self.begun is None:
+            return ""
+        conn = self.context.conn
+        found = cleanup.look_again(self.context, self.statement, self.begun, unsure=False)
+        what = [
+            *(f"the invalid index {name}" for name in catalog.names(conn, found.drop)),
+            *(f"the pending DETACH of {name}" for name in catalog.names(conn, found.finalize)),
+        ]
+        return f" It left {', '.join(what)}; the next run clears this away." if what else ""
 
     def _invalid_hint(self) -> str | None:
         """Say what to do about an index that exists already, if it is invalid."""

@@ -21,19 +21,24 @@ _ADDED_SELECT = len("SELECT ")
 
 
 def place(
-    fields: Mapping[Field, str], script: Script, statement: Statement | None
+    fields: Mapping[Field, str],
+    script: Script,
+    statement: Statement | None,
+    offset: int | None = None,
 ) -> tuple[Location, str]:
     """Return where a statement failed, and the lines around that place.
 
     Args:
         fields: PostgreSQL's diagnostics.
         statement: None for what is checked at the end of the script.
+        offset: The place in the source, if it is known better than PostgreSQL tells; else None.
     """
     line = _COPY_LINE.match(fields.get(Field.CONTEXT, ""))
     if statement and statement.block and line and Field.STATEMENT_POSITION not in fields:
         return _place_in_block(script, statement, statement.block, int(line[1]))
     source = script.source
-    offset = _offset(fields, statement) if statement else len(source.rstrip())
+    if offset is None:
+        offset = _offset(fields, statement) if statement else len(source.rstrip())
     location = locate(source, offset, script.path)
     return location, excerpt_at(source, location)
 

@@ -1,0 +1,178 @@
+"""Say what to do about a statement that PostgreSQL refused.
+
+`advice.toml` has the table, by SQLSTATE.  What depends on a place in the statement is found here.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from ..model import Direction, Step
+from ..postgres.inflight import Field
+from ..sql import characters
+from ..sql.location import locate
+from ..sql.script import Statement
+
+NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
+"""active_sql_transaction, invalid_transaction_termination: it has to run outside a transaction."""
+
+_THE_FILE, _STOP = "the file", "stop"
+_OUT_OF_BLOCK = "move it out of its BEGIN … COMMIT, which is one transaction"
+# undefined_parameter, indeterminate_datatype, protocol_violation: which one depends on whether the
+# server parses the statement at once, and on whether it can infer a type.
+_PARAMETER_CODES = frozenset(["42P02", "42P18", "08P01"])
+_NAME_CLASS, _SYNTAX_ERROR = "42", "42601"
+_PARAMETER = re.compile(r"\$[0-9]+")
+_PLACEHOLDER = re.compile(r":\w+|%s|%\(\w+\)s|\?|\$\{|\{\{?|@\w+|\$\w+")
+_KEY = re.compile(r"\((.+?)\)=\(")  # of the server's detail, in any language
+_SIMPLE = re.compile(r"[a-z_][a-z0-9_$]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table; `advice.toml` says what is in each field."""
+
+    sqlstate: tuple[str, ...]
+    hint: str
+    statement: str = ""
+    message: str = ""
+    fix: str = _THE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do.
+
+    Attributes:
+        hint: On one or more lines; empty if the message says it all.
+        fix: As in `Row`.
+        offset: The place in the source that the hint is about; None for that of PostgreSQL.
+    """
+
+    hint: str = ""
+    fix: str = _THE_FILE
+    offset: int | None = None
+
+    def with_next_step(self, step: Step) -> str:
+        """Add the command to go on with."""
+        again = "" if self.fix == _STOP else _next_step(step, self.fix)
+        return "\n".join(line for line in (self.hint, again) if line)
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    """Return the table, in the order of `advice.toml`."""
+    text = resources.files(__package__).joinpath("advice.toml").read_text(encoding="utf-8")
+    return tuple(
+        Row(**{**row, "sqlstate": tuple(row["sqlstate"])}) for row in tomllib.loads(text)["advice"]
+    )
+
+
+def of(
+    fields: Mapping[Field, str], step: Step, statement: Statement | None, *, role: str
+) -> Advice:
+    """Return what to do about a refused statement.
+
+    Args:
+        fields: PostgreSQL's diagnostics.
+        statement: None for what is checked at the end of the script.
+        role: The one that ran the statement.
+    """
+    sqlstate = fields.get(Field.SQLSTATE, "")
+    if sqlstate in NEEDS_NO_TRANSACTION and not step.script.transactional:
+        return Advice(_OUT_OF_BLOCK)
+    found = statement and _of_place(fields, sqlstate, step, statement)
+    return found or _of_table(fields, sqlstate, statement, role)
+
+
+def quoted(name: str) -> str:
+    """Write a name as SQL does, in quotes where it needs them.
+
+    >>> quoted("users"), quoted("Users")
+    ('users', '"Users"')
+    """
+    return name if _SIMPLE.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def _of_place(
+    fields: Mapping[Field, str], sqlstate: str, step: Step, statement: Statement
+) -> Advice | None:
+    """Return the advice that depends on the characters of the statement; None for others."""
+    place = statement.offset + int(fields.get(Field.STATEMENT_POSITION, 1)) - 1
+    if sqlstate in _PARAMETER_CODES:
+        for at, token in characters.code(statement):
+            if at >= place and _PARAMETER.fullmatch(token):
+                return Advice(
+                    f"{token} is a parameter of an application: write the value", offset=at
+                )
+    if sqlstate.startswith(_NAME_CLASS) and (found := characters.find(statement, place)):
+        at, character = found
+        where = locate(statement.source, at, step.script.path)
+        what = characters.describe(character)
+        return Advice(f"line {where.line}, column {where.column} has {what}", offset=at)
+    if sqlstate == _SYNTAX_ERROR and (placeholder := _placeholder(statement, place)):
+        what = f"{placeholder[0]} looks like a placeholder of an application or a template"
+        return Advice(f"{what}: write the value", offset=placeholder.start())
+    return None
+
+
+def _placeholder(statement: Statement, place: int) -> re.Match[str] | None:
+    """Return the placeholder at a place or right before it: `?` is an operator to PostgreSQL."""
+    source, end = statement.source, place
+    while end > statement.offset and source[end - 1].isspace():
+        end -= 1
+    return _PLACEHOLDER.match(source, place) or re.compile(r"\?").match(source, max(0, end - 1))
+
+
+def _of_table(
+    fields: Mapping[Field, str], sqlstate: str, statement: Statement | None, role: str
+) -> Advice:
+    words = " ".join(statement.words) + " " if statement else ""
+    message = fields.get(Field.MESSAGE_PRIMARY, "")
+    for row in rows():
+        said = re.search(row.message, message)
+        if (
+            (sqlstate in row.sqlstate or sqlstate[:2] in row.sqlstate)
+            and re.match(row.statement, words)
+            and said
+        ):
+            return Advice(_filled(row.hint, {**_names(fields, role), **said.groupdict()}), row.fix)
+    return Advice()
+
+
+def _names(fields: Mapping[Field, str], role: str) -> dict[str, str]:
+    """Return the names that a hint can have."""
+    table = [fields.get(field) for field in (Field.SCHEMA_NAME, Field.TABLE_NAME)]
+    key = _KEY.search(fields.get(Field.MESSAGE_DETAIL, ""))
+    names = {
+        "table": ".".join(quoted(name) for name in table if name) if table[1] else "",
+        "column": quoted(fields.get(Field.COLUMN_NAME, "")),
+        "constraint": quoted(fields.get(Field.CONSTRAINT_NAME, "")),
+        "columns": key[1] if key else "",
+        "role": quoted(role),
+    }
+    return {name: value for name, value in names.items() if value not in ("", '""')}
+
+
+def _filled(hint: str, names: Mapping[str, str]) -> str:
+    lines = hint.splitlines()
+    known = (line for line in lines if set(re.findall(r"{(\w+)}", line)) <= names.keys())
+    return "\n".join(re.sub(r"{(\w+)}", lambda found: names[found[1]], line) for line in known)
+
+
+def _next_step(step: Step, fix: str) -> str:
+    if step.direction is Direction.DOWN and fix == _THE_FILE:
+        is_stored = step.script.path.name.endswith("(stored)")
+        write = f"put a working script into {step.version}.down.sql"
+        what = write if is_stored else "fix the down file"
+        return f"{what}, then run: migrator down --from-files"
+    return (
+        f"fix {fix}, then run: migrator {step.direction}"
+        if fix
+        else (f"then run: migrator {step.direction}")
+    )
