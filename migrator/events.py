@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A session of the server, with what a DBA needs to know to act on it.
+    """A session or a prepared transaction, with what a DBA needs to know to act on it.
 
     Attributes:
-        pid: 0 for a prepared transaction, which has no session.
-        state: As in `pg_stat_activity`, such as `idle in transaction`; None if it is hidden.
-        transaction_age: In seconds; None outside a transaction, or if it is hidden.
+        pid: None for a prepared transaction, which has no session.
+        state: As in `pg_stat_activity`, such as `idle in transaction`; `prepared` for a prepared
+            transaction; None if it is hidden.
+        transaction_age: In seconds, of a prepared one since it was prepared; None outside a
+            transaction, or if it is hidden.
         query: What it runs, or ran last, on one line, cut at 200 characters.
+        gid: The identifier of a prepared transaction; None for a session.
     """
 
-    pid: int
+    pid: int | None
     user: str | None
     application: str | None
     host: str | None
     state: str | None
     transaction_age: float | None
     query: str | None
+    gid: str | None = None
 
     def __str__(self) -> str:
         age = "" if self.transaction_age is None else f" for {self.transaction_age:.0f} s"
@@ -42,8 +46,13 @@ class Backend:
             self.state and f"{self.state}{age}",
             self.query and f"{'last query' if is_idle else 'query'}: {self.query}",
         )
-        name = f"pid {self.pid}" if self.pid else "no session"
+        name = f"pid {self.pid}" if self.gid is None else f"prepared transaction {self.gid_sql}"
         return f"{name}  {', '.join(filter(None, parts))}".rstrip()
+
+    @property
+    def gid_sql(self) -> str:
+        """The identifier of a prepared transaction as SQL writes it."""
+        return "'{}'".format((self.gid or "").replace("'", "''"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from ..events import Backend
 from ..model import Direction, Step
+from ..postgres import activity
 from ..postgres.inflight import Field
 from ..sql import characters
 from ..sql.location import locate
@@ -88,6 +90,16 @@ def of(
         return Advice(_OUT_OF_BLOCK)
     found = statement and _of_place(fields, sqlstate, step, statement)
     return found or _of_table(fields, sqlstate, statement, role)
+
+
+def of_blockers(blockers: Sequence[Backend], step: Step) -> str:
+    """Return what to do about a lock that was not acquired, by the sessions that held it."""
+    again = f"try again when the system is less busy: migrator {step.direction}"
+    end = activity.termination(blockers)
+    sessions = f"to end the blocking session{'s' * ((end or '').count('(') > 1)}: {end}"
+    what = "the blocking sessions" if end else "the prepared transaction"
+    ends = (*([sessions] if end else []), *activity.resolutions(blockers))
+    return "\n".join([f"end {what}, or {again}" if ends else again, *ends])
 
 
 def quoted(name: str) -> str:

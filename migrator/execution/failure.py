@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..events import Backend, Subject
 from ..model import Direction, Step
-from ..postgres import activity, connection
+from ..postgres import connection
 from ..postgres.cursor import send
 from ..postgres.inflight import Field, RefusedError
 from ..sql import classify
@@ -274,10 +274,11 @@ def _lost(refusal: Refusal) -> MigratorError:
             hint="the server may still be working; see the state with: migrator status",
             signal=context.interrupts.signal,
         )
+    why = _advice(refusal, None).hint  # of a server that said why it ends the session
     return DatabaseConnectionError(
         f"the connection was lost while {version} was under way: {reason}",
         detail=_kept(context),
-        hint="see whether it was committed with: migrator status",
+        hint=f"{why}\nsee whether it was committed with: migrator status".lstrip(),
     )
 
 
@@ -392,12 +393,7 @@ def _told(what: str, steps: Sequence[Step], direction: Direction | None) -> Iter
 def _busy(refusal: Refusal) -> str | None:
     if refusal.sqlstate not in RETRIED:
         return None
-    again = f"migrator {refusal.step.direction}"
-    if (end := activity.termination(refusal.blockers)) is None:
-        return f"try again when the system is less busy: {again}"
-    return f"end the blocking sessions, or try again when the system is less busy: {again}\n" + (
-        f"to end the blocking session{'s' * (end.count('(') > 1)}: {end}"
-    )
+    return advice.of_blockers(refusal.blockers, refusal.step)
 
 
 def log(context: Context, step: Step, sqlstate: str | None, message: str) -> None:

@@ -198,7 +198,8 @@ class Attempt:
     def _see(self, seen: Observed, seconds: float) -> None:
         subject, notify = self._watched, self._context.notify
         assert subject is not None, "a look has a subject"
-        if {b.pid for b in seen.blockers} - {b.pid for b in self._blockers}:
+        known = {(b.pid, b.gid) for b in self._blockers}
+        if {(b.pid, b.gid) for b in seen.blockers} - known:
             notify(Waiting(subject.step.version, seen.blockers, seconds))
         self._blockers = seen.blockers or self._blockers
         if seen.progress and subject.statement:

@@ -112,17 +112,38 @@ select array(
 )
 """
 
+# The prepared transactions that hold a lock on what is waited for.  In pg_locks they have no pid;
+# the lock on their transaction id leads to their other locks.
 _PREPARED = """
-select 0 as pid,
-       owner::text as user,
+select null as pid,
+       p.owner::text as user,
        null as application,
        null as host,
-       'prepared transaction' as state,
-       extract(epoch from clock_timestamp() - prepared)::float8 as transaction_age,
-       format('prepare transaction %L', gid) as query
-from pg_catalog.pg_prepared_xacts
-where database = current_database()
-order by prepared
+       'prepared' as state,
+       extract(epoch from clock_timestamp() - p.prepared)::float8 as transaction_age,
+       null as query,
+       p.gid
+from pg_catalog.pg_prepared_xacts p
+where exists (
+    select
+    from pg_catalog.pg_locks own
+    join pg_catalog.pg_locks held
+      on held.virtualtransaction = own.virtualtransaction
+     and held.pid is null
+     and held.granted
+    join pg_catalog.pg_locks awaited
+      on (held.locktype, held.database, held.relation, held.page, held.tuple,
+          held.transactionid, held.classid, held.objid, held.objsubid)
+         is not distinct from
+         (awaited.locktype, awaited.database, awaited.relation, awaited.page, awaited.tuple,
+          awaited.transactionid, awaited.classid, awaited.objid, awaited.objsubid)
+    where own.locktype = 'transactionid'
+      and own.transactionid = p.transaction
+      and own.pid is null
+      and not awaited.granted
+      and awaited.pid = %(pid)s
+)
+order by p.prepared
 """
 
 
@@ -140,12 +161,12 @@ def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
     """Return the sessions that hold a lock that `pid` waits for; none if it does not wait.
 
     Source: `pg_blocking_pids()`.  Its 0 stands for a prepared transaction, without saying which:
-    all of the database are returned, with 0 as their pid.
+    those that hold a lock on the same object are returned.
     """
     row = conn.execute(_BLOCKERS, {"pids": [pid]}).fetchone()
     pids = row[0] if row else []
     found = backends(conn, [p for p in pids if p]) if pids else ()
-    return (*found, *_prepared(conn)) if 0 in pids else found
+    return (*found, *_prepared(conn, pid)) if 0 in pids else found
 
 
 def termination(sessions: Iterable[Backend]) -> str | None:
@@ -158,9 +179,19 @@ def termination(sessions: Iterable[Backend]) -> str | None:
     return f"select {', '.join(calls)};" if calls else None
 
 
-def _prepared(conn: psycopg.Connection[Any]) -> tuple[Backend, ...]:
+def resolutions(sessions: Iterable[Backend]) -> Iterator[str]:
+    """Yield for each prepared transaction how to end it, for a hint."""
+    for each in sessions:
+        if each.gid is not None:
+            yield (
+                f"to end the prepared transaction: rollback prepared {each.gid_sql}; "
+                f"or, to keep its work: commit prepared {each.gid_sql};"
+            )
+
+
+def _prepared(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
     with conn.cursor(row_factory=class_row(Backend)) as cursor:
-        return tuple(cursor.execute(_PREPARED).fetchall())
+        return tuple(cursor.execute(_PREPARED, {"pid": pid}).fetchall())
 
 
 # Phases count other sessions, tuples or blocks, or nothing: then all columns are 0.

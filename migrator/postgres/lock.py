@@ -64,7 +64,7 @@ def runner_lock(
     """
     key = {"key": f"migrator:{schema}"}
     started = time.monotonic()
-    announced: set[int] = set()
+    announced: set[int | None] = set()
     while not (attempt := _take_both(conn, worker, key)).succeeded:
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:

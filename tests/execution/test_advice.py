@@ -96,7 +96,7 @@ CASES = {
     "a row that refers to nothing": Case(
         "23503",
         "insert into posts values (7);",
-        ["insert that one in an earlier statement", FIX_EITHER],
+        ["insert that one first", FIX_EITHER],
         f"{USERS} create table posts (user_id int references users);",
     ),
     "a check on rows that violate it": Case(
@@ -381,6 +381,16 @@ def test_a_failed_concurrent_index_is_named_and_said_to_be_cleared_away(
     database.execute("update users set email = id::text")
     assert migrate("up").exit_code == 0
     assert not invalid_indexes(database)
+
+
+def test_a_session_that_an_administrator_ended_is_said_to_be(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "select pg_terminate_backend(pg_backend_pid()), pg_sleep(60);"})
+    result = migrate("up")
+    assert result.exit_code == 6
+    assert "hint: the server is shutting down, or its administrator ended this" in result.stderr
+    assert "next: see whether it was committed with: migrator status" in result.stderr
 
 
 # Privileges

@@ -251,21 +251,36 @@ def test_a_concurrent_index_with_a_lock_timeout_of_its_own_leaves_nothing_betwee
     assert database.rows("select count(*) from pg_index where indrelid = 'a'::regclass") == [(1,)]
 
 
-def test_a_prepared_transaction_in_the_way_is_named(
+def test_a_prepared_transaction_that_blocks_is_named_with_the_commands_that_end_it(
     database: Database, write: Write, runs: Runs
 ) -> None:
     write(ADD)
-    database.execute("select 1")
+    database.execute("create table other ()")
+    gids = {"it's forgotten": "insert into a values (1)", "innocent": "lock table other"}
     with database.connect() as conn:
-        conn.execute("begin")
-        conn.execute("insert into a values (1)")
-        conn.execute("prepare transaction 'forgotten one'")
-    result = runs("up", "--lock-timeout", "200ms", "--lock-attempts", "1").result()
-    with database.connect() as conn:
-        conn.execute("rollback prepared 'forgotten one'")
-    assert result.exit_code == 5
-    assert "prepared transaction" in result.stderr
-    assert "prepare transaction 'forgotten one'" in result.stderr
+        for gid, work in gids.items():
+            for statement in (
+                "begin",
+                work,
+                "prepare transaction '{}'".format(gid.replace("'", "''")),
+            ):
+                conn.execute(statement.encode())
+    options = ("--lock-timeout", "200ms", "--lock-attempts", "1")
+    plain, as_json = (runs("up", *options, *more).result() for more in ([], ["--json"]))
+    for gid in gids:
+        database.execute("rollback prepared '{}'".format(gid.replace("'", "''")))
+    assert (plain.exit_code, as_json.exit_code) == (5, 5)
+    assert "blocked by\n  prepared transaction 'it''s forgotten'  postgres, prepared for 0 s" in (
+        re.sub(r"for \d+ s", "for 0 s", plain.stderr.replace("\n    ", "\n  "))
+    )
+    gid = "'it''s forgotten'"
+    ends = f"rollback prepared {gid}; or, to keep its work: commit prepared {gid};"
+    assert ends in plain.stderr
+    assert "pid 0" not in plain.stderr
+    assert "innocent" not in plain.stderr
+    assert '"pid": null' in as_json.stderr
+    assert '"gid": "it\'s forgotten"' in as_json.stderr
+    assert ends in as_json.json["error"]["hint"]
 
 
 def test_the_delay_between_tries_is_of_random_length(

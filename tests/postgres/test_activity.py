@@ -30,8 +30,8 @@ from ..conftest import Database
             "pid 7  psql, joe, query: <insufficient privilege>",
         ),
         (
-            Backend(0, "joe", None, None, "prepared transaction", 3, "prepare transaction 'x'"),
-            "no session  joe, prepared transaction for 3 s, query: prepare transaction 'x'",
+            Backend(None, "joe", None, None, "prepared", 3, None, "it's"),
+            "prepared transaction 'it''s'  joe, prepared for 3 s",
         ),
         (Backend(7, None, None, None, None, None, None), "pid 7"),
     ],
