@@ -267,6 +267,23 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Losing:
+    """A step is about to remove data; told before the first step of the run begins.
+
+    Attributes:
+        text: What goes, such as `drops public.payments, 1.0 M rows, 72 MB`.
+        rows: Of the table, or of all tables of the schema, as estimated; None if unknown.
+        bytes: Of the same, without indexes; None if unknown.
+    """
+
+    step: Step
+    statement: Statement
+    text: str
+    rows: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Remarked:
     """Something that the user should know, as a sentence."""
 
@@ -282,6 +299,7 @@ Event = (
     | Progressed
     | Waiting
     | Retrying
+    | Losing
     | Remarked
 )
 

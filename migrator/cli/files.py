@@ -39,7 +39,7 @@ def verify(app: App, *, offline: bool) -> None:
         entries = planner.reconcile(directory.read_migrations(app.settings.directory), ())
     else:
         with app.opened() as work:
-            entries, writers = work.entries(), work.history.writers
+            entries, writers = work.entries(downs=True), work.history.writers
     if found := tuple(find_problems(entries)):
         raise errors.BlockedError.of(found, "found")
     notes = find_notes(entries)

@@ -16,7 +16,9 @@ from .command import command
 from .options import apply_limits, complete_version, override_option, run_options, target_option
 
 if TYPE_CHECKING:
-    from ..events import Outcome
+    from collections.abc import Sequence
+
+    from ..events import Losing, Outcome
     from ..model import Plan
     from ..planning.planner import Request
     from ..rehearsal.plan_file import RehearsedPlan
@@ -171,10 +173,20 @@ def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = Non
 
     with app.opened() as work:
         plan = _plan(app, work, request, rehearsed)
+        removed = _losses(work, plan, request)
     app.show(
-        lambda: text.plan_text(plan) if plan.steps else text.nothing_text(plan, request),
-        lambda: json.of_plan(plan),
+        lambda: text.plan_text(plan, removed) if plan.steps else text.nothing_text(plan, request),
+        lambda: json.of_plan(plan, removed),
     )
+
+
+def _losses(work: Session, plan: Plan, request: Request) -> tuple[Losing, ...]:
+    """Return what the run is about to remove; nothing where nothing is reverted."""
+    if not request.reverts:
+        return ()
+    from . import losses
+
+    return losses.of_plan(work, plan)
 
 
 def _run(
@@ -194,12 +206,17 @@ def _run(
         if not plan.steps:
             _show_nothing(app, plan, request)
             return
+        removed = _losses(work, plan, request)
+        for event in removed:
+            app.notify(event)
         if asks and sys.stdin and sys.stdin.isatty():  # None if the shell closed it
             _confirm(app, work, plan, request)
         from ..execution import runner
 
         started = time.monotonic()
-        outcome = runner.carry_out(work, request, app.notify, agreed=plan, trace=trace)
+        outcome = runner.carry_out(
+            work, request, app.notify, agreed=plan, trace=trace, remarks=_remarks(removed)
+        )
         seconds = time.monotonic() - started
     if rehearsed:
         _compare(app, rehearsed, outcome)
@@ -210,6 +227,14 @@ def _run(
         lambda: json.of_outcome(outcome, app.events),
         kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )
+
+
+def _remarks(removed: Sequence[Losing]) -> dict[str, str]:
+    """Return what the log says was removed, by version."""
+    lines: dict[str, list[str]] = {}
+    for event in removed:
+        lines.setdefault(event.step.version, []).append(event.text)
+    return {version: "; ".join(texts) for version, texts in lines.items()}
 
 
 def _plan(app: App, work: Session, request: Request, rehearsed: RehearsedPlan | None) -> Plan:

@@ -44,6 +44,7 @@ class Row:
     statement: str = ""
     message: str = ""
     fix: str = _THE_FILE
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,9 @@ def _of_table(
             and re.match(row.statement, words)
             and said
         ):
-            return Advice(_filled(row.hint, {**_names(fields, role), **said.groupdict()}), row.fix)
+            names = {**_names(fields, role), **said.groupdict()}
+            is_hinted = row.yields and Field.MESSAGE_HINT in fields
+            return Advice("" if is_hinted else _filled(row.hint, names), row.fix)
     return Advice()
 
 

@@ -47,6 +47,7 @@ class Context:
         observe: Looks at a server process from another session.
         locks: The tables and lock modes of each version, as a rehearsal has shown them.  They are
             taken before the work, all or none.
+        remarks: What the log is to say of a version when it is reverted.
         tracer: None if statements are not traced.
         outcome: What an error says in place of what was rolled back and what is kept; it then has
             no hint, and is not logged.  None for a run, a text for a rehearsal.
@@ -65,6 +66,7 @@ class Context:
     observe: Observe
     locks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     tracer: Tracer | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
     outcome: str | None = None
     is_guarded: bool = False
     finished: list[Step] = field(default_factory=list)

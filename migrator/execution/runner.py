@@ -27,13 +27,20 @@ from .transaction import Transaction
 
 
 def carry_out(
-    session: Session, request: Request, notify: Notify, *, agreed: Plan, trace: bool = False
+    session: Session,
+    request: Request,
+    notify: Notify,
+    *,
+    agreed: Plan,
+    trace: bool = False,
+    remarks: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Take the runner's lock, plan and run.
 
     Args:
         agreed: The plan that the user saw; a request that reverts runs this one or none.
         trace: Whether to ask after each statement what it did, and to log that.
+        remarks: What the log is to say of a version when it is reverted.
 
     Raises:
         BlockedError: Nothing was run, for these reasons.
@@ -55,6 +62,7 @@ def carry_out(
             observe=observe,
             locks=request.rehearsed.locks if request.rehearsed else {},
             tracer=tracing.tracer,
+            remarks=remarks or {},
         )
         try:
             plan = _plan_and_run(session, request, context, lock, agreed)

@@ -341,7 +341,10 @@ def record_end(context: Context, step: Step, attempt: Attempt) -> Iterator[Messa
     else:
         if not is_transactional:
             yield ours(step, record.delete(step.version))
-        end = record.log(step.version, Direction.DOWN, "done", timed=is_transactional)
+        remark = context.remarks.get(step.version)
+        end = record.log(
+            step.version, Direction.DOWN, "done", message=remark, timed=is_transactional
+        )
     yield ours(step, end, failure.of_record, on_answer=attempt.recorded)
 
 

@@ -66,15 +66,26 @@ def size_text(size: Size) -> str:
     >>> size_text(Size(41 * 2**30, 2_000_000))
     '41 GB, 2.0 M rows'
     """
-    amount, unit = size.bytes, "bytes"
+    rows = "" if size.rows is None else f", {rows_text(size.rows)} rows"
+    return bytes_text(size.bytes) + rows
+
+
+def bytes_text(number: int) -> str:
+    """Write a number of bytes as `pg_size_pretty` does."""
+    amount, unit = number, "bytes"
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if amount < 10_240 or unit == "TB":
             break
         amount = round(amount / 1024)
-    return f"{amount} {unit}" + (f", {_rounded(size.rows)} rows" if size.rows is not None else "")
+    return f"{amount} {unit}"
 
 
-def _rounded(number: int) -> str:
+def rows_text(number: int) -> str:
+    """Write a number of rows.
+
+    >>> rows_text(950), rows_text(2_000_000)
+    ('950', '2.0 M')
+    """
     if number < 10_000:
         return str(number)
     amount, unit = number / 1000, "k"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BlockedError, MigratorError
 from ..events import (
     Event,
+    Losing,
     Noticed,
     Outcome,
     Progressed,
@@ -55,8 +56,9 @@ def of_step(step: Step) -> Json:
     return {"version": step.version, "direction": step.direction.value}
 
 
-def of_plan(plan: Plan) -> Json:
-    """Return a plan: each step with its file and its statements."""
+def of_plan(plan: Plan, removed: Iterable[Losing] = ()) -> Json:
+    """Return a plan: each step with its file, its statements and what it removes."""
+    removed = tuple(removed)
     steps = [
         {
             **of_step(step),
@@ -65,6 +67,7 @@ def of_plan(plan: Plan) -> Json:
             "statements": [
                 s.text for unit in step.script.units[step.start_at :] for s in unit.statements
             ],
+            "losses": [_loss(each) for each in removed if each.step is step],
         }
         for step in plan.steps
     ]
@@ -155,12 +158,27 @@ def of_event(event: Event) -> Json:
             again = {"attempt": attempt, "attempts": attempts, "delay": round(delay, 3)}
             reasons = {"reason": reason, "blockers": [*map(_fields, blockers)]}
             return {"event": "retrying", **of_step(step), **again, **reasons}
-        case Remarked(text):
-            return {"event": "remark", "text": text}
+        case Losing() | Remarked():
+            return _announced(event)
 
 
 def _place(step: Step, statement: Statement | None) -> Json:
     return {**of_step(step), "line": _line(statement)}
+
+
+def _announced(event: Losing | Remarked) -> Json:
+    if isinstance(event, Remarked):
+        return {"event": "remark", "text": event.text}
+    return {"event": "losing", **of_step(event.step), **_loss(event)}
+
+
+def _loss(event: Losing) -> Json:
+    return {
+        "line": line_of(event.statement),
+        "text": event.text,
+        "rows": event.rows,
+        "bytes": event.bytes,
+    }
 
 
 def _line(statement: Statement | None) -> int | None:
@@ -185,6 +203,8 @@ def of_outcome(outcome: Outcome, events: Iterable[Event]) -> Json:
                 step["statements"].append(row)
             case "notice":
                 step["notices"].append(row)
+            case "losing":
+                step.setdefault("losses", []).append(row)
             case "traced":
                 step.setdefault("traces", []).append(row)
             case "step-finished":

@@ -11,6 +11,7 @@ from typing import TextIO
 from ..errors import counted
 from ..events import (
     Event,
+    Losing,
     Noticed,
     Progress,
     Progressed,
@@ -58,8 +59,15 @@ def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
             return _waiting_text(event, style)
         case Retrying():
             return _retrying_text(event, style)
-        case Remarked(text):
-            return text
+        case Losing() | Remarked():
+            return _announced(event, style)
+
+
+def _announced(event: Losing | Remarked, style: Style) -> str:
+    if isinstance(event, Remarked):
+        return event.text
+    line = line_of(event.statement)
+    return style(f"{event.step.version}: {event.text} (line {line})", fg="yellow")
 
 
 def _statement_text(event: StatementFinished) -> str:

@@ -13,7 +13,7 @@ from ..sql.location import line_number
 from .invocation import as_called, is_next_step
 
 if TYPE_CHECKING:
-    from ..events import Outcome
+    from ..events import Losing, Outcome
     from ..history.overview import LogEntry, Overview
     from ..planning.planner import Request
     from ..sql.script import Statement, Unit
@@ -128,13 +128,15 @@ def nothing_text(plan: Plan, request: Request) -> str:
     return f"nothing to do: {known} applied"
 
 
-def plan_text(plan: Plan) -> str:
-    """Write a plan as an SQL script, as `--dry-run` shows it."""
+def plan_text(plan: Plan, removed: Iterable[Losing] = ()) -> str:
+    """Write a plan as an SQL script, as `--dry-run` shows it, with what its downs remove."""
+    removed = tuple(removed)
     lines = [f"-- note: {note}" for note in plan.notes]
     for step in plan.steps:
         script = step.script
         how = "in one transaction" if script.transactional else "statement by statement"
         lines += ["", f"-- {DOING[step.direction]} {step.version}, {how}: {script.path}"]
+        lines += [f"-- {each.text}" for each in removed if each.step is step]
         units = script.units[step.start_at :]
         lines += [line for unit in units for line in _unit_lines(unit)]
     total = f"-- dry run of {counted(len(plan.steps), 'step')}; nothing was run"
@@ -263,7 +265,8 @@ def log_text(rows: Iterable[LogEntry]) -> str:
         took = f" in {duration(row.duration_ms / 1000)}" if row.duration_ms is not None else ""
         who = f"{row.db_user}, {row.os_user or '?'}@{row.host or '?'}, {row.tool_version}"
         lines.append(f"{when}  {row.action} {row.version}: {row.outcome}{took}  ({who})")
-        said = (("error", row.message), ("reason", row.reason))
+        kind = "error" if row.outcome == "failed" else "note"
+        said = ((kind, row.message), ("reason", row.reason))
         code = f" (SQLSTATE {row.sqlstate})" if row.sqlstate else ""
         lines += [f"    {name}: {text}{code}" for name, text in said if text]
     return "\n".join(lines) or "the log is empty"

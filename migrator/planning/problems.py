@@ -229,13 +229,25 @@ def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
     entries = tuple(entries)
     final = [e for e in entries if not e.down_file and not (e.applied and e.applied.has_down)]
     edited = [e for e in entries if e.reformatted]
+    changed = [e for e in entries if _differs_from_stored(e)]
     notes = list(ahead_notes(entries))
     if final:
         one, many = "has no down file and is", "have no down file and are"
         notes.append(f"{_versions(final)} {one if len(final) == 1 else many} irreversible")
     if edited:
         notes.append(f"edited since, but only in comments and white space: {_versions(edited)}")
+    if changed:
+        notes.append(
+            "down files that differ from the script stored when the migration was applied: "
+            f"{_versions(changed)}; the stored script will run (to run the file: --from-files)"
+        )
     return tuple(notes)
+
+
+def _differs_from_stored(entry: Entry) -> bool:
+    """Whether `down` would run another script than the file's; the stored one was read."""
+    file, stored = entry.down_file, entry.applied.down_script if entry.applied else None
+    return bool(file and stored is not None and not parser.same_statements(file.text, stored))
 
 
 def ahead_notes(entries: Sequence[Entry]) -> Iterator[str]:

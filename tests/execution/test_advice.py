@@ -185,6 +185,12 @@ CASES = {
     "a column that is missing": Case(
         "42703", "select * from users where Name = 1;", ["a text in single ones"], USERS
     ),
+    "a column that is misspelled, which PostgreSQL sees": Case(
+        "42703",
+        "select emial from users;",
+        [f"Nothing else changed in this run.\n{FIX_FILE}"],
+        USERS,
+    ),
     "a function that is missing": Case("42883", "select nothing();", ["check the name"]),
     "an operator that is missing": Case(
         "42883", "select 1 where 1 = 'a'::text;", ["convert one side to the type of the other"]

@@ -12,6 +12,7 @@ from migrator.cli import app
 from migrator.events import (
     Backend,
     Event,
+    Losing,
     Notice,
     Noticed,
     Progress,
@@ -46,6 +47,7 @@ EVENTS: tuple[Event, ...] = (
     Progressed(STEP, STATEMENT, 1, Progress("VACUUM", "a", 1, 2, "blocks")),
     Waiting("01_a", (BACKEND,), 1),
     Retrying(STEP, 1, 2, 1, "a", ()),
+    Losing(STEP, STATEMENT, "drops a", 1, 1),
     Remarked("a"),
 )
 

@@ -1,0 +1,64 @@
+"""Say what a run that reverts is about to remove, with sizes from the catalog, before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import errors
+from ..events import Losing
+from ..hazards import losses
+from ..hazards.catalogue import Size
+from ..model import Direction
+from ..postgres import catalog, connection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..hazards.losses import Loss
+    from ..model import Plan, Step
+    from ..postgres.catalog import Found
+    from ..session import Session
+
+
+def of_plan(work: Session, plan: Plan) -> tuple[Losing, ...]:
+    """Return what the downs of a plan name and remove, in the order in which they run.
+
+    One round trip, and none if they remove nothing.
+    """
+    found = [
+        (step, loss)
+        for step in plan.steps
+        if step.direction is Direction.DOWN
+        for unit in step.script.units[step.start_at :]
+        for statement in unit.statements
+        for loss in losses.find(statement)
+    ]
+    sizes = _sizes(work, [loss for _, loss in found])
+    return tuple(dict.fromkeys(_event(step, loss, sizes) for step, loss in found))
+
+
+def _sizes(work: Session, found: Sequence[Loss]) -> Mapping[tuple[str, bool], Found]:
+    """Ask for the sizes; without an answer in time, what goes is said without them."""
+    known = [loss for loss in found if loss.is_known_by_name]
+    names: dict[bool, list[str]] = {True: [], False: []}
+    for loss in known:
+        names[loss.kind is losses.Kind.SCHEMA].append(loss.name)
+    if not known:
+        return {}
+    try:
+        with connection.reported():
+            return catalog.sizes(work.conn, names[False], names[True])
+    except errors.MigratorError:
+        if work.conn.closed:
+            raise
+        work.conn.rollback()
+        return {}
+
+
+def _event(step: Step, loss: Loss, sizes: Mapping[tuple[str, bool], Found]) -> Losing:
+    found = sizes.get((loss.name, loss.kind is losses.Kind.SCHEMA))
+    size = Size(found.bytes, found.rows) if found else None
+    name, tables = (found.name, found.tables) if found else (loss.name, None)
+    text = loss.text(name, size, tables)
+    rows, number = (size.rows, size.bytes) if size else (None, None)
+    return Losing(step, loss.statement, text, rows, number)
