@@ -30,6 +30,7 @@ class Status(enum.StrEnum):
     APPLIED = "applied"
     INTERRUPTED = "interrupted"  # a no-transaction script that was begun and not finished
     MODIFIED = "modified"  # applied, and the SQL of its file was edited since
+    RENAMED = "renamed"  # applied, and its file was given another number since
     MISSING = "missing"  # applied, but the file is missing
     OUT_OF_ORDER = "out of order"  # pending, but older than an applied version
 
@@ -120,6 +121,7 @@ class Entry:
     """One version in the outer join of files and history.
 
     Attributes:
+        number: In the history, or else in the files.
         migration: None if there is no file.
         applied: None if it is not in the history; never together with `migration`.
         reformatted: Whether the file was edited since, but only in comments and white space.
@@ -130,6 +132,11 @@ class Entry:
     migration: Migration | None
     applied: AppliedMigration | None
     reformatted: bool = False
+
+    @property
+    def file_number(self) -> int:
+        """The number of the file; -1 without one."""
+        return self.migration.number if self.migration else -1
 
     @property
     def down_file(self) -> SourceFile | None:

@@ -58,7 +58,8 @@ def _check_code(entries: Iterable[Entry]) -> int:
     states = outstanding_states(entries)
     if model.Status.INTERRUPTED in states:
         return _INTERRUPTED
-    if states & {model.Status.MODIFIED, model.Status.MISSING, model.Status.OUT_OF_ORDER}:
+    known = {model.Status.PENDING, model.Status.APPLIED}
+    if states - known:
         return DISAGREEING
     return _PENDING if model.Status.PENDING in states else 0
 

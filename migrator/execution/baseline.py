@@ -21,6 +21,9 @@ _BASELINE = "baseline"
 _REPAIR = "repair"
 
 
+_ACCEPTED = (Status.MODIFIED, Status.RENAMED)
+
+
 class Decision(enum.StrEnum):
     """What `repair` records about a version."""
 
@@ -97,6 +100,8 @@ def repair(
         entries = work.entries()
         numbers = {planner.resolve(entries, version) for version in versions}
         chosen = [entry for entry in entries if entry.number in numbers]
+        if unknown := numbers - {entry.number for entry in chosen}:
+            raise UsageError(f"there is no version {min(unknown)}", hint="see: migrator status")
         _refuse(chosen, decision)
         write = recorder.recorder(work.history.schema)
         commands = [c for each in chosen for c in _repair(write, each, decision, reason)]
@@ -115,7 +120,7 @@ def _refuse(chosen: Iterable[Entry], decision: Decision) -> None:
 def _problem(entry: Entry, decision: Decision) -> UsageError | None:
     """Return why a decision about a version cannot be recorded; None if it can."""
     applied, migration = entry.applied, entry.migration
-    is_edited = entry.status is Status.MODIFIED or entry.reformatted
+    is_edited = entry.status in _ACCEPTED or entry.reformatted
     match decision:
         case Decision.REVERTED if applied:
             return None
@@ -137,14 +142,17 @@ def _problem(entry: Entry, decision: Decision) -> UsageError | None:
 
 def _repair(write: Recorder, entry: Entry, decision: Decision, reason: str) -> Iterable[Command]:
     """Record a decision, of an applied version under the present name of its file."""
+    new_name = None if decision is Decision.REVERTED else entry.new_name
+    message = f"renamed to {new_name}" if new_name else None
     if decision is Decision.REVERTED:
-        yield write.delete(entry.version)
+        assert entry.applied is not None, "it was checked"
+        yield write.delete(entry.applied.version)
     else:
         assert entry.migration is not None, "it was checked"
         if entry.applied:
             yield write.rename(entry.applied.version, entry.migration.version)
         yield write.record_applied(entry.migration, _units(entry.migration))
-    yield write.log(entry.version, _REPAIR, decision, reason=reason)
+    yield write.log(entry.version, _REPAIR, decision, message=message, reason=reason)
 
 
 def _baseline(write: Recorder, migration: Migration) -> Iterable[Command]:

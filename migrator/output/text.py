@@ -32,6 +32,7 @@ _COLOURS = {
     Status.APPLIED: "green",
     Status.INTERRUPTED: "red",
     Status.MODIFIED: "red",
+    Status.RENAMED: "red",
     Status.MISSING: "red",
     Status.OUT_OF_ORDER: "red",
 }
@@ -190,6 +191,8 @@ def status_text(overview: Overview, style: Style, *, width: int | None, program:
 def _row(entry: Entry) -> tuple[str, ...]:
     applied = entry.applied
     state = entry.status.value + (" *" if entry.reformatted else "")
+    if entry.status is Status.RENAMED and entry.migration:
+        state = f"renamed to {entry.migration.version}"
     if not applied:
         return entry.version, state, "", "", "", reversible(entry)
     at, took = applied.applied_at, applied.duration_ms

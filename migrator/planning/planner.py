@@ -104,15 +104,45 @@ def reconcile(
     """Join files and history on the number.  They are compared nowhere else.
 
     Returns:
-        One entry for each number in the files or in the history, ascending.
+        One entry for each number in the files or in the history, ascending.  A file that was
+        given another number since it was applied has its entry at the number in the history.
     """
     files = {migration.number: migration for migration in migrations}
     rows = {row.number: row for row in history}
     newest = max(rows, default=-1)
+    renamed = _renumbered(files, rows)
+    for number, migration in renamed.items():
+        del files[migration.number]
+        files[number] = migration
     return tuple(
         _entry(number, files.get(number), rows.get(number), is_older=number < newest)
         for number in sorted(files.keys() | rows.keys())
     )
+
+
+def _renumbered(
+    files: Mapping[int, Migration], rows: Mapping[int, AppliedMigration]
+) -> dict[int, Migration]:
+    """Return the files that were given another number since they were applied, by the old one.
+
+    The text must be that of one missing version and of one file only, or the name must also be
+    the same.
+    """
+    gone = [row for row in rows.values() if row.number not in files and not row.interrupted]
+    new = [migration for migration in files.values() if migration.number not in rows]
+    found = {}
+    for row in gone:
+        files_alike = [m for m in new if m.up.checksum == row.checksum]
+        rows_alike = [other for other in gone if other.checksum == row.checksum]
+        if len(files_alike) > 1 or len(rows_alike) > 1:
+            files_alike = [m for m in files_alike if _name(m.version) == _name(row.version)]
+        if len(files_alike) == 1:
+            found[row.number] = files_alike[0]
+    return found
+
+
+def _name(version: str) -> str:
+    return version.partition("_")[2]
 
 
 def _entry(
@@ -125,6 +155,8 @@ def _entry(
             status = Status.INTERRUPTED
         case None, _:
             status = Status.MISSING
+        case Migration(number=ours), AppliedMigration(number=theirs) if ours != theirs:
+            status = Status.RENAMED
         case Migration(version=ours), AppliedMigration(version=theirs) if ours != theirs:
             status = Status.MODIFIED
         case Migration(up=SourceFile(checksum=ours)), AppliedMigration(checksum=theirs) if (
@@ -146,13 +178,19 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     Raises:
         UsageError: The version is unknown; the hint names the most similar one.
     """
-    known = {entry.version: entry.number for entry in entries}
+    entries = tuple(entries)
+    files = {e.migration.version: e.number for e in entries if e.migration}
+    known = files | {entry.version: entry.number for entry in entries}
     if text in known:
         return known[text]
     # int() refuses thousands of digits, and no version has that many.
     number = int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else -1
-    if number == 0 or number in known.values():
+    if number in known.values():
         return number
+    if number >= 0 and (numbers := [e.number for e in entries if e.file_number == number]):
+        return numbers[0]
+    if number == 0:
+        return 0
     import difflib  # noqa: PLC0415  (only an unknown version needs it)
 
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.3)

@@ -36,6 +36,9 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
                 yield _edited(migration, applied)
             else:
                 yield _renamed(migration, applied, entries)
+        case Entry(status=Status.RENAMED, migration=Migration() as migration, applied=applied):
+            assert applied is not None, "a renamed migration was applied"
+            yield _given_another_number(migration, applied)
         case Entry(status=Status.MISSING):
             yield missing(entry)
         case Entry(status=Status.OUT_OF_ORDER, migration=Migration() as migration):
@@ -81,10 +84,21 @@ def _renamed(
     )
 
 
+def _given_another_number(migration: Migration, applied: AppliedMigration) -> MigratorError:
+    version = applied.version
+    return ModifiedError(
+        f"{version} is applied, and was renamed to {migration.version}",
+        hint=f"rename it back to {version}.up.sql, or, to keep when and by whom it was applied "
+        f'under its new name: migrator repair {version} --accept --reason "…"',
+        version=version,
+    )
+
+
 def _renumbered(migration: Migration, entries: Sequence[Entry], *, skip: int = 0) -> str:
     """Return the version with a free number, as wide as its own; `skip` leaves some free."""
     digits, _, name = migration.version.partition("_")
-    return f"{entries[-1].number + 1 + skip:0{len(digits)}}_{name}"
+    newest = max(number for e in entries for number in (e.number, e.file_number))
+    return f"{newest + 1 + skip:0{len(digits)}}_{name}"
 
 
 def _edited(migration: Migration, applied: AppliedMigration) -> MigratorError:
@@ -263,7 +277,7 @@ def ahead_of_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     The files are those of an older release: it was rolled back, or the newer one is being
     deployed.
     """
-    newest = max((entry.number for entry in entries if entry.migration), default=-1)
+    newest = max((entry.file_number for entry in entries), default=-1)
     return tuple(e for e in entries if e.status is Status.MISSING and e.number > newest)
 
 

@@ -183,7 +183,7 @@ CASES = {
         "42P01", "drop table nowhere;", ["write DROP … IF EXISTS"]
     ),
     "a column that is missing": Case(
-        "42703", "select * from users where Name = 1;", ["a text in single ones"], USERS
+        "42703", "select * from users where Surname = 1;", ["a text in single ones"], USERS
     ),
     "a column that is misspelled, which PostgreSQL sees": Case(
         "42703",

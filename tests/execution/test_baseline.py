@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,39 @@ def test_a_renamed_file_is_accepted_under_its_new_name(migrate: Migrate, pair: P
     assert repair(migrate, "1", "accept").exit_code == 0
     assert applied(migrate.database) == ["01_accounts", "02_b", "03_c"]
     assert migrate("status", "--check").exit_code == 0
+
+
+@pytest.mark.parametrize("number", ["09", "00"], ids=["higher", "lower"])
+@pytest.mark.parametrize("named", ["02", "{new}", "02_b", "{new}_b"])
+def test_a_file_with_another_number_is_accepted_and_keeps_when_and_by_whom_it_was_applied(
+    migrate: Migrate, pair: Path, number: str, named: str
+) -> None:
+    assert migrate("up").exit_code == 0
+    query = (
+        "select applied_at, applied_by, checksum, duration_ms from migration_versions order by 1"
+    )
+    before = migrate.database.rows(query)
+    for direction in ("up", "down"):
+        (pair / f"02_b.{direction}.sql").rename(pair / f"{number}_b.{direction}.sql")
+
+    shown = migrate("status").stdout
+    assert re.search(rf"^02_b +renamed to {number}_b +20", shown, re.MULTILINE)
+    assert "pending" not in shown
+    assert "missing" not in shown
+    (version,) = (v for v in migrate("status", "--json").json["versions"] if v["number"] == 2)
+    assert (version["state"], version["renamed_to"]) == ("renamed", f"{number}_b")
+    for command in (["verify"], ["up"], ["up", "--out-of-order"]):
+        result = migrate(*command)
+        assert result.exit_code == 4
+        assert f"error: 02_b is applied, and was renamed to {number}_b\n" in result.stderr
+        assert 'migrator repair 02_b --accept --reason "…"' in result.stderr
+        assert "1 problem" in result.stderr
+
+    assert repair(migrate, named.format(new=number), "accept").exit_code == 0
+    assert migrate.database.rows(query) == before
+    assert f"{number}_b" in applied(migrate.database)
+    assert migrate("status", "--check").exit_code == 0
+    assert migrate("up").stdout.startswith("nothing to do: ")
 
 
 def test_what_was_finished_by_hand_is_applied(migrate: Migrate, write: Write) -> None:

@@ -649,3 +649,49 @@ def test_a_problem_says_what_is_wrong_and_how_to_fix_it(
     files: Files, history: History, expected: list[tuple[str, str]]
 ) -> None:
     assert texts(planner.reconcile(files, history)) == expected
+
+
+SAME = "create table same ();\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "history", "expected"),
+    [
+        ([file(3, SAME)], [row(2, SAME)], {2: Status.RENAMED}),
+        ([file(1, SAME)], [row(2, SAME)], {2: Status.RENAMED}),
+        ([file(3, SAME, name="other")], [row(2, SAME)], {2: Status.RENAMED}),
+        ([file(3, "select 3;")], [row(2, SAME)], {2: Status.MISSING, 3: Status.PENDING}),
+        (
+            [file(3, SAME), file(4, SAME, name="other")],
+            [row(2, SAME)],
+            {2: Status.RENAMED, 4: Status.PENDING},
+        ),
+        (
+            [file(3, SAME, name="x"), file(4, SAME, name="y")],
+            [row(2, SAME)],
+            {2: Status.MISSING, 3: Status.PENDING, 4: Status.PENDING},
+        ),
+        (
+            [file(3, SAME, name="b"), file(4, SAME, name="a")],
+            [row(1, SAME, name="a"), row(2, SAME, name="b")],
+            {1: Status.RENAMED, 2: Status.RENAMED},
+        ),
+        ([file(2, SAME), file(3, SAME)], [row(2, SAME)], {2: Status.APPLIED, 3: Status.PENDING}),
+    ],
+)
+def test_a_file_with_the_text_of_a_missing_version_was_given_another_number(
+    files: Files, history: History, expected: dict[int, Status]
+) -> None:
+    assert states(planner.reconcile(files, history)) == expected
+
+
+def test_a_version_with_another_number_is_reverted_with_its_file() -> None:
+    entries = planner.reconcile([file(1), file(3, SAME)], [row(1), row(2, SAME, stored=False)])
+    plan = planner.plan(Request(Action.DOWN, steps=1), entries)
+    assert (steps(plan), plan.problems) == ([(DOWN, 2)], ())
+
+
+def test_a_free_number_is_above_a_renumbered_file() -> None:
+    entries = planner.reconcile([file(1), file(9, SAME), file(3, "x")], [row(5, SAME), row(6)])
+    problems = [p for e in entries for p in disagreements(e, entries)]
+    assert any("rename it to 10_name" in (problem.hint or "") for problem in problems)
