@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import errors
@@ -12,7 +13,7 @@ from ..model import Direction
 from ..postgres import catalog, connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..hazards.losses import Loss
     from ..model import Plan, Step
@@ -29,12 +30,19 @@ def of_plan(work: Session, plan: Plan) -> tuple[Losing, ...]:
         (step, loss)
         for step in plan.steps
         if step.direction is Direction.DOWN
-        for unit in step.script.units[step.start_at :]
-        for statement in unit.statements
-        for loss in losses.find(statement)
+        for loss in _losses(step)
     ]
     sizes = _sizes(work, [loss for _, loss in found])
     return tuple(dict.fromkeys(_event(step, loss, sizes) for step, loss in found))
+
+
+def _losses(step: Step) -> Iterator[Loss]:
+    path_is_known = True
+    for unit in step.script.units[step.start_at :]:
+        for statement in unit.statements:
+            path_is_known &= "search_path" not in statement.text.lower()
+            for loss in losses.find(statement):
+                yield replace(loss, path_is_known=path_is_known)
 
 
 def _sizes(work: Session, found: Sequence[Loss]) -> Mapping[tuple[str, bool], Found]:
@@ -56,7 +64,8 @@ def _sizes(work: Session, found: Sequence[Loss]) -> Mapping[tuple[str, bool], Fo
 
 
 def _event(step: Step, loss: Loss, sizes: Mapping[tuple[str, bool], Found]) -> Losing:
-    found = sizes.get((loss.name, loss.kind is losses.Kind.SCHEMA))
+    is_schema = loss.kind is losses.Kind.SCHEMA
+    found = sizes.get((loss.name, is_schema)) if loss.is_known_by_name else None
     size = Size(found.bytes, found.rows) if found else None
     name, tables = (found.name, found.tables) if found else (loss.name, None)
     text = loss.text(name, size, tables)

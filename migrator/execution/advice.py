@@ -23,6 +23,8 @@ from ..sql.script import Statement
 NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
 """active_sql_transaction, invalid_transaction_termination: it has to run outside a transaction."""
 
+_HISTORY = ("migration_versions", "migration_log")
+_CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
 _THE_FILE, _STOP = "the file", "stop"
 _OUT_OF_BLOCK = "move it out of its BEGIN … COMMIT, which is one transaction"
 # undefined_parameter, indeterminate_datatype, protocol_violation: which one depends on whether the
@@ -101,6 +103,28 @@ def of_blockers(blockers: Sequence[Backend], step: Step) -> str:
     what = "the blocking sessions" if end else "the prepared transaction"
     ends = (*([sessions] if end else []), *activity.resolutions(blockers))
     return "\n".join([f"end {what}, or {again}" if ends else again, *ends])
+
+
+def of_lost_history(step: Step, schema: str) -> str:
+    """Return what to do about a script that takes the history away; `schema` is quoted."""
+    moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in _HISTORY)
+    return (
+        "leave migration_versions and migration_log as they are, or move them out first:\n"
+        f"create schema migrator; {moves}\n"
+        f"then run: migrator --schema migrator {step.direction}"
+    )
+
+
+def against_history(step: Step, schema: str) -> Statement | None:
+    """Return the first statement that may change the history or its schema; None if none does."""
+    for unit in step.script.units:
+        for statement in unit.statements:
+            text = statement.text
+            words = set(re.findall(r"\w+", text.lower()))
+            is_about = words & {*_HISTORY, "owned"} or ("schema" in words and schema in text)
+            if is_about and statement.words[:1] in _CHANGES:
+                return statement
+    return None
 
 
 def quoted(name: str) -> str:

@@ -5,7 +5,6 @@ PostgreSQL's diagnostics are explained under "Error and Notice Message Fields" i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,8 +53,6 @@ _MEANWHILE = frozenset(["22012", "23502"])  # division_by_zero, not_null_violati
 _TAKEN = {Direction.UP: "23505", Direction.DOWN: "22012"}  # unique_violation, division_by_zero
 _BY_SCRIPT = frozenset(["42P01", "3F000", "42501", "42703"])
 """undefined_table, invalid_schema_name, insufficient_privilege, undefined_column."""
-_CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
-_TABLES = ("migration_versions", "migration_log")
 _AT_THE_END = "deferred constraints are checked at the end of the file"
 
 
@@ -137,8 +134,10 @@ def at_end(refusal: Refusal) -> StatementError:
 
 def of_own(refusal: Refusal) -> StatementError:
     """Build the error of a statement of migrator's own inside a migration's transaction."""
-    if refusal.sqlstate in _BY_SCRIPT and (statement := _against_history(refusal)):
-        return _of_lost_history(refusal, statement)
+    if refusal.sqlstate in _BY_SCRIPT:
+        schema = refusal.context.recorder.schema
+        if statement := advice.against_history(refusal.step, schema):
+            return _of_lost_history(refusal, statement)
     return _own_error(refusal, _undone(refusal.step))
 
 
@@ -172,29 +171,11 @@ def of_claim(refusal: Refusal) -> MigratorError:
 
 def _of_lost_history(refusal: Refusal, statement: Statement) -> StatementError:
     schema = advice.quoted(refusal.context.recorder.schema)
-    moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in _TABLES)
     message = f"the script removes migrator's own history in schema {schema}: {refusal.message}"
     error = _own_error(refusal, _undone(refusal.step), message)
-    error.hint = error.hint and (
-        "leave migration_versions and migration_log as they are, or move them out first:\n"
-        f"create schema migrator; {moves}\n"
-        f"then run: migrator --schema migrator {refusal.step.direction}"
-    )
+    error.hint = error.hint and advice.of_lost_history(refusal.step, schema)
     error.location, error.excerpt = place({}, refusal.step.script, statement)
     return error
-
-
-def _against_history(refusal: Refusal) -> Statement | None:
-    """Return the first statement that may change the history or its schema; None if none does."""
-    statements = (s for unit in refusal.step.script.units for s in unit.statements)
-    for statement in statements:
-        words = set(re.findall(r"\w+", statement.text.lower()))
-        is_about = (
-            words & {*_TABLES, "owned"} or {"schema", refusal.context.recorder.schema} <= words
-        )
-        if is_about and statement.words[:1] in _CHANGES:
-            return statement
-    return None
 
 
 def of_record(refusal: Refusal) -> MigratorError:

@@ -17,7 +17,8 @@ from ..sql.script import Statement
 from .assess import bytes_text, rows_text
 from .catalogue import Size
 
-_NAME = re.compile(r'"(?:[^"]|"")+"|[^\W\d][\w$]*')
+_WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_PLAIN = re.compile(rf"{_WORD}(?:\.{_WORD})?")
 _BEFORE_NAME = frozenset(["if", "exists", "only", "table", "column"])
 _NOT_COLUMNS = frozenset(["constraint"])
 _FIRST_WORDS = frozenset(["drop", "truncate", "delete", "alter", "with"])
@@ -41,19 +42,20 @@ class Loss:
     Attributes:
         name: Of the table, the schema or the role, as the statement writes it.
         column: As the statement writes it; None if it is about no column.
+        path_is_known: Whether the script has not set another search path before.
     """
 
     statement: Statement
     kind: Kind
     name: str
     column: str | None = None
+    path_is_known: bool = True
 
     @property
     def is_known_by_name(self) -> bool:
         """Whether the name is one that the catalog can be asked for."""
-        parts = re.sub(r"\s", " ", self.name)
-        pattern = rf"(?:{_NAME.pattern})(?:\.(?:{_NAME.pattern}))?"
-        return self.kind is not Kind.OWNED and re.fullmatch(pattern, parts) is not None
+        is_found = self.path_is_known or "." in self.name or self.kind is Kind.SCHEMA
+        return self.kind is not Kind.OWNED and is_found and bool(_PLAIN.fullmatch(self.name))
 
     def text(self, name: str, size: Size | None, tables: int | None = None) -> str:
         """Say what is about to go.

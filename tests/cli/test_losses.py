@@ -97,6 +97,22 @@ def test_a_dry_run_shows_it_beside_the_statements(reverted: Migrate) -> None:
     assert reverted.database.rows("select count(*) from payments") == [(1000,)]
 
 
+def test_an_unqualified_name_is_not_looked_up_after_the_script_has_set_the_search_path(
+    migrate: Migrate, write: Write
+) -> None:
+    down = "drop table a; set local search_path = s; drop table a; drop table public.b;"
+    write(
+        {
+            "01_a.up.sql": "create schema s; create table s.a (); create table a ();"
+            " create table b ();",
+            "01_a.down.sql": down,
+        }
+    )
+    migrate("up")
+    texts = [event["text"] for event in losing(migrate("down", "--json"))]
+    assert texts == ["drops public.a, 0 bytes", "drops a", "drops public.b, 0 bytes"]
+
+
 def test_redo_says_it_as_well(reverted: Migrate) -> None:
     assert "01_a: drops public.payments, 1.0 M rows" in reverted("redo").stderr
 

@@ -65,6 +65,9 @@ CASES = {
         ["public.users already has a row with this key", FIX_EITHER],
         TWICE,
     ),
+    "a row that is given the key of another": Case(
+        "23505", "update users set id = 1;", ["a row of public.users the key of another"], TWICE
+    ),
     "a required column for existing rows": Case(
         "23502",
         "alter table users add phone text not null;",
