@@ -110,6 +110,11 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
 def _from_url(url: str, defaults: Mapping[str, str]) -> Database:
     if url.startswith(_EMBEDDED):
         return Database(embedded=url.removeprefix(_EMBEDDED).strip("/") or "postgres")
+    if url[:1] in ("'", '"'):
+        raise ConfigurationError(
+            "the database URL is in quotes",
+            hint="remove them: the shell takes its own quotes off, but a .env file may not",
+        )
     scheme, separator, _ = url.partition("://")
     if separator and "=" not in scheme and scheme not in ("postgres", "postgresql"):
         is_driver = scheme.startswith(("postgresql+", "postgres+"))

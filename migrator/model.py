@@ -134,6 +134,12 @@ class Entry:
     reformatted: bool = False
 
     @property
+    def new_name(self) -> str | None:
+        """The version that its file has now; None if that is the same, or without a file."""
+        name = self.migration.version if self.migration else self.version
+        return None if name == self.version else name
+
+    @property
     def file_number(self) -> int:
         """The number of the file; -1 without one."""
         return self.migration.number if self.migration else -1

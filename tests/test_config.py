@@ -113,6 +113,11 @@ def test_ssl_is_true_false_or_a_mode_of_libpq(word: str, mode: str) -> None:
             "use postgresql://",
         ),
         (
+            {"DATABASE_URL": '"postgresql://u:s3cret@h/d"'},
+            "the database URL is in quotes",
+            "remove them",
+        ),
+        (
             {"DATABASE_URL": "Embedded:"},
             "the database URL is neither a URL nor a libpq connection string",
             "or embedded:",
@@ -141,6 +146,8 @@ def test_no_repr_shows_a_password() -> None:
         "postgresql://u:s3@cret@h/d",
         "postgresql://u:s3/cret@h/d",
         "postgresql://u:s3cr%zzet@h/d",
+        "postgresql://u:s3cr%ffet@h/d",
+        "postgresql://u:x@y?s3=cret@h/d",
         "postgresql://u:s3 cret@h:x/d",
         "postgresql://u:s3cret@h:x/d",
         "host=h password=s3cret bogus=1",

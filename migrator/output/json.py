@@ -93,18 +93,13 @@ def _entry(entry: Entry) -> Json:
         "version": entry.version,
         "name": entry.version.partition("_")[2],
         "state": entry.status.value,
-        "renamed_to": _new_name(entry),
+        "renamed_to": entry.new_name,
         "reformatted": entry.reformatted,
         "applied_at": at.isoformat() if at else None,
         "applied_by": applied.applied_by if applied else None,
         "duration_ms": applied.duration_ms if applied else None,
         "reversible": reversible(entry) != "no file",
     }
-
-
-def _new_name(entry: Entry) -> str | None:
-    name = entry.migration.version if entry.migration else entry.version
-    return None if name == entry.version else name
 
 
 # The log

@@ -191,8 +191,8 @@ def status_text(overview: Overview, style: Style, *, width: int | None, program:
 def _row(entry: Entry) -> tuple[str, ...]:
     applied = entry.applied
     state = entry.status.value + (" *" if entry.reformatted else "")
-    if entry.status is Status.RENAMED and entry.migration:
-        state = f"renamed to {entry.migration.version}"
+    if entry.status is Status.RENAMED:
+        state = f"renamed to {entry.new_name}"
     if not applied:
         return entry.version, state, "", "", "", reversible(entry)
     at, took = applied.applied_at, applied.duration_ms

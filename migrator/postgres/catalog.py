@@ -149,32 +149,44 @@ class Found:
     bytes: int
 
 
-# The lock of pg_table_size() is not waited for long; without it there is no answer.
+# It runs under the search path of the user, where functions and operators of others may be: all
+# are qualified.  The lock of pg_table_size() is not waited for long; without it there is no answer.
 _SIZES = """
 begin read only;
 set local lock_timeout = '1s';
 select asked.name,
        asked.is_schema,
-       case when is_schema then quote_ident(n.nspname) else format('%%I.%%I', n.nspname, c.relname)
-       end,
-       case when is_schema then (
-           select count(*) from pg_catalog.pg_class t
-           where t.relnamespace = n.oid and t.relkind in ('r', 'p') and not t.relispartition
+       case when asked.is_schema then pg_catalog.quote_ident(n.nspname)
+            else pg_catalog.format('%%I.%%I', n.nspname, c.relname) end,
+       case when asked.is_schema then (
+           select pg_catalog.count(*)
+           from pg_catalog.pg_class t
+           where t.relnamespace operator(pg_catalog.=) n.oid
+             and t.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
+             and not t.relispartition
        ) end,
-       sum(f.reltuples::bigint) filter (where f.reltuples > 0 or f.relpages > 0)::bigint,
-       coalesce(sum(pg_catalog.pg_table_size(f.oid)), 0)::bigint
+       pg_catalog.sum(f.reltuples::bigint) filter (
+           where f.reltuples operator(pg_catalog.>) 0 or f.relpages operator(pg_catalog.>) 0
+       )::bigint,
+       coalesce(pg_catalog.sum(pg_catalog.pg_table_size(f.oid)), 0)::bigint
 from (
-    select unnest(%(tables)s::text[]) as name, false as is_schema
+    select pg_catalog.unnest(%(tables)s::pg_catalog.text[]) as name, false as is_schema
     union all
-    select unnest(%(schemas)s::text[]), true
+    select pg_catalog.unnest(%(schemas)s::pg_catalog.text[]), true
 ) asked
-left join pg_catalog.pg_class c on not is_schema and c.oid = to_regclass(asked.name)
+left join pg_catalog.pg_class c
+  on not asked.is_schema
+ and c.oid operator(pg_catalog.=) pg_catalog.to_regclass(asked.name)::pg_catalog.oid
 join pg_catalog.pg_namespace n
-  on n.oid = c.relnamespace or is_schema and n.nspname = (parse_ident(asked.name))[1]
+  on n.oid operator(pg_catalog.=) c.relnamespace
+  or asked.is_schema
+ and n.nspname operator(pg_catalog.=) (pg_catalog.parse_ident(asked.name))[1]::pg_catalog.name
 left join pg_catalog.pg_class f
-  on f.relkind in ('r', 'm')
- and case when is_schema then f.relnamespace = n.oid
-          else f.oid = c.oid or f.oid in (select relid from pg_catalog.pg_partition_tree(c.oid))
+  on f.relkind operator(pg_catalog.=) any (array['r', 'm']::pg_catalog."char"[])
+ and case when asked.is_schema then f.relnamespace operator(pg_catalog.=) n.oid
+          else f.oid operator(pg_catalog.=) c.oid or f.oid operator(pg_catalog.=) any (
+              array(select p.relid::pg_catalog.oid from pg_catalog.pg_partition_tree(c.oid) p)
+          )
      end
 group by 1, 2, 3, 4
 order by 1, 2;

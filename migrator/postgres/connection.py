@@ -131,8 +131,12 @@ def _parsed(url: str) -> dict[str, Any]:
     """Parse a URL or connection string; errors repeat no part of it."""
     try:
         given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeDecodeError):
         given = {}
+    if not given and (unknown := _unknown_parameter(url)):
+        raise ConfigurationError(
+            f'the database URL has an unknown parameter "{unknown}"', hint=_instead_of(unknown)
+        )
     port = str(given.get("port", "0"))
     if (url and not given) or _is_cut(url) or not port.replace(",", "0").isdecimal():
         raise ConfigurationError(
@@ -141,6 +145,26 @@ def _parsed(url: str) -> dict[str, Any]:
             "in the password as %40 (@), %3A (:), %2F (/), %25 (%)",
         )
     return given
+
+
+def _unknown_parameter(url: str) -> str | None:
+    """Return the first parameter of a URL that libpq does not know; None if it knows all."""
+    query = url.partition("?")[2]
+    if _is_cut(url) or "@" in query:
+        return None  # it may be a part of the password
+    names = (part.partition("=")[0] for part in query.split("&") if part)
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    return next((name for name in names if name not in known), None)
+
+
+def _instead_of(parameter: str) -> str:
+    if parameter.lower() in ("schema", "currentschema", "search_path"):
+        return "remove it; the schema of the history is given with --schema NAME"
+    import difflib  # noqa: PLC0415  (only an unknown parameter needs it)
+
+    known = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+    near = difflib.get_close_matches(parameter, known, n=1)
+    return f"did you mean {near[0]}?" if near else "remove it: libpq has no such parameter"
 
 
 def _is_cut(url: str) -> bool:

@@ -193,6 +193,7 @@ def test_a_file_with_another_number_is_accepted_and_keeps_when_and_by_whom_it_wa
 
     assert repair(migrate, named.format(new=number), "accept").exit_code == 0
     assert migrate.database.rows(query) == before
+    assert f"    note: renamed to {number}_b\n" in migrate("log", "-n", "1").stdout
     assert f"{number}_b" in applied(migrate.database)
     assert migrate("status", "--check").exit_code == 0
     assert migrate("up").stdout.startswith("nothing to do: ")

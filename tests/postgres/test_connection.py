@@ -103,6 +103,23 @@ def test_a_url_that_a_password_cuts_short_is_refused_unread(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "name", "hint"),
+    [
+        ("schema=app", "schema", "with --schema NAME"),
+        ("sslmode=disable&currentSchema=app", "currentSchema", "with --schema NAME"),
+        ("sslmod=require", "sslmod", "did you mean sslmode?"),
+        ("pool_size=5", "pool_size", "libpq has no such parameter"),
+    ],
+)
+def test_an_unknown_parameter_of_a_url_is_named(query: str, name: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connection.connect(config.Database(url=f"postgresql://u:s3cret@h/d?{query}"))
+    assert caught.value.message == f'the database URL has an unknown parameter "{name}"'
+    assert hint in (caught.value.hint or "")
+    assert "s3cret" not in f"{caught.value!r}"
+
+
+@pytest.mark.parametrize(
     "text",
     ["://s3@cr/et@x", "s3 cr@et", "s3?cr#et", "%41"],
 )
