@@ -660,6 +660,8 @@ def test_down_asks_on_a_terminal_after_its_notes(migrate: Migrate, three: Path) 
     before, _, after = declined.stderr.partition(question)
     assert (before.count("note: "), after.count("note: ")) == (1, 0)
     assert "the stored script will run" in before
+    assert "03_posts: drops public.posts, " in before
+    assert "drops" not in after
     agreed = on_terminal(migrate, b"y\n", "down")
     assert (agreed.exit_code, tables(migrate)) == (0, ["roles", "users"])
     assert question in agreed.stderr
