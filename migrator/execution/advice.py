@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from ..events import Backend
 from ..model import Direction, Step
@@ -72,6 +70,10 @@ class Advice:
 @cache
 def rows() -> tuple[Row, ...]:
     """Return the table, in the order of `advice.toml`."""
+    # Only a failed statement needs it.
+    import tomllib  # noqa: PLC0415
+    from importlib import resources  # noqa: PLC0415
+
     text = resources.files(__package__).joinpath("advice.toml").read_text(encoding="utf-8")
     return tuple(
         Row(**{**row, "sqlstate": tuple(row["sqlstate"])}) for row in tomllib.loads(text)["advice"]
