@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from migrator.sql import foreign
 from tests.conftest import (
     PROJECT,
     Database,
@@ -346,3 +347,9 @@ def test_a_history_that_has_grown_below_its_newest_is_applied_only_when_asked(
         done = psql(theirs, AFTER, paths, tmp_path / "psql.sql")
         assert (done.returncode, done.stderr.count("ERROR:")) == (0, 0), done.stderr
         assert schema(ours) == schema(theirs)
+
+
+def test_no_file_is_taken_for_one_of_another_format() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in CORPORA.rglob("*.sql")]
+    assert len(texts) > 3000
+    assert not any(foreign.may_be_foreign(text) for text in texts)

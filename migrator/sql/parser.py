@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError
-from . import splitter
+from . import foreign, splitter
 from .classify import (
     NON_TRANSACTIONAL,
     TRANSACTION_CONTROL,
@@ -49,6 +49,7 @@ def parse(path: PurePath, source: str) -> Script:
         units, misplaced = _blocks(path, statements)
         problems += misplaced
     problems += _refused_anywhere(path, statements)
+    problems += foreign.problems(path, source, statements)
     return Script(path, source, units, options, transactional, tuple(sorted(problems, key=_place)))
 
 
@@ -61,7 +62,9 @@ def is_plain(source: str) -> bool:
     Returns:
         False for a script that may have problems: only `parse` can tell.
     """
-    return "\\" not in source and _SUSPECT.isdisjoint(re.findall(r"[a-z]++", source.lower()))
+    if "\\" in source or foreign.may_be_foreign(source):
+        return False
+    return _SUSPECT.isdisjoint(re.findall(r"[a-z]++", source.lower()))
 
 
 def same_statements(one: str, other: str) -> bool:
