@@ -21,8 +21,8 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url small html save limit reason
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
-	from-target on-target override-read-only markdown accept applied reverted unchecked
-of-command := $(with-value) $(switches) dir schema trust-history-of json verbose
+	from-target on-target override-read-only markdown accept applied reverted unchecked fix
+of-command := $(with-value) $(switches) dir schema trust-history-of allow-empty json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
 
@@ -86,7 +86,7 @@ uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(valu
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
 # MIGRATOR_CALLED_AS lets the program suggest targets of make instead of its own commands.
 migrate = MIGRATOR_CALLED_AS=make $(chosen) $(python) -m migrator \
-	$(call valued,dir schema trust-history-of) $(call switched,json verbose)
+	$(call valued,dir schema trust-history-of) $(call switched,allow-empty json verbose)
 
 help: ## list the targets (this text)
 	@echo 'make TARGET [name=value …]'
@@ -94,7 +94,7 @@ help: ## list the targets (this text)
 	@echo 'Migrations:'
 	@awk -F ':.*## ' '/^migrate-[a-z]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  All take dir=DIR schema=NAME json=1 verbose=1, and each takes the options of its command:'
+	@echo '  All take dir=DIR schema=NAME allow-empty=1 json=1 verbose=1, and the options of their command:'
 	@echo '  lock-timeout=5s is --lock-timeout 5s, dry-run=1 is --dry-run; args="…" is passed on as it is.'
 	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, an embedded PostgreSQL in .migrator/ is used.'
 	@echo '  If migrator fails, make prints its exit code ("Error 4") and exits with 2.  A script that needs'
@@ -108,7 +108,7 @@ migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 out-of-order=1 
 migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone
-migrate-verify: ## check the files, and compare them with the history; the files only: offline=1
+migrate-verify: ## check the files against the history: offline=1 (the files only) fix=1 (rename)
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should have produced
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10

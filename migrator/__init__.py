@@ -46,6 +46,7 @@ def status(
     database_url: str | None = None,
     schema: str | None = None,
     trust_history_of: str | None = None,
+    allow_empty: bool = False,
 ) -> Overview:
     """Return what `migrator status` shows, for use inside an application, without writing.
 
@@ -57,6 +58,7 @@ def status(
         database_url: A libpq URL; None for the one that the environment names.
         schema: The schema of the history; None for the first one of the search path.
         trust_history_of: As the option of that name; None for none.
+        allow_empty: Accept a directory without migrations.
 
     Raises:
         MigratorError: A file is invalid, or the database cannot be read; the classes are in
@@ -69,6 +71,8 @@ def status(
     from . import config, session  # noqa: PLC0415
 
     database = config.database(database_url, os.environ)
-    settings = config.Settings(Path(directory), database, schema, trust_history_of)
+    settings = config.Settings(
+        Path(directory), database, schema, trust_history_of, allow_empty=allow_empty
+    )
     with session.opened(settings, lambda _event: None) as work:
         return session.overview(work)

@@ -54,6 +54,7 @@ class Settings:
         lock_wait: How long to wait for another runner, in seconds; None for no limit.
         flush_each: Wait until each commit is on disk, not only the last one of a run.
         override_read_only: Write to a database that is read-only by default.
+        allow_empty: Accept a directory without migrations.
         role: The role that runs the migrations; None for the one that connects.
     """
 
@@ -68,6 +69,7 @@ class Settings:
     role: str | None = None
     flush_each: bool = False
     override_read_only: bool = False
+    allow_empty: bool = False
 
 
 def database(url: str | None, environ: Mapping[str, str]) -> Database | None:

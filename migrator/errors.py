@@ -4,6 +4,7 @@
       UsageError              an option, a version or a name is invalid
       ConfigurationError      no database is configured, or a setting is invalid
       DirectoryError          the migrations directory cannot be read or written
+        EmptyDirectoryError   there is no migration in it
       EmbeddedServerError     the embedded PostgreSQL cannot be started
       MigrationFileError      a file cannot be read as a migration
       VersionError            file and history of one version disagree
@@ -110,6 +111,12 @@ class DirectoryError(MigratorError):
     """The migrations directory cannot be read or written."""
 
     code = "directory"
+
+
+class EmptyDirectoryError(DirectoryError):
+    """The migrations directory holds no migration, and nothing says that it may be empty."""
+
+    code = "empty-directory"
 
 
 class EmbeddedServerError(MigratorError):

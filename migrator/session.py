@@ -70,13 +70,14 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
     """Read the files, connect, and locate the history, for a `with`; write nothing.
 
     Raises:
+        EmptyDirectoryError: There are no files, and the settings do not allow that.
         DirectoryError, BlockedError: The files have problems.
         ConfigurationError: No database is configured, or its URL cannot be read.
         EmbeddedServerError: The embedded server cannot be started.
         DatabaseConnectionError: The server cannot be reached.
         HistoryError: The history cannot be used.
     """
-    read = partial(directory.read_migrations, settings.directory)
+    read = partial(directory.read_required, settings.directory, allow_empty=settings.allow_empty)
     is_embedded = settings.database is None or settings.database.embedded is not None
     # Read the files first, so that no embedded server is created next to a wrong directory.
     early = read() if is_embedded else None
@@ -86,6 +87,8 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         with connection.reported(settings.schema):
             found = place.locate(conn, settings.schema, trusted=settings.trust_history_of)
         session = Session(settings, database, conn, found, migrations)
+        if ignored := directory.ignored(settings.directory):
+            notify(_remark(f"warning: {ignored}"))
         if session.is_pooled:
             notify(_remark("connected through a connection pooler"))
         yield session

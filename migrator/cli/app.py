@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.UsageError: 2,
     errors.ConfigurationError: 2,
+    errors.EmptyDirectoryError: 4,
     errors.DirectoryError: 2,
     errors.EmbeddedServerError: 6,
     errors.DatabaseConnectionError: 6,

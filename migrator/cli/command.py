@@ -17,7 +17,10 @@ from .. import errors
 from ..interrupts import ForcedStopError
 from .app import App
 
-_COMMON = "--dir, --database-url, --schema, --trust-history-of, --json, -v: see migrator --help"
+_COMMON = (
+    "--dir, --database-url, --schema, --trust-history-of, --allow-empty, --json, -v: "
+    "see migrator --help"
+)
 
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
@@ -40,6 +43,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
         ("--trust-history-of",),
         {"metavar": "ROLE"},
         "Also use a history of this role, and its triggers.",
+    ),
+    (
+        ("--allow-empty",),
+        {"is_flag": True},
+        "Accept a directory without migrations, as on the first day.",
     ),
     (("--json", "as_json"), {"is_flag": True}, "Print one JSON document on stdout."),
     (
@@ -85,7 +93,7 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     app = ctx.find_object(App)
     if not (app and value and parameter.name):
         return
-    if parameter.name in ("directory", "schema", "trust_history_of"):
+    if parameter.name in ("directory", "schema", "trust_history_of", "allow_empty"):
         app.settings = replace(app.settings, **{parameter.name: value})
     else:
         setattr(app, parameter.name, value)

@@ -26,17 +26,26 @@ def create(app: App, *, name: str) -> None:
 
 @command(epilog="Example: migrator verify --offline")
 @click.option("--offline", is_flag=True, help="Check only the files, without a database.")
+@click.option("--fix", is_flag=True, help="First rename misnamed files, where it is plain how.")
 @click.pass_obj
-def verify(app: App, *, offline: bool) -> None:
+def verify(app: App, *, offline: bool, fix: bool) -> None:
     """Check that the files are valid and match the history."""
+    from ..events import Remarked
     from ..files import directory
     from ..output.text import verified_text
     from ..planning import planner
     from ..planning.problems import find_notes, find_problems
 
     writers: tuple[str, ...] = ()
+    settings = app.settings
+    renamed = directory.rename_misnamed(settings.directory) if fix else ()
+    for old, new in renamed:
+        app.notify(Remarked(f"renamed {old} to {new}"))
     if offline:
-        entries = planner.reconcile(directory.read_migrations(app.settings.directory), ())
+        migrations = directory.read_required(settings.directory, allow_empty=settings.allow_empty)
+        if ignored := directory.ignored(settings.directory):
+            app.notify(Remarked(f"warning: {ignored}"))
+        entries = planner.reconcile(migrations, ())
     else:
         with app.opened() as work:
             entries, writers = work.entries(downs=True), work.history.writers
@@ -50,5 +59,9 @@ def verify(app: App, *, offline: bool) -> None:
     total = verified_text(entries, offline=offline)
     app.show(
         lambda: "\n".join([*(f"note: {note}" for note in notes), total]),
-        lambda: {"notes": list(notes), "versions": len(entries)},
+        lambda: {
+            "notes": list(notes),
+            "versions": len(entries),
+            "renamed": [{"from": old, "to": new} for old, new in renamed],
+        },
     )

@@ -14,16 +14,19 @@ from pathlib import Path
 from ..errors import (
     BlockedError,
     DirectoryError,
+    EmptyDirectoryError,
     MigrationFileError,
     MigratorError,
     UsageError,
 )
 from ..model import Migration, SourceFile
+from . import names
 from .source import read_source
 
-_NAME = re.compile(r"(?P<version>[0-9]+_[A-Za-z0-9_.-]+)\.(?P<direction>up|down)\.sql", re.ASCII)
 _LONG = 1 << 20  # bytes
 _TIMESTAMP_DIGITS = 14
+_MOST_TOLD = 5
+_ONE_EACH = ("migration.sql", "up.sql")  # of other tools, which have a directory for a migration
 
 _UP_TEMPLATE = """\
 -- {version}: explain here why this change is made.
@@ -51,14 +54,15 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
     """
     problems: list[MigratorError] = []
     found: dict[str, dict[str, SourceFile]] = {}
-    for file in _sql_files(directory):
+    files = _sql_files(directory)
+    for file in files:
         try:
             version, direction, source = _read(directory / file.name, file)
         except MigrationFileError as error:
             problems.append(error)
         else:
             found.setdefault(version, {})[direction] = source
-    problems += _unpaired(found)
+    problems += _unpaired(directory, [file.name for file in files])
     migrations = sorted(
         (Migration(v, s["up"], s.get("down")) for v, s in found.items() if "up" in s),
         key=lambda migration: migration.number,
@@ -71,6 +75,72 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
         problems += (problem for s in scripts for problem in parser.parse(s.path, s.text).problems)
         raise BlockedError.of(problems, "in the migrations directory")
     return tuple(migrations)
+
+
+def read_required(directory: Path, *, allow_empty: bool) -> tuple[Migration, ...]:
+    """Read every migration of a directory, as `read_migrations` does, unless there is none.
+
+    Raises:
+        EmptyDirectoryError: There is none, and it may not be empty.
+    """
+    migrations = read_migrations(directory)
+    if migrations or allow_empty:
+        return migrations
+    raise EmptyDirectoryError(
+        f'there are no migration files in "{directory}"',
+        detail=ignored(directory),
+        hint="set the directory with --dir or MIGRATOR_DIR, or create a migration with: "
+        "migrator create NAME\nif it is meant to be empty: --allow-empty",
+    )
+
+
+def ignored(directory: Path) -> str | None:
+    """Return a sentence on what is ignored and looks like migrations; None if nothing does."""
+    with os.scandir(directory) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    alike = names.look_alikes({entry.name for entry in visible if not entry.is_dir()})
+    told = [f"{name} (name it {new})" for name, new in alike.items()]
+    told += [
+        f"the directory {entry.name} ({advice})"
+        for entry in sorted(visible, key=lambda entry: entry.name)
+        if entry.is_dir() and (advice := _advice_on(Path(entry.path)))
+    ]
+    if not told:
+        return None
+    more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return f"ignored, although they look like migrations: {', '.join(told[:_MOST_TOLD])}{more}"
+
+
+def _advice_on(directory: Path) -> str | None:
+    """Return where the migrations in a sub directory belong; None if it holds none."""
+    try:
+        inside = set(os.listdir(directory))  # noqa: PTH208  (names, not paths)
+    except OSError:
+        return None
+    if inside & set(_ONE_EACH):
+        known = names.suggestion(f"{directory.name}.sql") or f"NN_{directory.name}.up.sql"
+        name = next(name for name in _ONE_EACH if name in inside)
+        return f"move its {name} to {known}"
+    if any(map(names.NAME.fullmatch, inside)):
+        return "move its files up, or name it with --dir"
+    return None
+
+
+def rename_misnamed(directory: Path) -> tuple[tuple[str, str], ...]:
+    """Rename the files that only one name is possible for; return the old and new names.
+
+    Raises:
+        DirectoryError: A file cannot be renamed.
+    """
+    wanted = names.renames(file.name for file in _sql_files(directory))
+    for old, new in wanted.items():
+        try:
+            (directory / old).rename(directory / new)
+        except OSError as error:
+            message = f"cannot rename {directory / old}: {error.strerror}"
+            hint = "check the permissions of the directory"
+            raise DirectoryError(message, hint=hint) from error
+    return tuple(wanted.items())
 
 
 def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
@@ -125,11 +195,13 @@ def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
 
 def _read(path: Path, file: os.DirEntry[str]) -> tuple[str, str, SourceFile]:
     """Return the version, the direction and the content of a file."""
-    match = _NAME.fullmatch(file.name)
+    match = names.NAME.fullmatch(file.name)
     if not match:
+        new = names.suggestion(file.name)
+        what = f"rename it to {new}" if new else "rename it"
         raise MigrationFileError(
             f"{path} is not named NN_name.up.sql or NN_name.down.sql",
-            hint="rename it (.up.sql and .down.sql in lower case; the name may contain ASCII "
+            hint=f"{what} (.up.sql and .down.sql in lower case; the name may contain ASCII "
             "letters, digits, _, - and .), or move it out of the directory",
         )
     if not file.is_file() and path.exists():
@@ -153,13 +225,14 @@ def _content(path: Path, name: str) -> SourceFile:
         return copydata.read_long(path, file)
 
 
-def _unpaired(found: dict[str, dict[str, SourceFile]]) -> Iterable[MigrationFileError]:
-    for version, directions in found.items():
-        if "up" not in directions:
-            yield MigrationFileError(
-                f"{directions['down'].path} has no up file",
-                hint=f"add {version}.up.sql, or remove the down file",
-            )
+def _unpaired(directory: Path, known: Sequence[str]) -> Iterable[MigrationFileError]:
+    renamed = names.renames(known)
+    for version in names.orphans(known):
+        name = f"{version}.down.sql"
+        hint = f"add {version}.up.sql, or remove the down file"
+        if new := renamed.get(name):
+            hint = f"rename it to {new}\nto let migrator rename it: migrator verify --fix"
+        yield MigrationFileError(f"{directory / name} has no up file", hint=hint)
 
 
 def _duplicates(migrations: Sequence[Migration]) -> Iterable[MigrationFileError]:

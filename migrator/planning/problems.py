@@ -40,7 +40,10 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
             assert applied is not None, "a renamed migration was applied"
             yield _given_another_number(migration, applied)
         case Entry(status=Status.MISSING):
-            yield missing(entry)
+            if not (strange := _without_files(entries)):
+                yield missing(entry)
+            elif entry is strange[0]:
+                yield _other_history(strange)
         case Entry(status=Status.OUT_OF_ORDER, migration=Migration() as migration):
             newest = [e.version for e in entries if e.applied][-1]
             late = [e.number for e in entries if e.status is Status.OUT_OF_ORDER]
@@ -61,6 +64,26 @@ def missing(entry: Entry) -> MigratorError:
         f"{entry.version} is applied, but its file is missing",
         hint=f"restore {entry.version}.up.sql from version control{stored}",
         version=entry.version,
+    )
+
+
+def _without_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the missing versions if no applied version has a file; else none."""
+    applied = [entry for entry in entries if entry.applied]
+    if any(entry.migration for entry in applied):
+        return ()
+    return tuple(entry for entry in applied if entry.status is Status.MISSING)
+
+
+def _other_history(strange: Sequence[Entry]) -> MigratorError:
+    """Return the error of a directory that is not the one of the database."""
+    if len(strange) == 1:
+        return missing(strange[0])
+    first, last = strange[0].version, strange[-1].version
+    return MissingError(
+        f"none of the {len(strange)} applied migrations has a file ({first} to {last})",
+        hint="check that the directory (--dir or MIGRATOR_DIR) is the one of this database",
+        version=last,
     )
 
 
@@ -275,8 +298,10 @@ def ahead_of_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Return the missing versions above the newest file, which are no problem.
 
     The files are those of an older release: it was rolled back, or the newer one is being
-    deployed.
+    deployed.  There are none if no applied version has a file: then the directory is another one.
     """
+    if _without_files(entries):
+        return ()
     newest = max((entry.file_number for entry in entries), default=-1)
     return tuple(e for e in entries if e.status is Status.MISSING and e.number > newest)
 

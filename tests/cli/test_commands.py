@@ -104,7 +104,7 @@ def test_h_shows_the_help_and_version_shows_the_version() -> None:
 
 
 def test_python_m_migrator_runs_the_program(tmp_path: Path) -> None:
-    result = spawn("--dir", tmp_path, "verify", "--offline")
+    result = spawn("--dir", tmp_path, "verify", "--offline", "--allow-empty")
     assert (result.exit_code, result.stdout) == (0, "no migration files\n")
 
 
@@ -790,7 +790,7 @@ def test_verify_offline_needs_no_database(migrate: Migrate, three: Path) -> None
     result = migrate("verify", "--offline", database="")
     assert (result.exit_code, result.stdout) == (0, "3 migrations are valid\n")
     document = migrate("verify", "--offline", "--json", database="").json
-    assert document == {"notes": [], "versions": 3}
+    assert document == {"notes": [], "versions": 3, "renamed": []}
     (three / "02_roles.up.sql").write_text("commit;\n")
     assert migrate("verify", "--offline", database="").exit_code == 4
     assert migrate("verify", database="").exit_code == 2

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import BlockedError, DirectoryError, UsageError
-from migrator.files.directory import create, read_migrations
+from migrator.files.directory import create, ignored, read_migrations
+from migrator.files.names import renames, suggestion
 from migrator.sql import parser
 
 from ..conftest import Write
@@ -153,6 +154,97 @@ def test_a_directory_that_does_not_exist_or_is_a_file_is_reported(directory: Pat
     (directory / "file").touch()
     with pytest.raises(DirectoryError, match="cannot be read: Not a directory"):
         read_migrations(directory / "file")
+
+
+@pytest.mark.parametrize("broken", [b"\xff\xfes\x00", b"select '\xe9';", b"select 1;\0"])
+def test_a_file_that_cannot_be_read_is_one_error(write: Write, broken: bytes) -> None:
+    directory = write({"01_a.up.sql": broken, "01_a.down.sql": ""})
+    (problem,) = problems(directory)
+    assert problem.startswith("01_a.up.sql ")
+
+
+def test_a_misnamed_up_file_is_one_error(write: Write) -> None:
+    directory = write({"01_a.UP.sql": "", "01_a.down.sql": ""})
+    assert problems(directory) == [f"01_a.UP.sql {MISNAMED}"]
+
+
+# Names of other tools
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("V1__a.sql", "1_a.up.sql"),
+        ("U1__a.sql", "1_a.down.sql"),
+        ("20240101_add_x.sql", "20240101_add_x.up.sql"),
+        ("001.do.a.sql", "001_a.up.sql"),
+        ("001.undo.a.sql", "001_a.down.sql"),
+        ("01_a.UP.SQL", "01_a.up.sql"),
+        ("01-a b.Down.sql", "01_a_b.down.sql"),
+        ("01_a_rollback.sql", "01_a.down.sql"),
+        ("01_a.up.pgsql", "01_a.up.sql"),
+        ("01_a.down.sql.gz", "01_a.down.sql"),
+        ("01_a.up.sql.txt", "01_a.up.sql"),
+        ("20240101_dump.sql.gz", None),
+        ("V1.2__a.sql", None),
+        ("schema.sql", None),
+        ("seed.sql.gz", None),
+        ("01_a.up.sql~", None),
+        ("01_a.up.sql.orig", None),
+        ("2024-report.txt", None),
+        ("01_notes.md", None),
+    ],
+)
+def test_what_looks_like_a_migration_is_told_its_name(name: str, expected: str | None) -> None:
+    assert suggestion(name) == expected
+
+
+def test_what_is_ignored_and_looks_like_a_migration_is_named_in_one_sentence(
+    directory: Path, write: Write
+) -> None:
+    write(dict.fromkeys(["01_a.up.sql", "01_a.up.sql.gz", "02_b.up.pgsql", "README.md"], ""))
+    for name in ("2024/03_c.up.sql", "20240101_init/migration.sql", "docs/notes.txt"):
+        (directory / name).parent.mkdir()
+        (directory / name).touch()
+    assert ignored(directory) == (
+        "ignored, although they look like migrations: 02_b.up.pgsql (name it 02_b.up.sql), "
+        "the directory 2024 (move its files up, or name it with --dir), "
+        "the directory 20240101_init (move its migration.sql to 20240101_init.up.sql)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["1_add_x.up.sql", "1_drop_x.down.sql"], {"1_drop_x.down.sql": "1_add_x.down.sql"}),
+        (["01_add_x.up.sql", "1_drop_x.down.sql"], {"1_drop_x.down.sql": "01_add_x.down.sql"}),
+        (["01_a.UP.sql", "01_a.down.sql"], {"01_a.UP.sql": "01_a.up.sql"}),
+        (["01_a.up.sql", "01_a.down.sql", "1_b.down.sql"], {}),
+        (["01_a.up.sql", "1_b.up.sql", "1_c.down.sql"], {}),
+        (["01_a.up.sql", "1_b.down.sql", "001_c.down.sql"], {}),
+        (["01_a.up.sql", "02_b.down.sql"], {}),
+        (["01_a.UP.sql", "01_a.Up.sql"], {}),
+        (["01_a.UP.sql", "01_a.up.sql"], {}),
+        (["V1__a.sql"], {}),
+    ],
+)
+def test_a_file_is_renamed_where_only_one_name_is_possible(
+    names: list[str], expected: dict[str, str]
+) -> None:
+    assert renames(names) == expected
+
+
+def test_the_hint_on_a_down_file_with_another_name_than_its_up_says_what_to_rename(
+    write: Write,
+) -> None:
+    directory = write(dict.fromkeys(["1_add_x.up.sql", "1_drop_x.down.sql"], ""))
+    with pytest.raises(BlockedError) as caught:
+        read_migrations(directory)
+    (error,) = caught.value.errors
+    assert (error.hint or "").splitlines() == [
+        "rename it to 1_add_x.down.sql",
+        "to let migrator rename it: migrator verify --fix",
+    ]
 
 
 # create

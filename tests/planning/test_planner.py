@@ -13,7 +13,12 @@ from migrator.files.source import read_source
 from migrator.model import AppliedMigration, Direction, Entry, Migration, Plan, Status
 from migrator.planning import planner
 from migrator.planning.planner import Action, Request
-from migrator.planning.problems import disagreements, find_notes, find_problems
+from migrator.planning.problems import (
+    disagreements,
+    find_notes,
+    find_problems,
+    outstanding_states,
+)
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 UP, DOWN = Direction.UP, Direction.DOWN
@@ -695,3 +700,17 @@ def test_a_free_number_is_above_a_renumbered_file() -> None:
     entries = planner.reconcile([file(1), file(9, SAME), file(3, "x")], [row(5, SAME), row(6)])
     problems = [p for e in entries for p in disagreements(e, entries)]
     assert any("rename it to 10_name" in (problem.hint or "") for problem in problems)
+
+
+def test_a_directory_with_the_file_of_no_applied_version_is_one_problem() -> None:
+    entries = planner.reconcile([file(5)], [row(1), row(2), row(9)])
+    found = [error for error in find_problems(entries) if error.code == "missing"]
+    assert [(str(error), error.hint) for error in found] == [
+        (
+            "none of the 3 applied migrations has a file (01_name to 09_name)",
+            "check that the directory (--dir or MIGRATOR_DIR) is the one of this database",
+        )
+    ]
+    assert "missing" in problems(up(entries))
+    assert Status.MISSING in outstanding_states(entries)
+    assert steps(down(entries, steps=1)) == [("down", 9)]

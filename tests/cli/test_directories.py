@@ -1,0 +1,125 @@
+"""A directory without migrations, one of another database, and files with wrong names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import migrator
+from migrator.errors import EmptyDirectoryError
+
+from ..conftest import Migrate, Write
+
+COMMANDS = (
+    ("up",),
+    ("down",),
+    ("redo",),
+    ("status",),
+    ("status", "--check"),
+    ("verify",),
+    ("verify", "--offline"),
+    ("rehearse",),
+    ("drift",),
+    ("log",),
+    ("baseline", "1"),
+    ("repair", "1", "--applied", "--reason", "x"),
+)
+ONE = {"01_a.up.sql": "create table a ();\n", "01_a.down.sql": "drop table a;\n"}
+
+
+def history(migrate: Migrate) -> list[tuple[object, ...]]:
+    return migrate.database.rows("select version from migration_versions order by 1")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_directory_without_migrations_is_an_error(
+    migrate: Migrate, command: tuple[str, ...]
+) -> None:
+    result = migrate(*command, "--json")
+    assert (result.exit_code, result.json["error"]["code"]) == (4, "empty-directory")
+
+
+@pytest.mark.parametrize("command", [("up",), ("status", "--check"), ("verify",)], ids=" ".join)
+def test_a_directory_may_be_empty_if_that_is_said(
+    migrate: Migrate, command: tuple[str, ...]
+) -> None:
+    assert migrate(*command, "--allow-empty").exit_code == 0
+    assert migrate(*command, environ={"MIGRATOR_ALLOW_EMPTY": "1"}).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("up",), ("status", "--check"), ("verify",)], ids=" ".join)
+@pytest.mark.parametrize("others", [{}, {"02_b.up.sql": ""}], ids=["empty", "other"])
+def test_a_directory_without_the_file_of_any_applied_version_is_an_error(
+    migrate: Migrate,
+    write: Write,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    others: dict[str, str],
+) -> None:
+    write({**ONE, "03_c.up.sql": "", "03_c.down.sql": ""})
+    assert migrate("up").exit_code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, text in others.items():
+        (other / name).write_text(text)
+    result = migrate(*command, "--allow-empty", dir=other)
+    assert result.exit_code == 4
+    if "--check" not in command:
+        assert "none of the 2 applied migrations has a file" in result.stderr
+    assert history(migrate) == [("01_a",), ("03_c",)]
+
+
+def test_down_reverts_with_the_stored_script_from_a_directory_that_may_be_empty(
+    migrate: Migrate, write: Write, tmp_path: Path
+) -> None:
+    write(ONE)
+    assert migrate("up").exit_code == 0
+    (tmp_path / "empty").mkdir()
+    assert migrate("down", "--allow-empty", dir=tmp_path / "empty").exit_code == 0
+    assert history(migrate) == []
+
+
+def test_a_health_check_fails_on_an_empty_directory(migrate: Migrate) -> None:
+    url = migrate.database.url
+    with pytest.raises(EmptyDirectoryError):
+        migrator.status(migrate.directory, database_url=url)
+    assert migrator.status(migrate.directory, database_url=url, allow_empty=True).is_current
+
+
+@pytest.mark.parametrize("command", [("up",), ("verify", "--offline")], ids=" ".join)
+def test_ignored_files_that_look_like_migrations_are_named_once(
+    migrate: Migrate, write: Write, command: tuple[str, ...]
+) -> None:
+    write({**ONE, "02_b.up.pgsql": ""})
+    said = "warning: ignored, although they look like migrations: 02_b.up.pgsql"
+    assert migrate(*command).stderr.count(said) == 1
+
+
+def test_an_empty_directory_error_names_what_looks_like_a_migration(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.pgsql": ""})
+    assert "01_a.up.pgsql (name it 01_a.up.sql)" in migrate("up").stderr
+
+
+def test_verify_fix_renames_and_changes_no_byte(migrate: Migrate, write: Write) -> None:
+    text = "\ufeffdrop table a;\r\n"
+    write({"1_add.up.sql": "create table a ();\r\n", "1_drop.down.sql": text})
+    before = migrate("verify", "--offline")
+    assert (before.exit_code, "rename it to 1_add.down.sql" in before.stderr) == (4, True)
+    result = migrate("verify", "--offline", "--fix", "--json")
+    assert result.exit_code == 0
+    assert result.json["renamed"] == [{"from": "1_drop.down.sql", "to": "1_add.down.sql"}]
+    assert "renamed 1_drop.down.sql to 1_add.down.sql" in result.stderr
+    assert (migrate.directory / "1_add.down.sql").read_bytes() == text.encode()
+    assert not (migrate.directory / "1_drop.down.sql").exists()
+
+
+def test_verify_fix_tells_what_it_renamed_though_other_problems_are_left(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"1_a.up.sql": "", "1_b.down.sql": "", "x.sql": ""})
+    result = migrate("verify", "--offline", "--fix")
+    assert result.exit_code == 4
+    assert "renamed 1_b.down.sql to 1_a.down.sql" in result.stderr
