@@ -29,6 +29,8 @@ _MOST_TOLD = 5
 _ONE_EACH = ("migration.sql", "up.sql")  # of other tools, which have a directory for a migration
 
 _UP_TEMPLATE = """\
+-- migrator: draft (write the SQL, then remove this line: the file is refused while it is here)
+--
 -- {version}: explain here why this change is made.
 --
 -- The file runs in one transaction, together with its history record.  It holds its locks
@@ -37,6 +39,8 @@ _UP_TEMPLATE = """\
 
 """
 _DOWN_TEMPLATE = """\
+-- migrator: draft (write the SQL, then remove this line: the file is refused while it is here)
+--
 -- Revert {version}: restore the schema as it was before, and say here which data are lost.
 -- If it cannot be reverted, delete this file: the migration is then irreversible.
 

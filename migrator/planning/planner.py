@@ -7,7 +7,7 @@ so they agree on the state of a version.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePath
@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MigratorError, UsageError
 from ..model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
-from ..sql import parser
+from ..sql import options, parser
 from .problems import (
     ahead_notes,
     ahead_of_files,
+    applied_order,
     disagreements,
     down_interruption,
     interrupted_at,
     interruptions,
     irreversible,
     missing,
+    no_sql_note,
     refusals,
 )
 
@@ -220,14 +222,14 @@ def _plan_up(request: Request, entries: Sequence[Entry], target: int | None) -> 
             *(problem for e in candidates for problem in interruptions(e)),
             *_refusals(planned),
         ),
-        notes=(*ahead_notes(entries), *_notes(planned)),
+        notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates)),
     )
 
 
 def _plan_down(request: Request, entries: Sequence[Entry], target: int | None) -> Plan:
     """Plan to revert versions, in the reverse of the order in which they were applied."""
     applied = [e for e in entries if e.applied and (target is None or e.number > target)]
-    applied.sort(key=_applied_order, reverse=True)
+    applied.sort(key=applied_order, reverse=True)
     chosen = [(e, _down_source(e, from_files=request.from_files)) for e in applied[: request.steps]]
     planned = [_step_down(entry, source) for entry, source in chosen if source]
     return Plan(
@@ -256,7 +258,15 @@ def _plan_redo(request: Request, entries: Sequence[Entry]) -> Plan:
 
 
 def _refusals(steps: Iterable[Step]) -> tuple[MigratorError, ...]:
-    return tuple(problem for step in steps for problem in refusals(step.script))
+    return tuple(problem for step in steps for problem in _refused(step))
+
+
+def _refused(step: Step) -> Iterator[MigratorError]:
+    yield from refusals(step.script)
+    down = step.migration.down if step.migration else None
+    # It would be stored as it is, and run by the next down.
+    if down and options.is_draft(down.text):
+        yield from refusals(_parsed(down))
 
 
 def _notes(steps: Iterable[Step]) -> tuple[str, ...]:
@@ -331,9 +341,3 @@ def _down_note(entry: Entry, source: SourceFile) -> str | None:
         else "the stored script will run (to run the file: --from-files)"
     )
     return f"{file.path} differs from the script stored when {entry.version} was applied; {runs}"
-
-
-def _applied_order(entry: Entry) -> tuple[bool, int, int]:
-    applied = entry.applied
-    assert applied is not None, "a version without a row has no order"
-    return applied.interrupted is not None, applied.ordinal, entry.number

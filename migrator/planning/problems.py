@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePath
 
@@ -21,6 +22,8 @@ from ..sql.location import locate
 from ..sql.script import Script, Statement, Unit, is_long
 
 _DIFF_LINES = 60
+_MOST_NAMED = 5  # versions of a note
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorError]:
@@ -33,7 +36,7 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
         case Entry(status=Status.MODIFIED, migration=Migration() as migration, applied=applied):
             assert applied is not None, "a modified migration was applied"
             if migration.version == applied.version:
-                yield _edited(migration, applied)
+                yield _edited(migration, applied, is_newest=entry is _newest(entries))
             else:
                 yield _renamed(migration, applied, entries)
         case Entry(status=Status.RENAMED, migration=Migration() as migration, applied=applied):
@@ -124,14 +127,31 @@ def _renumbered(migration: Migration, entries: Sequence[Entry], *, skip: int = 0
     return f"{newest + 1 + skip:0{len(digits)}}_{name}"
 
 
-def _edited(migration: Migration, applied: AppliedMigration) -> MigratorError:
+def _edited(migration: Migration, applied: AppliedMigration, *, is_newest: bool) -> MigratorError:
+    accept = f'migrator repair {applied.version} --accept --reason "…"'
+    again = "to revert it and apply the edited file: migrator redo\n"
     return ModifiedError(
         f"{migration.up.path} was edited after it was applied",
         detail=_difference(applied.up_script, migration.up),
-        hint="restore the file and make the change in a new migration, or, if the database already "
-        f'has the change: migrator repair {applied.version} --accept --reason "…"',
+        hint=again
+        * (is_newest and bool(applied.has_down or migration.down))
+        + "restore the file and make the change in a new migration, or, if the database already "
+        f"has the change: {accept}",
         version=applied.version,
     )
+
+
+def _newest(entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry that `redo` reverts: the last one applied."""
+    applied = [entry for entry in entries if entry.applied]
+    return max(applied, key=applied_order, default=None)
+
+
+def applied_order(entry: Entry) -> tuple[bool, int, int]:
+    """Return what orders versions as they were applied; what is interrupted comes last."""
+    applied = entry.applied
+    assert applied is not None, "a version without a row has no order"
+    return applied.interrupted is not None, applied.ordinal, entry.number
 
 
 def interruptions(entry: Entry) -> Iterator[MigratorError]:
@@ -271,6 +291,7 @@ def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
     if final:
         one, many = "has no down file and is", "have no down file and are"
         notes.append(f"{_versions(final)} {one if len(final) == 1 else many} irreversible")
+    notes += no_sql_note(entries)
     if edited:
         notes.append(f"edited since, but only in comments and white space: {_versions(edited)}")
     if changed:
@@ -285,6 +306,16 @@ def _differs_from_stored(entry: Entry) -> bool:
     """Whether `down` would run another script than the file's; the stored one was read."""
     file, stored = entry.down_file, entry.applied.down_script if entry.applied else None
     return bool(file and stored is not None and not parser.same_statements(file.text, stored))
+
+
+def no_sql_note(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield a sentence if up files have no SQL, as those of many real histories."""
+    files = (entry.migration for entry in entries if entry.migration)
+    empty = [file.version for file in files if not parser.has_sql(file.up.text)]
+    if empty:
+        more = f" and {len(empty) - _MOST_NAMED} more" if len(empty) > _MOST_NAMED else ""
+        verb = "has" if len(empty) == 1 else "have"
+        yield f"{', '.join(empty[:_MOST_NAMED])}{more} {verb} no SQL"
 
 
 def ahead_notes(entries: Sequence[Entry]) -> Iterator[str]:

@@ -15,7 +15,8 @@ from .location import locate
 from .script import Allowance, Options, Statement, milliseconds
 
 _FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role")
-_OPTIONS = (*_FILE_OPTIONS, "allow", "irreversible")
+_DRAFT = "draft"
+_OPTIONS = (*_FILE_OPTIONS, "allow", "irreversible", _DRAFT)
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
 # A comment that is almost an option is an error: it would be ignored silently.
 _MALFORMED = re.compile(
@@ -97,8 +98,10 @@ def _complaint(
 ) -> tuple[str, str] | None:
     """Return what is wrong with a comment, and what to do; None if nothing is."""
     if not option:
-        return _malformed(comment.text)
+        return _malformed(comment)
     name, value = option["name"], option["value"]
+    if name == _DRAFT:
+        return "the file is a draft", "write its SQL, then remove this line"
     if name not in _FILE_OPTIONS:
         return f'unknown option "{name}"', f"valid options: {', '.join(_OPTIONS)}"
     if not comment.is_at_top:
@@ -115,10 +118,24 @@ def _complaint(
     return None
 
 
-def _malformed(comment: str) -> tuple[str, str] | None:
-    match = _MALFORMED.match(comment)
+def _malformed(comment: _Comment) -> tuple[str, str] | None:
+    match = _MALFORMED.match(comment.text)
     if not match:
         return None
     name = match["name"].lower()
-    hint = f"write it on a line of its own, in lower case: -- migrator: {name} …"
+    where = " at the top of the file" if name in _FILE_OPTIONS else ""
+    value = "" if name in ("no-transaction", _DRAFT) else " …"
+    hint = f"write it on a line of its own{where}, in lower case: -- migrator: {name}{value}"
     return f'malformed option "{name}"', hint
+
+
+def is_draft(source: str) -> bool:
+    """Whether a script is a template that nobody has finished.
+
+    >>> is_draft("-- migrator: draft (write the SQL)"), is_draft("select 'migrator: draft';")
+    (True, False)
+    """
+    if _DRAFT not in source:
+        return False
+    options = (_OPTION.fullmatch(c.text) for c in _comments(source, list(splitter.split(source))))
+    return any(option and option["name"] == _DRAFT for option in options)

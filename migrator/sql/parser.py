@@ -24,6 +24,7 @@ from .script import Script, Statement, Unit
 # pg_dump writes these psql commands around a dump as a guard.
 _SKIPPED = frozenset(["\\restrict", "\\unrestrict"])
 
+_BEFORE_SQL = re.compile(r"(?:\s++|--[^\n]*+)*+")
 _PSQL_COMMAND = re.compile(r"\\(?:\w+|.)?")
 # A script without these words and without a backslash has no options and no problems.
 _SUSPECT = (
@@ -65,6 +66,19 @@ def is_plain(source: str) -> bool:
     if "\\" in source or foreign.may_be_foreign(source):
         return False
     return _SUSPECT.isdisjoint(re.findall(r"[a-z]++", source.lower()))
+
+
+def has_sql(source: str) -> bool:
+    r"""Whether a script has a statement; fast for one that begins with it.
+
+    >>> has_sql("-- why\nselect 1;"), has_sql("-- why\n;")
+    (True, False)
+    """
+    before = _BEFORE_SQL.match(source)
+    begin = source[before.end() : before.end() + 5].lower() if before else ""
+    if begin.isalpha() and begin not in ("begin", "start"):
+        return True
+    return any(unit.statements for unit in parse(PurePath(), source).units)
 
 
 def same_statements(one: str, other: str) -> bool:

@@ -765,7 +765,9 @@ def test_a_down_file_that_was_renamed_with_its_up_file_is_run(
 # create
 
 
-def test_create_writes_a_pair_that_up_applies(migrate: Migrate, tmp_path: Path) -> None:
+def test_create_writes_a_pair_that_up_applies_without_its_first_line(
+    migrate: Migrate, tmp_path: Path
+) -> None:
     directory = tmp_path / "new"
     for number, name in (("01", "Add Users"), ("02", "add phone")):
         stem = name.lower().replace(" ", "_")
@@ -779,6 +781,8 @@ def test_create_writes_a_pair_that_up_applies(migrate: Migrate, tmp_path: Path) 
         "up": f"{directory}/03_x.up.sql",
         "down": f"{directory}/03_x.down.sql",
     }
+    for path in directory.iterdir():
+        path.write_text(path.read_text().partition("\n")[2])
     assert migrate("up", dir=directory).exit_code == 0
     assert migrate("down", "--all", dir=directory).exit_code == 0
 

@@ -123,3 +123,28 @@ def test_verify_fix_tells_what_it_renamed_though_other_problems_are_left(
     result = migrate("verify", "--offline", "--fix")
     assert result.exit_code == 4
     assert "renamed 1_b.down.sql to 1_a.down.sql" in result.stderr
+
+
+def test_the_template_of_create_is_not_applied_before_it_is_written(migrate: Migrate) -> None:
+    assert migrate("create", "add phone").exit_code == 0
+    for command in ("up", "verify", "rehearse"):
+        result = migrate(command)
+        assert (result.exit_code, "the file is a draft" in result.stderr) == (4, True)
+    up = migrate.directory / "01_add_phone.up.sql"
+    up.write_text("create table phone ();\n")
+    result = migrate("up")
+    assert "01_add_phone.down.sql:1:1: the file is a draft" in result.stderr
+    (migrate.directory / "01_add_phone.down.sql").write_text("drop table phone;\n")
+    assert migrate("up").exit_code == 0
+
+    up.write_text("create table phone (n int);\n")
+    assert "migrator redo" in migrate("up").stderr
+    assert migrate("redo").exit_code == 0
+    assert migrate("up").exit_code == 0
+
+
+def test_a_file_without_sql_runs_and_is_noted(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": "-- nothing\n", "01_a.down.sql": ""})
+    result = migrate("up")
+    assert (result.exit_code, "note: 01_a has no SQL" in result.stderr) == (0, True)
+    assert "note: 01_a has no SQL" in migrate("verify").stdout

@@ -314,11 +314,16 @@ def test_create_creates_the_directory(tmp_path: Path) -> None:
     assert up_path == tmp_path / "db" / "migrations" / "01_x.up.sql"
 
 
-def test_create_writes_templates_that_can_be_applied_as_they_are(directory: Path) -> None:
+def test_create_writes_templates_that_are_refused_while_their_first_line_is_there(
+    directory: Path,
+) -> None:
     for path in create(directory, "x", now=NOW):
-        script = parser.parse(path, path.read_text())
+        text = path.read_text()
+        (problem,) = parser.parse(path, text).problems
+        assert str(problem) == f"{path}:1:1: the file is a draft"
+        script = parser.parse(path, text.partition("\n")[2])
         assert (script.problems, script.units[0].statements) == ((), ())
-        assert "01_x" in path.read_text()
+        assert "01_x" in text
 
 
 def test_create_overwrites_nothing_and_leaves_no_half_of_a_pair(

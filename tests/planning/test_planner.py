@@ -714,3 +714,47 @@ def test_a_directory_with_the_file_of_no_applied_version_is_one_problem() -> Non
     assert "missing" in problems(up(entries))
     assert Status.MISSING in outstanding_states(entries)
     assert steps(down(entries, steps=1)) == [("down", 9)]
+
+
+DRAFT = "-- migrator: draft (write it)\n"
+
+
+def test_a_draft_is_refused_in_the_up_file_and_in_the_down_file() -> None:
+    for migration in (file(1, DRAFT), file(1, down=DRAFT)):
+        entries = planner.reconcile([migration], [])
+        for found in (up(entries).problems, tuple(find_problems(entries))):
+            (problem,) = found
+            assert (problem.message, problem.hint) == (
+                "the file is a draft",
+                "write its SQL, then remove this line",
+            )
+
+
+def test_files_without_sql_are_noted_by_up_and_verify() -> None:
+    files = [file(n, text) for n, text in enumerate(["", "-- a\n;", "begin; commit;", "select 1"])]
+    entries = planner.reconcile(files, [])
+    note = "00_name, 01_name, 02_name have no SQL"
+    assert (list(up(entries).notes), list(find_notes(entries))) == ([note], [note])
+    many = planner.reconcile([file(n, "") for n in range(1, 9)], [])
+    assert list(up(many).notes) == [
+        "01_name, 02_name, 03_name, 04_name, 05_name and 3 more have no SQL"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edited", "minutes", "down", "is_told"),
+    [
+        (2, (1, 2), "", True),
+        (1, (1, 2), "", False),
+        (1, (2, 1), "", True),  # applied out of order
+        (2, (1, 2), None, False),
+    ],
+)
+def test_an_edit_of_the_newest_version_is_told_of_redo(
+    edited: int, minutes: tuple[int, int], down: str | None, is_told: bool
+) -> None:
+    files = [file(n, "select 2" if n == edited else None, down) for n in (1, 2)]
+    history = [row(n, None, down, minute=minutes[n - 1]) for n in (1, 2)]
+    ((_, hint),) = texts(planner.reconcile(files, history))
+    redo = "to revert it and apply the edited file: migrator redo"
+    assert (redo in hint, "--accept" in hint) == (is_told, True)
