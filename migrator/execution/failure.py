@@ -44,7 +44,7 @@ RETRIED = frozenset(["55P03", "40P01", "40001"])
 _OWN_HINTS = {
     "22P05": "the database's encoding lacks this character, and the script is stored in the "
     "database:\nremove it from the file, comments included",
-    "25006": "remove READ ONLY from the file's BEGIN: the record is written in its transaction",
+    "25006": "remove READ ONLY from the file: the record is written in its transaction",
     "42P01": "one of the two history tables is missing: restore it from a backup",
     "42501": "grant the connecting role all privileges on migration_versions and migration_log",
 }

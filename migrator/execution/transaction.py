@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from ..history.recorder import Command
 from ..model import Direction, Step
 from ..postgres import connection, settings
 from ..postgres.inflight import Answer, Message
-from ..sql import classify
+from ..sql import classify, effects
 from ..sql.script import Statement, Unit
 from ..tracing import probe
 from . import batch, failure
@@ -176,15 +177,17 @@ def begin(step: Step, unit: Unit, attempt: Attempt | None = None) -> Message:
     Args:
         attempt: Told that the step has begun; None if it had begun before.
     """
-    text = unit.begin.text if unit.begin else "begin read write"
-    refusal = failure.of_statement if unit.begin else failure.of_own
+    text = effects.begin_text(unit)
+    refusal = failure.of_statement if text else failure.of_own
     on_answer = attempt.began if attempt else None
-    return Message(Subject(step, unit.begin), text.encode(), refusal, on_answer)
+    subject = Subject(step, unit.modes[0] if unit.modes else unit.begin)
+    return Message(subject, (text or "begin read write").encode(), refusal, on_answer)
 
 
 def set_limits(context: Context, step: Step, unit: Unit, attempt: Attempt) -> Iterator[Message]:
     """Set the timeouts of a transaction, and learn the server process."""
-    if unit.begin and not {"only", "write"} & set(unit.begin.words):
+    begin = effects.begin_text(unit)
+    if begin and not {"only", "write"} & set(re.findall("[a-z]+", begin.lower())):
         yield ours(step, "set transaction read write")
     settings = limits(context, step)
     text = f"select pg_catalog.pg_backend_pid(), {set_config(settings, is_local=True)}"

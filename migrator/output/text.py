@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import BlockedError, MigratorError, StatementError, counted
 from ..model import Direction, Entry, Plan, Status
 from ..planning.problems import ahead_of_files
+from ..sql import effects
 from ..sql.location import line_number
 from .invocation import as_called, is_next_step
 
@@ -145,8 +146,8 @@ def plan_text(plan: Plan, removed: Iterable[Losing] = ()) -> str:
 
 
 def _unit_lines(unit: Unit) -> Iterator[str]:
-    if unit.begin:
-        yield f"-- {unit.begin.text}"
+    if begin := effects.begin_text(unit):
+        yield f"-- {begin}"
     for statement in unit.statements:
         yield statement.text
         if statement.data:

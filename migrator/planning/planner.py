@@ -262,7 +262,13 @@ def _refusals(steps: Iterable[Step]) -> tuple[MigratorError, ...]:
 
 
 def _refused(step: Step) -> Iterator[MigratorError]:
-    yield from refusals(step.script)
+    for problem in refusals(step.script):
+        if step.script.path.name.endswith("(stored)"):
+            # Editing the file would not change what is stored.
+            hint = f"put a working script into {step.version}.down.sql, then run: "
+            yield replace(problem, hint=f"{hint}migrator down --from-files")
+        else:
+            yield problem
     down = step.migration.down if step.migration else None
     # It would be stored as it is, and run by the next down.
     if down and options.is_draft(down.text):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError
-from . import foreign, splitter
+from . import effects, foreign, splitter
 from .classify import (
     NON_TRANSACTIONAL,
     TRANSACTION_CONTROL,
@@ -38,17 +39,19 @@ def parse(path: PurePath, source: str) -> Script:
     """Parse a script.  Its `problems` are returned with it, by place, rather than raised."""
     statements = tuple(s for s in splitter.split(source) if _SKIPPED.isdisjoint(s.words[:1]))
     options, problems = read_options(path, source, statements)
-    body, begin = (
-        (statements[1:-1], statements[0]) if _is_wrapped(statements) else (statements, None)
-    )
+    body, begin = _unwrapped(statements)
     is_single = len(body) == 1 and not begin and non_transactional(body[0])
     transactional = not (options.no_transaction or is_single)
     if transactional:
-        units: tuple[Unit, ...] = (Unit(body, begin=begin),)
-        problems += _refused_in_transaction(path, body)
+        units: tuple[Unit, ...] = (_unit(body, begin),)
+        has_blocks = not _blocks(path, statements)[1]
+        problems += _refused_in_transaction(
+            path, units[0], _IF_BLOCKS if has_blocks else _IF_NO_BLOCKS
+        )
     else:
         units, misplaced = _blocks(path, statements)
         problems += misplaced
+        problems += _without_effect(path, units)
     problems += _refused_anywhere(path, statements)
     problems += foreign.problems(path, source, statements)
     return Script(path, source, units, options, transactional, tuple(sorted(problems, key=_place)))
@@ -87,8 +90,7 @@ def same_statements(one: str, other: str) -> bool:
 
 
 def _tokens(source: str) -> list[list[str]]:
-    statements = tuple(splitter.split(source))
-    body = statements[1:-1] if _is_wrapped(statements) else statements
+    body, _ = _unwrapped(tuple(splitter.split(source)))
     return [statement_tokens(statement) for statement in body]
 
 
@@ -123,24 +125,65 @@ def _is_wrapped(statements: Sequence[Statement]) -> bool:
     )
 
 
+def _unwrapped(statements: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], Statement | None]:
+    """Return the statements without a BEGIN … COMMIT around all of them, and that BEGIN."""
+    first = tuple(takewhile(lambda s: effects.is_mode(s) and effects.is_run(s), statements))
+    rest = statements[len(first) :]
+    return ((*first, *rest[1:-1]), rest[0]) if _is_wrapped(rest) else (statements, None)
+
+
+def _unit(statements: Sequence[Statement], begin: Statement | None) -> Unit:
+    """Return a transaction; statements at its start that set its modes are part of its BEGIN."""
+    modes = tuple(takewhile(effects.is_mode, statements))
+    run = (mode for mode in modes if effects.is_run(mode))
+    return Unit((*run, *statements[len(modes) :]), begin=begin, modes=modes)
+
+
+_OPTION = "-- migrator: no-transaction"
+_IF_BLOCKS = f"remove it, split the file, or begin it with: {_OPTION}"
+_IF_NO_BLOCKS = (
+    f"split the file here, or remove it and begin the file with: {_OPTION}\n"
+    "then each statement commits by itself, and BEGIN; … COMMIT; keeps several together"
+)
+_IN_BLOCK = "remove it: the block ends at its COMMIT"
+
+
 def _refused_in_transaction(
-    path: PurePath, statements: Iterable[Statement]
+    path: PurePath, unit: Unit, if_commit: str
 ) -> Iterator[MigrationFileError]:
-    for statement in statements:
+    """Yield what is refused in a transaction; `if_commit` says what to do about a COMMIT."""
+    for statement in unit.statements:
         if controls_transaction(statement):
-            yield _problem(
-                path,
-                statement,
-                f"{statement.words[0].upper()} cannot run inside the migration's transaction",
-                "remove it, split the file, or begin it with: -- migrator: no-transaction",
-            )
+            message = f"{statement.words[0].upper()} cannot run inside the migration's transaction"
+            yield _problem(path, statement, message, _instead_of_control(statement, if_commit))
         elif command := non_transactional(statement):
-            yield _problem(
-                path,
-                statement,
-                f"{command} cannot run inside a transaction",
-                "move it to a file of its own, or begin the file with: -- migrator: no-transaction",
-            )
+            hint = f"move it to a file of its own, or begin the file with: {_OPTION}"
+            if unit.begin:
+                option = f", and begin the file with: {_OPTION}" * (if_commit != _IN_BLOCK)
+                hint = f"move it out of the BEGIN … COMMIT{option}"
+            yield _problem(path, statement, f"{command} cannot run inside a transaction", hint)
+        elif statement not in unit.modes and (late := effects.ineffective_late(statement)):
+            yield _problem(path, statement, *late)
+
+
+def _instead_of_control(statement: Statement, if_commit: str) -> str:
+    words = statement.words
+    if "chain" in words and words[0] in ("commit", "end"):
+        option = f", and begin the file with: {_OPTION}" * (if_commit != _IN_BLOCK)
+        return f"write COMMIT; BEGIN; in its place{option}"
+    if commits_transaction(statement):
+        return if_commit
+    return _IF_BLOCKS if begins_transaction(statement) and if_commit == _IF_BLOCKS else "remove it"
+
+
+def _without_effect(path: PurePath, units: Iterable[Unit]) -> Iterator[MigrationFileError]:
+    """Yield the statements of a no-transaction script that have no effect outside a block."""
+    for unit in units:
+        for statement in unit.statements if not unit.begin else ():
+            if found := effects.ineffective_alone(statement):
+                what, hint = found
+                message = f"{what} has no effect outside a transaction"
+                yield _problem(path, statement, message, hint)
 
 
 def _refused_anywhere(
@@ -149,6 +192,9 @@ def _refused_anywhere(
     for statement in statements:
         if statement.backslash is not None:
             yield _psql_command(path, statement, statement.backslash)
+        if effects.wrong_encoding(statement):
+            message = "client_encoding must be UTF8, the encoding of the file"
+            yield _problem(path, statement, message, "remove the statement")
         match statement.words:
             case (command, *_) if command.startswith("\\"):
                 yield _psql_command(path, statement, statement.offset)
@@ -162,10 +208,6 @@ def _refused_anywhere(
             case ("copy", *rest) if "stdin" in rest and statement.data is None:
                 message = "COPY … FROM STDIN is not followed by data"
                 hint = "end the statement with ;, and begin the data on the next line"
-                yield _problem(path, statement, message, hint)
-            case ("set", "transaction", *_):
-                message = "SET TRANSACTION is too late: the transaction has already begun"
-                hint = "put it around the file: BEGIN ISOLATION LEVEL SERIALIZABLE; … COMMIT;"
                 yield _problem(path, statement, message, hint)
 
 
@@ -189,8 +231,8 @@ def _blocks(
     block: list[Statement] = []
     for statement in statements:
         if begin and commits_transaction(statement):
-            problems += _refused_in_transaction(path, block)
-            units.append(Unit(tuple(block), begin=begin))
+            units.append(_unit(block, begin))
+            problems += _refused_in_transaction(path, units[-1], _IN_BLOCK)
             begin, block = None, []
         elif begin:
             block.append(statement)
@@ -198,7 +240,8 @@ def _blocks(
             begin = statement
         elif controls_transaction(statement):
             message = f"{statement.words[0].upper()} without a BEGIN"
-            problems.append(_problem(path, statement, message, "remove it, or add the BEGIN"))
+            hint = "remove it, or add the BEGIN" if commits_transaction(statement) else "remove it"
+            problems.append(_problem(path, statement, message, hint))
         else:
             units.append(Unit((statement,), transactional=not non_transactional(statement)))
     if begin:

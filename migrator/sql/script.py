@@ -153,11 +153,13 @@ class Unit:
         transactional: Whether they run in one transaction, together with their record.  If
             not, there is exactly one statement.
         begin: The `BEGIN …` in the file, for its modes; None if the file has none.
+        modes: The statements of the file that set more modes of the transaction.
     """
 
     statements: tuple[Statement, ...]
     transactional: bool = True
     begin: Statement | None = None
+    modes: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def test_a_waiting_runner_does_not_hold_up_a_concurrent_index_of_the_working_one
     database.execute("create table a (id int); insert into a select generate_series(1, 1000)")
     write(
         {
-            "01_index.up.sql": "-- migrator: no-transaction\nlock table busy;\n"
+            "01_index.up.sql": "-- migrator: no-transaction\nbegin; lock table busy; commit;\n"
             "create index concurrently a_id on a (id);\n"
         }
     )
@@ -218,9 +218,10 @@ def test_without_the_runners_lock_a_version_is_still_not_applied_twice(
     database: Database, write: Write, runs: Runs, option: str
 ) -> None:
     database.execute("create table n (i int); create table gate ()")
+    wait = "begin; lock table gate; commit;" if option else "lock table gate;"
     write(
         {
-            f"0{i}_n.up.sql": f"{option}insert into n values ({i});\nlock table gate;\n"
+            f"0{i}_n.up.sql": f"{option}insert into n values ({i});\n{wait}\n"
             f"insert into n values (10 * {i});\n"
             for i in range(1, 7)
         }

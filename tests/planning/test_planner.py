@@ -758,3 +758,11 @@ def test_an_edit_of_the_newest_version_is_told_of_redo(
     ((_, hint),) = texts(planner.reconcile(files, history))
     redo = "to revert it and apply the edited file: migrator redo"
     assert (redo in hint, "--accept" in hint) == (is_told, True)
+
+
+def test_the_hint_on_a_stored_script_that_is_refused_names_the_way_to_replace_it() -> None:
+    entries = planner.reconcile([file(1)], [row(1, down="commit;\n")])
+    (problem,) = down(entries, steps=1).problems
+    assert problem.hint == (
+        "put a working script into 01_name.down.sql, then run: migrator down --from-files"
+    )
