@@ -124,7 +124,7 @@ class Entry:
         number: In the history, or else in the files.
         migration: None if there is no file.
         applied: None if it is not in the history; never together with `migration`.
-        reformatted: Whether the file was edited since, but only in comments and white space.
+        reformatted: Whether the file was edited since, but only in what has no meaning.
     """
 
     number: int

@@ -29,7 +29,7 @@ from ..model import Direction, Step
 from ..postgres import connection
 from ..postgres.cursor import send
 from ..postgres.inflight import Field, RefusedError
-from ..sql import classify
+from ..sql import classify, names, splitter
 from . import advice, first_run
 from .advice import NEEDS_NO_TRANSACTION, Advice
 from .context import Context
@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: the next attempt may succeed."""
 
+# Those that a function of theirs cannot commit, nor run what needs no transaction.
+_QUERIES = frozenset((word,) for word in ("select", "insert", "update", "delete", "merge", "with"))
+_NO_COMMIT = (
+    "only a procedure called with CALL, or a DO block, can commit\n"
+    "fix the file, then run: migrator up"
+)
 _OWN_HINTS = {
     "22P05": "the database's encoding lacks this character, and the script is stored in the "
     "database:\nremove it from the file, comments included",
@@ -122,9 +128,11 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
 
 def of_trial(refusal: Refusal) -> MigratorError:
     """Build the error of a statement that is run outside a transaction if it has to be."""
-    if refusal.sqlstate in NEEDS_NO_TRANSACTION:
+    statement = refusal.subject.statement
+    is_query = statement is not None and statement.words[:1] in _QUERIES
+    if refusal.sqlstate in NEEDS_NO_TRANSACTION and not is_query:
         return NeedsNoTransactionError(refusal.message)
-    return of_statement(refusal)
+    return of_statement(refusal, _NO_COMMIT if is_query and refusal.sqlstate == "2D000" else None)
 
 
 def at_end(refusal: Refusal) -> StatementError:
@@ -196,8 +204,8 @@ def of_invalid_index(refusal: Refusal) -> StatementError:
     statement = refusal.subject.statement
     assert statement is not None, "only a statement of the script creates an index"
     name, table = classify.index_if_not_exists(statement) or ("", "")
-    schema, dot, _ = table.rpartition(".")
-    index = schema + dot + advice.quoted(name)
+    schema = names.read(list(splitter.tokens(table)))[0][:-1]
+    index = names.quoted((*schema, name))
     message = f"index {index} exists but is invalid, and PostgreSQL skipped the statement"
     fields = {Field.MESSAGE_PRIMARY: message}
     hint = f"drop it: drop index concurrently {index};\nthen run: migrator {refusal.step.direction}"

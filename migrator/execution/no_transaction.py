@@ -15,7 +15,7 @@ from dataclasses import replace
 import psycopg
 
 from ..errors import MigratorError
-from ..events import Remarked, Subject, Traced
+from ..events import Event, Noticed, Remarked, Subject, Traced
 from ..history import table
 from ..history.recorder import Command
 from ..model import Direction, Step
@@ -235,15 +235,38 @@ def _run_unit(context: Context, step: Step, index: int, begun: Begun | None) -> 
     if unit.transactional and (unit.begin or len(unit.statements) != 1):
         run(context, [_Block(context, step, index)])
         return
-    if unit.transactional and not was_single:
-        try:
-            run(context, [_TriedBlock(context, step, index)])
-        except failure.NeedsNoTransactionError:
-            if context.tracer:
-                probe.forget(context.conn)
-        else:
-            return
+    if unit.transactional and not was_single and _run_tried(context, step, index):
+        return
     _run_single(context, step, index, begun)
+
+
+def _run_tried(context: Context, step: Step, index: int) -> bool:
+    """Run a unit's one statement in a transaction; return whether PostgreSQL can.
+
+    What a CALL or DO says is told when that is known: it would say it again.
+    """
+    (statement,) = step.script.units[index].statements
+    held: list[Event] = []
+
+    def notify(event: Event) -> None:
+        if isinstance(event, Noticed):
+            held.append(event)
+        else:
+            context.notify(event)
+
+    may_commit = statement.words[:1] in _MAY_COMMIT
+    trial = replace(context, notify=notify) if may_commit else context
+    try:
+        run(trial, [_TriedBlock(trial, step, index)])
+    except failure.NeedsNoTransactionError:
+        held.clear()
+        if context.tracer:
+            probe.forget(context.conn)
+        return False
+    finally:
+        for event in held:
+            context.notify(event)
+    return True
 
 
 def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -> None:

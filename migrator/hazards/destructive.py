@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
-from ..sql import classify
+from ..sql import classify, names, splitter
 from ..tracing.trace import Change, ConstraintChange, ObjectChange, Relation
 from .statement import (
     CONSTRAINTS,
@@ -207,9 +207,15 @@ def _is_made_by(context: StatementContext, change: ObjectChange) -> bool:
     """Whether the statement is the first ALTER that names an object, or the first of all."""
     own = (context.statement, context.trace)
     statements = [s for s, _ in (*context.before, own, *context.later)]
-    name = (change.renamed_from or change.name).partition("(")[0].rpartition(".")[2]
-    named = [s for s in statements if s.words[:1] == ("alter",) and name in s.text]
+    name = (change.renamed_from or change.name).partition("(")[0]
+    last = _parts(name)[-1:]
+    named = [s for s in statements if s.words[:1] == ("alter",) and {*last} <= {*_parts(s.text)}]
     return context.statement is (named or statements)[0]
+
+
+def _parts(text: str) -> list[str]:
+    """Return the names in a text, and their qualifiers, as the catalog has them."""
+    return [part for name in names.names(list(splitter.tokens(text))) for part in name]
 
 
 def _foreign_keys(context: StatementContext) -> Iterator[Candidate]:

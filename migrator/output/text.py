@@ -239,7 +239,7 @@ def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
     if ahead:
         yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
     if any(entry.reformatted for entry in entries):
-        yield "* edited since it was applied, in comments or white space only"
+        yield "* edited since it was applied, in comments, white space or letter case only"
     known = (Status.APPLIED, Status.PENDING)
     if any(e.status not in known and e not in ahead for e in entries):
         yield "for the reasons and what to do, run: migrator verify"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePath
 
@@ -23,7 +22,6 @@ from ..sql.script import Script, Statement, Unit, is_long
 
 _DIFF_LINES = 60
 _MOST_NAMED = 5  # versions of a note
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorError]:
@@ -293,7 +291,9 @@ def find_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
         notes.append(f"{_versions(final)} {one if len(final) == 1 else many} irreversible")
     notes += no_sql_note(entries)
     if edited:
-        notes.append(f"edited since, but only in comments and white space: {_versions(edited)}")
+        notes.append(
+            f"edited since, but only in comments, white space and letter case: {_versions(edited)}"
+        )
     if changed:
         notes.append(
             "down files that differ from the script stored when the migration was applied: "

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from itertools import dropwhile, islice
 
-from . import splitter
+from . import names, splitter
 from .script import Statement
 
 TRANSACTION_CONTROL = frozenset(
@@ -33,13 +32,9 @@ NON_TRANSACTIONAL = (
 
 # Most statements of a long file: none of them is refused in a transaction.
 _DML = frozenset([("insert",), ("update",), ("delete",), ("select",)])
-_HEAD = 16  # tokens
+_HEAD = 32  # tokens
 
-_WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_NAME = re.compile(rf"{_WORD}(?:\.{_WORD})?")
 _BEFORE_INDEX_NAME = ("concurrently", "if", "not", "exists")
-_LONGEST_NAME = 63  # bytes: NAMEDATALEN - 1
-_ASCII_CAPITALS = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def non_transactional(statement: Statement) -> str | None:
@@ -101,7 +96,7 @@ def is_recoverable(statement: Statement) -> bool:
 
 
 def relation_names(statement: Statement) -> tuple[str, ...] | None:
-    """Return the words of a recoverable statement that may name a relation.
+    """Return the words of a recoverable statement that may name a relation, as SQL.
 
     Only the server knows which of them do.  From the first parenthesis of a CREATE INDEX on
     there are only columns and conditions.
@@ -114,8 +109,8 @@ def relation_names(statement: Statement) -> tuple[str, ...] | None:
         tokens = tokens[: tokens.index("(")] if "(" in tokens else tokens
     elif statement.words[:2] in _REINDEX_ALL:
         return None
-    text = re.sub(r" ?\. ?", ".", " ".join(tokens))
-    return tuple(dict.fromkeys(_NAME.findall(text)))
+    # Before the schema there can only be the name of the database itself.
+    return tuple(dict.fromkeys(names.quoted(name[-2:]) for name in names.names(tokens)))
 
 
 def index_name(statement: Statement) -> str | None:
@@ -127,12 +122,7 @@ def index_name(statement: Statement) -> str | None:
     tokens = _from_index_name(statement)
     if not tokens or tokens[0].lower() == "on":
         return None
-    name = tokens[0]
-    # PostgreSQL folds letters beyond ASCII in encodings of one byte only.
-    name = (
-        name[1:-1].replace('""', '"') if name.startswith('"') else name.translate(_ASCII_CAPITALS)
-    )
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return names.read(tokens)[0][-1]
 
 
 def index_if_not_exists(statement: Statement) -> tuple[str, str] | None:
@@ -144,9 +134,10 @@ def index_if_not_exists(statement: Statement) -> tuple[str, str] | None:
     name = index_name(statement) if "exists" in statement.words else None
     if not name:
         return None
-    tokens = [token for token in _from_index_name(statement)[2:] if token.lower() != "only"]
-    table = tokens[:3] if tokens[1:2] == ["."] else tokens[:1]
-    return name, "".join(table)
+    tokens = _from_index_name(statement)
+    _, end = names.read(tokens)
+    after = [token for token in tokens[end + 1 :] if token.lower() != "only"]
+    return name, names.quoted(names.read(after)[0][-2:])
 
 
 def _from_index_name(statement: Statement) -> list[str]:

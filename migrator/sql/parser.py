@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError
-from . import effects, foreign, splitter
+from . import effects, foreign, names, splitter
 from .classify import (
     NON_TRANSACTIONAL,
     TRANSACTION_CONTROL,
@@ -85,7 +85,10 @@ def has_sql(source: str) -> bool:
 
 
 def same_statements(one: str, other: str) -> bool:
-    """Whether two scripts differ only in comments, white space and a BEGIN … COMMIT around them."""
+    """Whether two scripts differ only in what has no meaning.
+
+    That is comments, white space, the letter case outside quotes, and a BEGIN … COMMIT around them.
+    """
     return one == other or _tokens(one) == _tokens(other)
 
 
@@ -95,9 +98,12 @@ def _tokens(source: str) -> list[list[str]]:
 
 
 def statement_tokens(statement: Statement) -> list[str]:
-    """Return what gives a statement its meaning: its tokens and the checksum of its COPY data."""
+    """Return what gives a statement its meaning: its tokens and the checksum of its COPY data.
+
+    The letter case of keywords and of names without quotes is none of it.
+    """
     data = [_data_checksum(statement)] if statement.data else []
-    return [*splitter.tokens(statement.text.removesuffix(";")), *data]
+    return [*names.folded(splitter.tokens(statement.text.removesuffix(";"))), *data]
 
 
 def _data_checksum(statement: Statement) -> str:

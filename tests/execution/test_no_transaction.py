@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,21 @@ INTERRUPTIONS = [("cancelled", 1), ("terminated", 6), ("signalled", 143), ("kill
 
 
 # Steps
+
+
+@pytest.mark.parametrize("name", ['U&"\\0061bc"', "U&\"!0061bc\" UESCAPE '!'", '"abc"', "ABC"])
+def test_an_index_with_any_form_of_name_is_built_again_after_an_interruption(
+    database: Database, runs: Runs, write: Write, name: str
+) -> None:
+    database.execute("create table t (a int)")
+    write({"01_i.up.sql": f"create index concurrently if not exists {name} on t (a);"})
+    with holding(database, "insert into t values (1)"):
+        interrupt(database, runs("up"), "killed")
+    assert invalid_indexes(database) == ["abc"]
+    result = runs("up").result()
+    assert result.exit_code == 0, result.stderr
+    assert "dropping the invalid index public.abc" in result.stderr
+    assert not invalid_indexes(database)
 
 
 def test_a_failed_step_stays_undone_and_the_next_run_goes_on_with_it(
@@ -230,6 +246,11 @@ def test_clearing_up_waits_for_who_uses_the_table_and_names_them(
         ("create unique index concurrently if not exists a_id on a (id);", "a_id"),
         ("create unique index if not exists a_id on only public.a (id);", "public.a_id"),
         (f"{OPTION}set client_min_messages = error;\n{INDEX_IF_ABSENT}", "a_id"),
+        ('create unique index concurrently if not exists U&"\\0061_id" on a (id);', "a_id"),
+        (
+            'create unique index if not exists "a_id" on U&"p!0075blic" UESCAPE \'!\' . A (id);',
+            "public.a_id",
+        ),
         (
             f"set client_min_messages = error;\n{INDEX_IF_ABSENT.replace('concurrently', '')}",
             "a_id",
@@ -892,3 +913,35 @@ def test_a_record_that_another_runner_has_changed_is_not_overwritten(
     assert "migrator status" in result.stderr
     assert not database.rows("select from migration_log where outcome = 'done'")
     assert not database.rows("select from pg_class where relname = 'c'")
+
+
+def notices(migrate: Migrate) -> list[str]:
+    """Run `up`, and return the messages of its notices."""
+    lines = (json.loads(line) for line in migrate("up", "--json").stderr.splitlines())
+    return [line["message"] for line in lines if line["event"] == "notice"]
+
+
+NOTICE = "do $$ begin raise notice 'one'; commit; raise notice 'two'; end $$;"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (NOTICE, ["one", "two"]),
+        (NOTICE.replace(" commit;", ""), ["one", "two"]),
+        (NOTICE.replace(" commit;", " perform 1 / 0;"), ["one"]),
+        (NOTICE.replace("'two'", "'two'; perform 1 / 0"), ["one", "two"]),
+        ("call p();", ["one", "two"]),
+        ("select f();", ["one"]),  # no statement but CALL and DO can commit
+    ],
+)
+def test_a_notice_of_an_attempt_in_vain_is_not_told(
+    migrate: Migrate, write: Write, statement: str, expected: list[str]
+) -> None:
+    body = NOTICE.removeprefix("do ").removesuffix(";")
+    migrate.database.execute(
+        f"create procedure p() language plpgsql as {body};"
+        f"create function f() returns void language plpgsql as {body};"
+    )
+    write({"01_a.up.sql": f"{OPTION}{statement}\nselect 1;\n"})
+    assert notices(migrate) == expected

@@ -535,7 +535,7 @@ def test_the_hint_on_an_unknown_version_is_the_most_similar_one(text: str, hint:
         (
             [file(1, "select 1 ;")],
             [row(1, "select 1;")],
-            ["edited since, but only in comments and white space: 01_name"],
+            ["edited since, but only in comments, white space and letter case: 01_name"],
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_the_catalog_shows_how_far_some_statements_came(text: str, *, expected: 
         ('create index concurrently i on "My S" . "T ""1""" (a)', ['"My S"."T ""1"""'], ["a"]),
         ("create index concurrently i on t /* on u */ (a) -- v", ["t"], ["u", "v", "a"]),
         ("drop index concurrently if exists s.i", ["s.i"], []),
-        ("reindex (verbose) table concurrently größe", ["größe"], []),
+        ("reindex (verbose) table concurrently größe", ['"größe"'], []),
         ("alter table t detach partition p concurrently", ["t", "p"], []),
     ],
 )
@@ -63,7 +63,13 @@ def test_a_reindex_of_a_schema_or_database_may_concern_any_relation(what: str) -
         ("create index concurrently if not exists i on t (x)", ("i", "t")),
         ('create unique index if not exists "A b" on only "S".t using gin (x)', ("A b", '"S".t')),
         # only ASCII letters are folded
-        ("create index if not exists IDX_Ä on T (x)", ("idx_Ä", "T")),
+        ("create index if not exists IDX_Ä on T (x)", ("idx_Ä", "t")),
+        (
+            'create index concurrently if not exists U&"\\0061b!c" on db . U&"!0073"'
+            " UESCAPE '!' . \"t\" (x)",
+            ("ab!c", "s.t"),
+        ),
+        ("create index if not exists U&\"d!0061\" uescape '!' on t (x)", ("da", "t")),
         ("create index i on t (x)", None),
         ("create table if not exists index_of (x int)", None),
         ("drop index if exists i", None),
