@@ -21,6 +21,10 @@ from ..sql.script import Statement
 NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
 """active_sql_transaction, invalid_transaction_termination: it has to run outside a transaction."""
 
+QUERIES = frozenset((word,) for word in ("select", "insert", "update", "delete", "merge", "with"))
+"""First words of the statements that never have to run outside a transaction."""
+
+_BODIES, _COMMITS = (("do",), ("call",)), ("2D000",)
 _HISTORY = ("migration_versions", "migration_log")
 _CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
 _THE_FILE, _STOP = "the file", "stop"
@@ -91,7 +95,10 @@ def of(
         role: The one that ran the statement.
     """
     sqlstate = fields.get(Field.SQLSTATE, "")
-    if sqlstate in NEEDS_NO_TRANSACTION and not step.script.transactional:
+    first = statement.words[:1] if statement else ()
+    # What a function or DO block cannot run, it cannot run outside a transaction either.
+    is_body = first in QUERIES or (first in _BODIES and sqlstate not in _COMMITS)
+    if sqlstate in NEEDS_NO_TRANSACTION and not (step.script.transactional or is_body):
         return Advice(_OUT_OF_BLOCK)
     found = statement and _of_place(fields, sqlstate, step, statement)
     return found or _of_table(fields, sqlstate, statement, role)

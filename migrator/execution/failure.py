@@ -41,12 +41,6 @@ if TYPE_CHECKING:
 RETRIED = frozenset(["55P03", "40P01", "40001"])
 """lock_not_available, deadlock_detected, serialization_failure: the next attempt may succeed."""
 
-# Those that a function of theirs cannot commit, nor run what needs no transaction.
-_QUERIES = frozenset((word,) for word in ("select", "insert", "update", "delete", "merge", "with"))
-_NO_COMMIT = (
-    "only a procedure called with CALL, or a DO block, can commit\n"
-    "fix the file, then run: migrator up"
-)
 _OWN_HINTS = {
     "22P05": "the database's encoding lacks this character, and the script is stored in the "
     "database:\nremove it from the file, comments included",
@@ -129,10 +123,10 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
 def of_trial(refusal: Refusal) -> MigratorError:
     """Build the error of a statement that is run outside a transaction if it has to be."""
     statement = refusal.subject.statement
-    is_query = statement is not None and statement.words[:1] in _QUERIES
+    is_query = statement is not None and statement.words[:1] in advice.QUERIES
     if refusal.sqlstate in NEEDS_NO_TRANSACTION and not is_query:
         return NeedsNoTransactionError(refusal.message)
-    return of_statement(refusal, _NO_COMMIT if is_query and refusal.sqlstate == "2D000" else None)
+    return of_statement(refusal)
 
 
 def at_end(refusal: Refusal) -> StatementError:

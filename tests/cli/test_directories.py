@@ -49,7 +49,7 @@ def test_a_directory_may_be_empty_if_that_is_said(
 
 
 @pytest.mark.parametrize("command", [("up",), ("status", "--check"), ("verify",)], ids=" ".join)
-@pytest.mark.parametrize("others", [{}, {"02_b.up.sql": ""}], ids=["empty", "other"])
+@pytest.mark.parametrize("others", [{}, {"02_b.up.sql": "select 1;"}], ids=["empty", "other"])
 def test_a_directory_without_the_file_of_any_applied_version_is_an_error(
     migrate: Migrate,
     write: Write,

@@ -289,8 +289,30 @@ CASES = {
     ),
     "what runs by itself only": Case(
         "25001",
-        "do $$ begin execute 'vacuum'; end $$;",
+        "create subscription s connection 'dbname=none' publication p;",
         ["begin the file with: -- migrator: no-transaction"],
+    ),
+    "what runs by itself only, in a body": Case(
+        "25001",
+        "do $$ begin execute 'vacuum'; end $$;",
+        ["write it as a statement of its own, outside of functions and DO blocks", FIX_FILE],
+    ),
+    "what runs by itself only, in a body outside a transaction": Case(
+        "25001",
+        "-- migrator: no-transaction\ndo $$ begin execute 'vacuum'; end $$;",
+        ["write it as a statement of its own, outside of functions and DO blocks", FIX_FILE],
+    ),
+    "a commit in a function": Case(
+        "2D000",
+        "select f();",
+        ["only a procedure called with CALL, or a DO block, can commit", FIX_FILE],
+        "create function f() returns void language plpgsql as $$ begin commit; end $$;",
+    ),
+    "a commit in a function, outside a transaction": Case(
+        "2D000",
+        "-- migrator: no-transaction\nselect f();",
+        ["only a procedure called with CALL, or a DO block, can commit", FIX_FILE],
+        "create function f() returns void language plpgsql as $$ begin commit; end $$;",
     ),
     "a full disk": Case("53100", raised("53100"), ["free some space there", RUN_AGAIN]),
     "too many locks": Case(
