@@ -271,8 +271,10 @@ def _set(conn: psycopg.Connection[Any], name: str, value: str) -> Iterator[Skipp
     here = sql.Identifier(conn.info.dbname)
     # FROM CURRENT copies a list without quoting it again.  One message is one transaction: a
     # setting must not affect the next statement.
-    copy = "select pg_catalog.set_config({}, {}, true); alter database {} set {} from current"
-    yield from _try(conn, sql.SQL(copy).format(name, value, here, sql.Identifier(name)))
+    alter = sql.SQL("alter database {} set {}").format(here, sql.Identifier(name))
+    copy = sql.SQL("select pg_catalog.set_config({}, {}, true); {} from current")
+    for skipped in _try(conn, copy.format(name, value, alter)):
+        yield replace(skipped, statement=alter.as_string(conn))
 
 
 def _try(conn: psycopg.Connection[Any], command: bytes | sql.Composed) -> Iterator[Skipped]:

@@ -17,7 +17,12 @@ def is_mode(statement: Statement) -> bool:
     """Whether a statement sets the modes of the transaction that it is the first statement of."""
     words = statement.words
     is_transaction = words[:2] == ("set", "transaction") and "snapshot" not in words
-    return is_transaction or words[:3] == _SESSION
+    return is_transaction or (words[:3] == _SESSION and not _is_read_only(statement))
+
+
+def _is_read_only(statement: Statement) -> bool:
+    """Whether it makes the later transactions of the session read-only, which hurts no record."""
+    return statement.words[:3] == _SESSION and _has(statement, "read", "only")
 
 
 def is_run(mode: Statement) -> bool:
@@ -74,6 +79,8 @@ def ineffective_alone(statement: Statement) -> tuple[str, str] | None:
 
 def ineffective_late(statement: Statement) -> tuple[str, str] | None:
     """Return what is refused after the first statement of a transaction, and what to do."""
+    if _is_read_only(statement):
+        return None
     match statement.words:
         case ("set", "transaction", "snapshot", *_):
             return "SET TRANSACTION SNAPSHOT is not supported", "remove it"

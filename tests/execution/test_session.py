@@ -44,9 +44,7 @@ LEFT = {
     "read only": "set default_transaction_read_only = on;",
     "read only by its other name": "set session characteristics as transaction read only;",
     "a setting of its own": "set my.setting = 'x';",
-    "an encoding": "set client_encoding = 'LATIN1';",
     "a cursor with hold": "declare c cursor with hold for select 1;",
-    "deferred constraints": "set constraints all deferred;",
     "a temporary table in the way": "create temporary table migration_versions (i int);"
     "create temporary table migration_log (i int);",
     "functions in the way": "create schema shadows;"

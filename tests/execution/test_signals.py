@@ -196,7 +196,8 @@ def test_the_run_after_an_interrupted_one_needs_no_repair(
     database: Database, runs: Runs, write: Write
 ) -> None:
     database.execute("create table gate ()")
-    write({"01_a.up.sql": f"{OPTION}create table a ();\nlock table gate;\ncreate table c ();\n"})
+    text = "create table a ();\nbegin;\nlock table gate;\ncommit;\ncreate table c ();\n"
+    write({"01_a.up.sql": OPTION + text})
     with holding(database, "lock table gate"):
         run = runs("up", "--lock-timeout", "60s")
         wait_for(lambda: waiting_for_a_lock(database))

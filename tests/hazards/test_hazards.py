@@ -166,7 +166,7 @@ def test_a_partitioned_table_is_reported_without_its_partitions(
         (
             "drop table orders cascade;",
             "drops public.orders (41 GB, 210 M rows), together with "
-            "constraint items_order_id_fkey on table items and view numbers",
+            "constraint items_order_id_fkey on table public.items and view public.numbers",
         ),
         (
             "alter table items add note text;\n\nselect 1;\nupdate items set note = '';",
