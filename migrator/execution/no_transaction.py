@@ -280,18 +280,21 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
         raise failure.of_shared(failure.Refusal(context, Subject(step), {}))
     if statement.words[:1] in _MAY_COMMIT:
         context = replace(context, settings=replace(context.settings, lock_attempts=1))
+    # If the client is killed, the server goes on with the statement: the lock that keeps the next
+    # runner waiting may have been given up by the script, as DISCARD ALL does.
+    if not retake(context.conn, context.recorder.schema):
+        raise failure.another_runner(step)
     with _long_lock_timeout(context, step, statement):
         if not _was_finished(context, step, index, begun):
             _run_recorded(context, step, index)
-    if statement.words[:1] == ("discard",):
-        retake(context.conn, context.recorder.schema)
     _record(context, step, _end_unit(context, step, index))
 
 
 def _run_recorded(context: Context, step: Step, index: int) -> None:
     (statement,) = step.script.units[index].statements
     begun = cleanup.look(context, index, statement)
-    note = context.recorder.begin_unit(step.version, step.direction, begun.dump())
+    done = _done(step, index)
+    note = context.recorder.begin_unit(step.version, step.direction, done, begun.dump())
     _record(context, step, note)
     try:
         with _sampled(context, step, statement):
@@ -371,8 +374,12 @@ def _sampled(context: Context, step: Step, statement: Statement) -> Iterator[Non
 
 
 def _end_unit(context: Context, step: Step, index: int) -> Command:
-    done = index + 1 if step.direction is Direction.UP else -index - 1
-    return context.recorder.end_unit(step.version, done)
+    return context.recorder.end_unit(step.version, _done(step, index))
+
+
+def _done(step: Step, index: int) -> int:
+    """Return what the history says when a unit is done: below zero for a down."""
+    return index + 1 if step.direction is Direction.UP else -index - 1
 
 
 def _record(context: Context, step: Step, command: Command) -> None:
@@ -382,6 +389,6 @@ def _record(context: Context, step: Step, command: Command) -> None:
         try:
             for text, parameters in (*_RECORD_SETTINGS, command):
                 send(context.conn, text, parameters)
-        except psycopg.errors.DivisionByZero as error:
+        except (psycopg.errors.DivisionByZero, psycopg.errors.NotNullViolation) as error:
             raise failure.another_runner(step) from error
         context.conn.execute("commit")

@@ -51,23 +51,32 @@ with held as (
 select 1 operator(pg_catalog./) pg_catalog.count(*)
 from held
 """
-# An interrupted up remains one until the first unit of its down is done.
+# Whether the unit with the number $2 comes next; the number is below zero for a down.
+_IS_NEXT = """
+case $2::integer
+    when -1 then statements_done >= 0
+    else statements_done = $2 - sign($2::integer)
+end
+"""
+# An interrupted up remains one until the first unit of its down is done.  The null version stops a
+# runner whose progress is no longer that of the history.
 _BEGIN_UNIT = """
 with begun as (
     update {versions}
     set in_step = clock_timestamp()
     where version = $1
+      and {is_next}
     returning version
 )
 insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
-values ((select version from begun), $2, 'started', $3, $4, $5, $6::jsonb)
+values ((select version from begun), $3, 'started', $4, $5, $6, $7::jsonb)
 """
 _FAIL_UNIT = """
 update {versions}
 set in_step = null
 where version = $1
 """
-# The division by zero stops a runner whose progress is no longer that of the history.
+# So does the division by zero.
 _END_UNIT = """
 with ended as (
     update {versions}
@@ -76,10 +85,7 @@ with ended as (
             + extract(epoch from clock_timestamp() - coalesce(in_step, now())) * 1000,
         in_step = null
     where version = $1
-      and case $2::integer
-          when -1 then statements_done >= 0
-          else statements_done = $2 - sign($2::integer)
-          end
+      and {is_next}
     returning version
 )
 select 1 / count(*)
@@ -177,9 +183,14 @@ class Recorder:
         """Lock a version that is to be reverted; fail if it has no row."""
         return self._command(_LOCK, version.encode())
 
-    def begin_unit(self, version: str, direction: Direction, detail: str) -> Command:
-        """Record that a statement outside a transaction begins; `detail` is JSON."""
-        words = (version.encode(), direction.value.encode())
+    def begin_unit(self, version: str, direction: Direction, done: int, detail: str) -> Command:
+        """Record that a statement outside a transaction begins.
+
+        Args:
+            done: What `end_unit` will be told.
+            detail: JSON.
+        """
+        words = (version.encode(), b"%d" % done, direction.value.encode())
         return self._command(_BEGIN_UNIT, *words, *self.actor, detail.encode())
 
     def fail_unit(self, version: str) -> Command:
@@ -246,4 +257,5 @@ def _os_user() -> str:
 
 @cache
 def _bytes(template: str, schema: str) -> bytes:
-    return compose(template, schema, next_ordinal=compose(_NEXT, schema)).as_bytes()
+    parts = {"next_ordinal": compose(_NEXT, schema), "is_next": compose(_IS_NEXT, schema)}
+    return compose(template, schema, **parts).as_bytes()

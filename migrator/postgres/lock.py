@@ -22,18 +22,29 @@ _POLL = 0.25  # seconds between two attempts to take the runner's lock
 _TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended(%(key)s, 0))"
 _TRY_SESSION_LOCK = "select pg_try_advisory_lock(hashtextextended(%(key)s, 1))"
 _UNLOCK_SESSION = "select pg_advisory_unlock(hashtextextended(%(key)s, 1))"
+_IS_LOCK = """
+    locktype = 'advisory'
+    and granted
+    and database = (select oid from pg_catalog.pg_database where datname = current_database())
+    and objsubid = 1
+    and classid = ((key >> 32) & 4294967295)::oid
+    and objid = (key & 4294967295)::oid
+"""
+_RETAKE = """
+select case
+    when exists (select from pg_catalog.pg_locks where {_IS_LOCK} and pid = pg_backend_pid())
+    then true
+    else pg_try_advisory_lock(key)
+end
+from (values (hashtextextended(%(key)s, 1))) as k (key)
+""".replace("{_IS_LOCK}", _IS_LOCK)
 _HOLDERS = """
 select array_agg(distinct pid)
 from pg_catalog.pg_locks,
      (values (hashtextextended(%(key)s, 0)), (hashtextextended(%(key)s, 1))) as k (key)
-where locktype = 'advisory'
-  and granted
-  and database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and objsubid = 1
-  and classid = ((key >> 32) & 4294967295)::oid
-  and objid = (key & 4294967295)::oid
+where {_IS_LOCK}
   and pid <> pg_backend_pid()
-"""
+""".replace("{_IS_LOCK}", _IS_LOCK)
 
 
 @contextmanager
@@ -98,10 +109,15 @@ def runner_lock(
             conn.rollback()
 
 
-def retake(worker: Connection, schema: str) -> None:
-    """Take the lock of the working session again, after DISCARD ALL has released it."""
+def retake(worker: Connection, schema: str) -> bool:
+    """Take the lock of the working session again if a script has released it.
+
+    Returns:
+        Whether the session has it.
+    """
     with reported():
-        worker.execute(_TRY_SESSION_LOCK, {"key": f"migrator:{schema}"})
+        row = worker.execute(_RETAKE, {"key": f"migrator:{schema}"}).fetchone()
+    return bool(row and row[0])
 
 
 def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
