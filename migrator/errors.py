@@ -21,6 +21,7 @@
         LockTimeoutError      it could not acquire a lock in any attempt
       RunnerLockError         another runner holds the runner's lock
       CancelledError          the user stopped the run
+      InternalError           a bug of migrator
 
 An error holds data, not layout: `output` formats it, `cli` chooses the exit code.  `code` is
 stable, and the name of a section in README.md.
@@ -93,6 +94,12 @@ class MigratorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.location}: {self.message}" if self.location else self.message
+
+
+class InternalError(MigratorError):
+    """Something happened that nobody thought of."""
+
+    code = "internal"
 
 
 class UsageError(MigratorError):

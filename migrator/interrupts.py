@@ -6,16 +6,18 @@ import os
 import select
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_BURST = 1.0  # seconds in which signals are one: timeout, npm, make and systemd send several
 _GRACE = 6.0  # seconds to end after a signal; container runtimes kill after ten
 _REPEAT = 1.0  # seconds; clean-up may wait for the same dead server again
 
 
 class ForcedStopError(BaseException):
-    """A second signal arrived, or the run did not end in time after the first.
+    """A signal arrived a second after the first, or the run did not end in time.
 
     Not a KeyboardInterrupt: psycopg would catch it, and wait for the server again.
     """
@@ -27,9 +29,10 @@ class ForcedStopError(BaseException):
 
 
 class Interrupts:
-    """In its `with`, a first signal only sets a flag; a second one, or a timeout, stops the run.
+    """In its `with`, a first signal only sets a flag; a later one, or a timeout, stops the run.
 
-    An exception at an arbitrary place would keep the run from reporting what was done.
+    An exception at an arbitrary place would keep the run from reporting what was done.  So would
+    the rest of a burst of signals, which is ignored, also after the `with`.
     Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
@@ -37,6 +40,7 @@ class Interrupts:
         self.signal: int | None = None
         """The number of the first signal; None before it arrives."""
 
+        self._first_at = 0.0
         self._reader = self._writer = -1
         self._before: dict[int, Any] = {}
 
@@ -60,7 +64,8 @@ class Interrupts:
         if self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            is_over = self.signal is None or number == signal.SIGALRM
+            signal.signal(number, handler if is_over else self._on_late_signal)
         os.close(self._reader)
         os.close(self._writer)
 
@@ -76,8 +81,19 @@ class Interrupts:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise ForcedStopError(self.signal)
-        self.signal = number
+            if number == signal.SIGALRM or not self._is_burst():
+                raise ForcedStopError(self.signal)
+            return
+        self.signal, self._first_at = number, time.monotonic()
         os.write(self._writer, b"!")
         # A statement of our own may wait for a dead server without checking the flag.
         signal.setitimer(signal.ITIMER_REAL, _GRACE, _REPEAT)
+
+    def _on_late_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Let the program say what was done, and end; a signal after the burst ends it at once."""
+        if not self._is_burst():
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+
+    def _is_burst(self) -> bool:
+        return time.monotonic() - self._first_at < _BURST

@@ -44,6 +44,7 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.PlanChangedError: 4,
     errors.ScratchError: 6,
     errors.DumpError: 6,
+    errors.InternalError: 70,
 }
 """By kind of error, subclasses before their base; the README has the same table."""
 
@@ -91,11 +92,16 @@ class App:
     program: str = field(default_factory=called_as)
     _writer: EventWriter | None = None
 
+    @property
+    def logs(self) -> bool:
+        """Whether all SQL is logged, and the place of a bug."""
+        return self.verbosity >= _LOGGED or "migrator" in os.environ.get("DEBUG", "").split(",")
+
     def opened(self) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
         from .. import session
 
-        if self.verbosity >= _LOGGED or "migrator" in os.environ.get("DEBUG", "").split(","):
+        if self.logs:
             log_statements()
         database = config.database(self.database_url, os.environ)
         return session.opened(replace(self.settings, database=database), self.notify)

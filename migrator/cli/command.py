@@ -216,6 +216,24 @@ class Commands(click.Group):
                 signal=getattr(error, "signal", signal.SIGINT),
             )
             ctx.exit(ctx.obj.fail(at_once))
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, it gets reported)
+            # A traceback is never an answer; whoever reports the bug gets it by -vv.
+            if ctx.obj.logs:
+                import traceback
+
+                traceback.print_exc()
+            ctx.exit(ctx.obj.fail(_unforeseen(error)))
+
+
+def _unforeseen(error: Exception) -> errors.InternalError:
+    text = " ".join(str(error).split())
+    return errors.InternalError(
+        f"a bug of migrator: {type(error).__name__}{f': {text}' if text else ''}",
+        hint="what is committed is recorded; to see it, run: migrator status\n"
+        "to report the bug, run the command again with -vv, which shows where it is",
+    )
 
 
 def _usage(error: click.UsageError) -> errors.UsageError:

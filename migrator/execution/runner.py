@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
+import psycopg
 from psycopg.pq import TransactionStatus
 
 from ..errors import ConfigurationError, HistoryError, TakenError, listed
 from ..events import Event, Notify, Outcome, Remarked, Traced
 from ..history import recorder, table
-from ..interrupts import Interrupts
+from ..interrupts import ForcedStopError, Interrupts
 from ..model import Direction, Plan, Step
 from ..planning.planner import Request
 from ..postgres import activity, connection
@@ -24,6 +25,8 @@ from ..tracing.trace import Trace, to_json
 from . import batch, no_transaction, retry
 from .context import Context, Tracer, tracer
 from .transaction import Transaction
+
+_CANCEL = 1.0  # seconds for the server to take the request
 
 
 def carry_out(
@@ -245,7 +248,12 @@ def locked(session: Session, notify: Notify) -> Iterator[Lock]:
                     trusted=session.settings.trust_history_of,
                     is_named=session.settings.schema is not None,
                 )
-            yield Lock(interrupts, shares)
+            try:
+                yield Lock(interrupts, shares)
+            except ForcedStopError:
+                with suppress(psycopg.Error):
+                    session.conn.cancel_safe(timeout=_CANCEL)
+                raise
 
 
 def _versions(plan: Plan) -> list[tuple[str, Direction]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 
 from .. import goldens
-from ..conftest import Database, Migrate, Postgres, Write, call, free_port, run_psql
+from ..conftest import PROJECT, Database, Migrate, Postgres, Write, call, free_port, run_psql, spawn
 
 pytestmark = pytest.mark.slow
 
@@ -770,3 +771,28 @@ def test_a_character_that_the_database_cannot_store_is_reported(
             conn.execute(f"drop database {name} with (force)".encode())
     assert result.exit_code == 1
     assert "the database's encoding lacks this character" in result.stderr
+
+
+def test_what_nobody_thought_of_is_one_line_and_no_traceback(
+    migrate: Migrate, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the program with a bug in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PROJECT / "migrator", tmp_path / "migrator")
+    module = tmp_path / "migrator" / "planning" / "problems.py"
+    module.write_text(module.read_text() + "\n\ndef find_notes(entries):\n    return 1 / 0\n")
+    write({"01_a.up.sql": "create table a ();"})
+    environ = {"DATABASE_URL": migrate.database.url}
+
+    result = spawn("--dir", migrate.directory, "verify", environ=environ)
+    assert (result.exit_code, result.stdout) == (70, "")
+    first, *hints = result.stderr.splitlines()
+    assert first == "error: a bug of migrator: ZeroDivisionError: division by zero"
+    assert "migrator status" in hints[0]
+    assert "-vv" in hints[1]
+
+    result = spawn("--dir", migrate.directory, "verify", "--json", environ=environ)
+    assert (result.exit_code, result.json["error"]["code"]) == (70, "internal")
+    result = spawn("--dir", migrate.directory, "verify", "-vv", environ=environ)
+    assert result.exit_code == 70
+    assert "Traceback" in result.stderr

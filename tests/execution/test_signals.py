@@ -26,6 +26,7 @@ from tests.sessions import (
 pytestmark = pytest.mark.slow
 
 OPTION = "-- migrator: no-transaction\n"
+BURST = 1.1  # seconds after which a second signal is meant
 GRACE = 10.0  # seconds that a container leaves
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 SLEEP = "select pg_sleep(600)"
@@ -206,6 +207,23 @@ def test_the_run_after_an_interrupted_one_needs_no_repair(
     assert applied(database) == ["01_a"]
 
 
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_burst_of_signals_is_one(
+    database: Database, runs: Runs, write: Write, number: int, code: int
+) -> None:
+    write({"01_a.up.sql": "create table a (); select pg_sleep(600);"})
+    run = runs("up")
+    wait_for(lambda: working(database, "pg_sleep"))
+    for _ in range(20):
+        run.signal(number)
+        time.sleep(0.0005)
+    result = run.result(bound=GRACE)
+    assert result.exit_code == code
+    assert "Traceback" not in result.stderr
+    assert "rolled back" in result.stderr
+    assert not working(database, "pg_sleep")
+
+
 def test_twice_means_now(database: Database, runs: Runs, write: Write) -> None:
     database.execute("create sequence cancels")
     write({"01_a.up.sql": STUBBORN})
@@ -213,10 +231,13 @@ def test_twice_means_now(database: Database, runs: Runs, write: Write) -> None:
     pid = wait_for(lambda: working(database, "pg_sleep"))
     run.signal(signal.SIGINT)
     wait_for(lambda: database.rows("select is_called from cancels") == [(True,)])
+    time.sleep(BURST)
+    database.execute("select setval('cancels', 1, false)")
     time_of_second = time.monotonic()
     run.signal(signal.SIGINT)
     result = run.result(bound=GRACE)
     assert time.monotonic() - time_of_second < 3
+    wait_for(lambda: database.rows("select is_called from cancels") == [(True,)])  # once more
     assert result.exit_code == 130
     assert "Traceback" not in result.stderr
     database.execute(f"select pg_terminate_backend({pid})")
