@@ -19,9 +19,10 @@ The package is a set of rooms.  This table says which room may import which
     postgres            errors, passwords, config, events, interrupts
     session             errors, config, events, model, files, history, planning, postgres, embedded
     execution           all above except hazards, embedded
-    rehearsal           all above
+    doctor              errors, history, postgres
+    rehearsal           all above except doctor
     output              errors, passwords, events, model, sql, tracing, hazards, history, planning,
-                        rehearsal
+                        rehearsal, doctor
     cli                 all
 
 Only `cli` and `output` import `rehearsal`: without it and `hazards`, the runner is complete.

@@ -95,6 +95,19 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
 
 
 @contextmanager
+def connected(settings: Settings, notify: Notify) -> Iterator[Connection]:
+    """Connect without reading files or the history, for a `with`.
+
+    Raises:
+        ConfigurationError: No database is configured, or its URL cannot be read.
+        EmbeddedServerError: The embedded server cannot be started.
+        DatabaseConnectionError: The server cannot be reached.
+    """
+    with _reachable(settings, notify) as database, connection.connect(database) as conn:
+        yield conn
+
+
+@contextmanager
 def _connecting(database: Database) -> Iterator[Future[Connection]]:
     """Connect in the background, while the caller reads the files.
 

@@ -16,6 +16,7 @@ import pytest
 
 from migrator import errors
 from migrator.cli import app, main
+from migrator.doctor.checks import checks
 from migrator.hazards.catalogue import hazards
 from migrator.model import Status
 from migrator.output import reference
@@ -159,9 +160,14 @@ def hazard_table() -> str:
     )
 
 
+DOCTOR = {check.id: f"{check.title}. {check.meaning}" for check in checks()} | {
+    "history": "Unusable history. There are two, or one is not ours or not as migrator made it."
+}
+
 TABLES = {
     "hazards": hazard_table(),
     "file-options": rows("option | meaning", reference.table("file-options")),
+    "doctor": rows("finding | meaning", DOCTOR),
     "json": rows("command | keys", reference.table("json")),
     "events": rows("event | keys", reference.table("events")),
     "exit-codes": rows("code | meaning", reference.table("exit-codes"), mark=""),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..output.json import Json
     from ..output.progress import EventWriter
     from ..output.text import Style
+    from ..postgres.cursor import Connection
     from ..session import Session
 
 EXIT_CODES: dict[type[errors.MigratorError], int] = {
@@ -101,10 +102,19 @@ class App:
         """Read the files, connect and find the history, as `session.opened` does."""
         from .. import session
 
+        return session.opened(self._configured(), self.notify)
+
+    def connected(self) -> AbstractContextManager[Connection]:
+        """Connect alone, as `session.connected` does."""
+        from .. import session
+
+        return session.connected(self._configured(), self.notify)
+
+    def _configured(self) -> Settings:
         if self.logs:
             log_statements()
         database = config.database(self.database_url, os.environ)
-        return session.opened(replace(self.settings, database=database), self.notify)
+        return replace(self.settings, database=database)
 
     def other_database(self, url: str | None) -> config.Database | None:
         """Parse the URL of a second database, such as that of `--scratch-url`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import completion, files, history, migrate, rehearse
+from . import completion, doctor, files, history, migrate, rehearse
 from .command import Commands, program_options
 from .help import help_command, version
 
@@ -52,6 +52,7 @@ for _command in (
     rehearse.drift,
     files.create,
     files.verify,
+    doctor.doctor,
     history.baseline,
     history.repair,
     history.log,

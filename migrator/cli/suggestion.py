@@ -13,6 +13,7 @@ _ELSEWHERE = {
     "verify": "check lint validate",
     "rehearse": "plan preview test",
     "drift": "compare diff",
+    "doctor": "diagnose examine health inspect",
     "baseline": "fake init mark stamp",
     "repair": "fix force resolve",
     "log": "history",

@@ -1,0 +1,1 @@
+"""What will hurt before it does: invalid indexes, missing privileges, old transactions."""

@@ -1,0 +1,115 @@
+"""Ask a database all checks, without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ..errors import HistoryError
+from ..history import place
+from ..postgres import connection
+from ..postgres.cursor import Connection, run_plainly
+from .checks import Check, Diagnosis, Finding, Unchecked, checks
+
+_AGE = 120  # seconds that a transaction may be idle
+
+# A migration runs under these settings; statements of our own have others.
+_SETTINGS = """
+select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s))::pg_catalog.text
+from pg_catalog.pg_settings s
+where s.name operator(pg_catalog.=) any (array[
+    'statement_timeout', 'lock_timeout', 'default_transaction_read_only', 'transaction_timeout',
+    'idle_session_timeout', 'idle_in_transaction_session_timeout'
+]::pg_catalog.text[])
+"""
+_BEGIN = (
+    "begin isolation level read committed read only",
+    "set local statement_timeout = '10s'",
+    "set local lock_timeout = '1s'",
+)
+
+Answer = tuple[tuple[Finding, ...], tuple[Unchecked, ...]]
+
+
+def examine(
+    conn: Connection, schema: str | None, *, trusted: str | None = None, age: int = _AGE
+) -> Diagnosis:
+    """Make every check that the server and the role allow.
+
+    Args:
+        schema: That of the history; None for the first one of the search path.
+        trusted: As for `place.locate`.
+        age: In seconds; younger transactions are not reported.
+
+    Raises:
+        DatabaseConnectionError: The connection was lost.
+    """
+    with connection.reported():
+        conn.is_settled = True  # what a session of ours starts with would hide what it found
+        (settings,) = run_plainly(conn, _SETTINGS).fetchone()
+        found, problems = _history(conn, schema, trusted)
+        known = {
+            "schema": found,
+            "settings": settings,
+            "pid": conn.info.backend_pid,
+            "version": conn.info.server_version,
+            "age": age,
+        }
+        usable = [check for check in checks() if conn.info.server_version >= check.since]
+        answers = _answers(conn, usable, known)
+    findings = chain.from_iterable(each for each, _ in answers)
+    unchecked = chain.from_iterable(each for _, each in answers)
+    return Diagnosis((*problems, *findings), tuple(unchecked))
+
+
+def _history(
+    conn: Connection, schema: str | None, trusted: str | None
+) -> tuple[str | None, tuple[Finding, ...]]:
+    """Return the schema of the history, or None and what is wrong with the history."""
+    try:
+        return place.locate(conn, schema, trusted=trusted).schema, ()
+    except HistoryError as error:
+        meaning = "Every command that needs the history will fail."
+        message = "\n".join(filter(None, (str(error), error.detail)))
+        found = Finding("history", "Unusable history", message, meaning, error.hint or "")
+        return schema, (found,)
+
+
+def _answers(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) -> list[Answer]:
+    """Make checks in one round trip; if one of them fails, each in its own."""
+    try:
+        return _asked(conn, checks, known)
+    except psycopg.Error as error:
+        if conn.closed:
+            raise
+        conn.rollback()
+        if len(checks) > 1:
+            return [each for check in checks for each in _answers(conn, [check], known)]
+        reason = error.diag.message_primary or str(error)
+        return [((), (Unchecked(checks[0].id, reason),))]
+
+
+def _asked(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) -> list[Answer]:
+    values = {name: sql.Literal(value) for name, value in known.items()}
+    queries = [query for check in checks for query in (check.query, f"select {check.gap}")]
+    statements = [*_BEGIN, *queries, "commit"]
+    # A semicolon on its own line: a query may end in a comment.
+    text = sql.SQL("\n;\n".join(statements)).format(**values)
+    cursor = conn.execute(text)
+    results = [cursor.fetchall() for _ in cursor.results() if cursor.description]
+    pairs = zip(checks, results[::2], results[1::2], strict=True)
+    return [_answer(check, rows, gaps) for check, rows, gaps in pairs]
+
+
+def _answer(
+    check: Check, rows: Sequence[tuple[Any, ...]], gaps: Sequence[tuple[Any, ...]]
+) -> Answer:
+    findings = (
+        Finding(check.id, check.title, message, check.meaning, command or check.action)
+        for message, command in rows
+    )
+    return tuple(findings), tuple(Unchecked(check.id, gap) for (gap,) in gaps if gap)
