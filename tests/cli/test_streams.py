@@ -79,7 +79,7 @@ def broken_pipe() -> Iterator[int]:
 # Standard output on a full device
 
 
-READING = ["status", "verify --offline", "log", "up --dry-run", "drift"]
+READING = ["status", "verify --offline", "log", "up --dry-run", "drift", "doctor"]
 
 
 @pytest.mark.parametrize("command", [*READING, "--help", "up --help", "--version"])

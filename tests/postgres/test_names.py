@@ -88,6 +88,7 @@ def test_every_command_takes_a_name_of_any_characters(
         ("status", "--check"),
         ("verify",),
         ("drift",),
+        ("doctor",),
         ("down",),
         ("up", "--trace"),
         ("redo", "--steps", "2"),

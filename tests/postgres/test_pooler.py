@@ -172,6 +172,12 @@ def test_up_status_down(database: Database, migrate: Migrate, write: Write, url:
     assert history(database) == []
 
 
+def test_doctor_finds_the_pooler(migrate: Migrate, url: str) -> None:
+    result = migrate("doctor", "--json", database=url)
+    assert [each["id"] for each in result.json["findings"]] == ["pooler"]
+    assert result.json["unchecked"] == []
+
+
 def test_the_encoding_survives_a_pooler(
     postgres: Postgres, poolers: dict[str, Pooler], migrate: Migrate, write: Write
 ) -> None:

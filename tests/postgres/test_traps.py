@@ -130,6 +130,7 @@ def test_no_command_runs_what_others_have_created(
         "up --trace",
         "log",
         "drift",
+        "doctor",
         "down --steps 2",
         "up",
         "redo",

@@ -124,6 +124,11 @@ def test_a_standby_for_scratch_databases_is_refused_with_the_reason(
     assert "drop database" not in result.stderr
 
 
+def test_doctor_makes_every_check_on_a_standby(on_standby: Callable[..., Result]) -> None:
+    result = on_standby("doctor", "--json")
+    assert result.json == {"findings": [], "unchecked": []}
+
+
 def test_a_trial_run_on_a_standby_is_refused(on_standby: Callable[..., Result]) -> None:
     result = on_standby("rehearse", "--on-target")
     assert result.exit_code == 6
