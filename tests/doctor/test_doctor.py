@@ -151,8 +151,23 @@ def test_what_a_role_may_not_do_is_found(
         database.execute(action)
     assert found(database, url=url) == {}
     assert found(database) == {"history-writable": found(database)["history-writable"]}
-    owner = database.rows("select current_user")[0][0]
-    database.execute(f"revoke {owner} from {role}")
+
+
+def test_tables_of_another_plain_role_are_opened_by_membership(
+    database: Database, role: str
+) -> None:
+    owner = f"{role}_owner"
+    database.execute(
+        f"alter role {role} createdb; grant create on schema public to {role};"
+        f"create role {owner}; create table t (); alter table t owner to {owner}"
+    )
+    url = database.tcp_url(role, "x")
+    try:
+        assert found(database, url=url) == {"not-owner": [f"grant {owner} to {role};"]}
+        database.execute(f"grant {owner} to {role}")
+        assert found(database, url=url) == {}
+    finally:
+        database.execute(f"drop owned by {owner}; drop role {owner}")
 
 
 @contextmanager
