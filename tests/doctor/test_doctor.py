@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from migrator.config import Database as Address
-from migrator.doctor.checks import Diagnosis
+from migrator.doctor.checks import Diagnosis, checks
 from migrator.doctor.examine import examine
 from migrator.postgres import connection
 
@@ -290,3 +290,19 @@ def test_the_command_exits_with_4_if_there_are_findings(
     findings = as_json.json["findings"]
     assert [each["id"] for each in findings] == ["constraint-not-validated", "sequence-near-end"]
     assert as_json.json["unchecked"] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "rows"),
+    [
+        (120022, [("PostgreSQL 12", None)]),
+        (130000, []),
+        (180006, []),
+        (190000, [("PostgreSQL 19", None)]),
+    ],
+)
+def test_a_server_version_that_was_not_tested_is_found(
+    database: Database, version: int, rows: list[tuple[str, None]]
+) -> None:
+    (check,) = (each for each in checks() if each.id == "server-version")
+    assert database.rows(check.query.format(version=version)) == rows
