@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ _MESSAGES_A_FLUSH = 64  # a flush request for each message would cost a system c
 _LONG = 1 << 18  # bytes; the simple protocol, outside the pipeline, copies a statement less often
 _BUFFER = 1 << 22  # bytes
 _TICK = 0.05  # seconds between two checks for a signal while no answer comes
+_LAST_CANCEL = 1.0  # seconds for the server to take a request before the connection is closed
 _PATIENCE = 5.0  # seconds for the server to confirm a cancel; a container is killed after ten
 
 
@@ -83,6 +85,8 @@ def run(
         sender.fail({Field.MESSAGE_PRIMARY: str(error).strip()})
         conn.close()
     except BaseException:
+        with suppress(psycopg.Error):
+            conn.cancel_safe(timeout=_LAST_CANCEL)
         # Answers still to come could not be told from those of the next run.
         conn.close()
         raise
