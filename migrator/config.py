@@ -99,7 +99,8 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
         for name, parameter in _DATABASE_VARIABLES.items()
         if name in environ
     }
-    if not _is_port(parameters.get("port", "5432")):
+    # Several, for as many hosts, are tried in turn.
+    if not all(map(_is_port, parameters.get("port", "5432").split(","))):
         raise ConfigurationError(
             f'invalid DATABASE_PORT "{parameters["port"]}"',
             hint="use a number from 1 to 65535, for example 5432",

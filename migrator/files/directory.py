@@ -182,7 +182,8 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
 def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            files = [e for e in entries if e.name.lower().endswith(".sql") and not e.is_dir()]
+            names = [e for e in entries if e.name.lower().endswith(".sql")]
+            files = [e for e in names if not (directory / e.name).is_dir()]
     except FileNotFoundError as error:
         raise DirectoryError(
             f'the migrations directory "{directory}" does not exist',
@@ -208,7 +209,7 @@ def _read(path: Path, file: os.DirEntry[str]) -> tuple[str, str, SourceFile]:
             hint=f"{what} (.up.sql and .down.sql in lower case; the name may contain ASCII "
             "letters, digits, _, - and .), or move it out of the directory",
         )
-    if not file.is_file() and path.exists():
+    if path.exists() and not path.is_file():
         message = f"{path} is not a regular file"
         raise MigrationFileError(message, hint="move it out of the directory")
     try:

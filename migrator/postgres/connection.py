@@ -36,10 +36,25 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 # A URL where the name of a host or database was expected.
 _CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
 
+_TOO_MANY = (
+    "a run needs two connections, and a third to see what blocks it: end some, see\n"
+    "pg_stat_activity, or try again when the system is less busy"
+)
 _HINTS = (
     ("password authentication failed", "check the user and the password{}USER, _PASSWORD"),
     ("no password supplied", "give a password, or use a passfile{}PASSWORD"),
+    (
+        "no encryption",
+        "the server wants TLS: try DATABASE_SSL=require, or sslmode=require in the URL",
+    ),
     ("no pg_hba.conf entry", "allow this user and host in pg_hba.conf, or check{}USER, _SSL"),
+    (
+        "root certificate",
+        "name the file of the certificate authority: sslrootcert=FILE in the URL, or PGSSLROOTCERT",
+    ),
+    ("certificate", "check the server's certificate, the host's name in it, and sslrootcert{}SSL"),
+    ("too many", _TOO_MANY),
+    ("connection slots", _TOO_MANY),
     ("SSL", "check whether the server supports SSL{}SSL"),
     ("does not exist", "create it, or check its name{}NAME, _USER"),
     ("resolve host", "check the host's name{}HOST"),
@@ -180,7 +195,9 @@ def _is_cut(url: str) -> bool:
 
 
 def _no_connection(error: psycopg.Error) -> DatabaseConnectionError:
-    text = _PREFIXES.sub("", " ".join(str(error).split()))
+    # With several hosts or addresses, psycopg says of each what was wrong, and repeats the last.
+    lines = str(error).partition("All failures were:")[2] or str(error)
+    text = _PREFIXES.sub("", " ".join(lines.split()))
     hint = next(hint for part, hint in _HINTS if part in text)
     # Neither libpq nor the server repeats the password itself.
     masked = without_passwords(_CREDENTIALS.sub(":****@", text))

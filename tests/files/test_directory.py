@@ -358,3 +358,11 @@ def test_create_reports_a_directory_that_cannot_be_written(directory: Path) -> N
     with pytest.raises(DirectoryError, match=r"cannot write .*: Permission denied"):
         create(directory, "x", now=NOW)
     directory.chmod(0o700)
+
+
+def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
+    (tmp_path / "01_a.up.sql").symlink_to("01_a.up.sql")
+    with pytest.raises(BlockedError) as caught:
+        read_migrations(tmp_path)
+    (error,) = caught.value.errors
+    assert "01_a.up.sql cannot be read: Too many levels" in str(error)

@@ -149,3 +149,44 @@ def test_a_parameter_that_cannot_be_right_is_named(
     error = refusal(f"{database.url}&{parameter}", {})
     assert message in error.message
     assert (error.hint or "").startswith("check this parameter of the connection")
+
+
+def test_a_server_without_tls_is_told_from_one_that_does_not_run(database: Database) -> None:
+    error = refusal(database.tcp_url("postgres", "x") + "?sslmode=require", {})
+    assert "SSL" in error.message
+    assert (error.hint or "").startswith("check whether the server supports SSL: DATABASE_URL")
+
+
+def test_too_many_connections_are_told_from_a_server_that_does_not_run(database: Database) -> None:
+    role = f"role_{database.name}"
+    database.execute(f"create role {role} login connection limit 0 password 'x'")
+    try:
+        error = refusal(database.tcp_url(role, "x"), {})
+    finally:
+        database.execute(f"drop role {role}")
+    assert "too many connections" in error.message
+    assert "pg_stat_activity" in (error.hint or "")
+
+
+def test_several_hosts_are_tried_in_turn(database: Database) -> None:
+    given = database.postgres
+    ports = f"{free_port()},{given.server.port}"
+    role = f"role_{database.name}"
+    database.execute(f"create role {role} login password 'x'")
+    environ = {
+        "DATABASE_HOST": "127.0.0.1,127.0.0.1",
+        "DATABASE_PORT": ports,
+        "DATABASE_NAME": database.name,
+        "DATABASE_USER": role,
+        "DATABASE_PASSWORD": "x",
+    }
+    found = config.database(None, environ)
+    assert found
+    try:
+        with connection.connect(found) as conn:
+            assert conn.info.port == given.server.port
+    finally:
+        database.execute(f"drop role {role}")
+    ports = f"{free_port()},{free_port()}"
+    error = refusal(None, {**environ, "DATABASE_PORT": ports})
+    assert error.message.count("Connection refused") == 2
