@@ -88,16 +88,20 @@ select pg_is_in_recovery(), setting = 'on', source
 from pg_settings
 where name = 'default_transaction_read_only'
 """
-# By `pg_settings.source`: whom default_transaction_read_only is set for, and how to reset it.
+# By `pg_settings.source`: whom default_transaction_read_only is set for, and how to reset it, also
+# in a session that has the setting.
 _RESET = "reset default_transaction_read_only;"
 _FREEZERS = {
-    "user": ("the role {user}", f"alter role {{user}} {_RESET}"),
-    "database": ("the database {database}", f"alter database {{database}} {_RESET}"),
+    "user": ("the role {user}", f"begin read write; alter role {{user}} {_RESET} commit;"),
+    "database": (
+        "the database {database}",
+        f"begin read write; alter database {{database}} {_RESET} commit;",
+    ),
     "database user": (
         "the role {user} in the database {database}",
-        f"alter role {{user}} in database {{database}} {_RESET}",
+        f"begin read write; alter role {{user}} in database {{database}} {_RESET} commit;",
     ),
-    "global": ("all roles", f"alter role all {_RESET}"),
+    "global": ("all roles", f"begin read write; alter role all {_RESET} commit;"),
     "client": ("this connection", "remove it from PGOPTIONS or the URL"),
 }
 _FREEZER = ("the server", f"alter system {_RESET} select pg_reload_conf();")

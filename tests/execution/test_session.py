@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import Database, Migrate, Write
@@ -291,6 +292,11 @@ def test_it_is_told_for_whom_a_database_is_read_only(
         assert result.exit_code == 4
         assert told.format(**names) in result.stderr
         assert migrate("up", OVERRIDE, database=url).exit_code == 0
+        for command in re.findall("begin read write; .*commit;", result.stderr):
+            with psycopg.connect(url, autocommit=True) as conn:
+                conn.execute(command.encode())
+            with psycopg.connect(url) as conn:
+                assert conn.execute(f"show {setting}".encode()).fetchall() == [("off",)]
     finally:
         with database.connect() as conn:
             conn.execute("set default_transaction_read_only = off")
