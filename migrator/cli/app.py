@@ -151,6 +151,12 @@ class App:
             )
         self._writer.write(event)
 
+    def remark(self, text: str) -> None:
+        """Write a sentence, as `notify` does."""
+        from ..events import Remarked
+
+        self.notify(Remarked(text))
+
     def say(self, text: str) -> None:
         """Write text to stderr, which JSON does without."""
         if not self.as_json:
@@ -184,31 +190,36 @@ class App:
         Raises:
             UsageError: It cannot be written, and not because the reader closed the pipe.
         """
-        from ..output.json import dumps
-        from ..output.terminal import readable
-
         self._clear_line()
-        click.echo(dumps(as_json(), indent=2) if self.as_json else readable(as_text()))
+        if self.as_json:
+            from ..output.json import dumps
+
+            click.echo(dumps(as_json(), indent=2))
+        else:
+            from ..output.terminal import readable
+
+            click.echo(readable(as_text()))
         error = write_error(sys.stdout)
         if error and error.errno != errno.EPIPE:
             raise _unwritten(error, kept)
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""
-        from ..output.json import dumps, of_error
-        from ..output.terminal import readable
-        from ..output.text import error_text
-
         self._clear_line()
         is_interrupt = isinstance(error, errors.CancelledError) and error.signal == signal.SIGINT
         if is_interrupt and sys.stderr.isatty():
             click.echo(err=True)  # the terminal has written ^C
         if self.as_json:
+            from ..output.json import dumps, of_error
+
             document = {"error": of_error(error)}
             click.echo(dumps(document, indent=2))
             if write_error(sys.stdout):
                 click.echo(dumps(document), err=True)  # one line, like the events
         else:
+            from ..output.terminal import readable
+            from ..output.text import error_text
+
             text = error_text(error, style(sys.stderr), self.program)
             click.echo(readable(text), err=True)
         return exit_code(error)

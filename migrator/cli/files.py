@@ -30,7 +30,6 @@ def create(app: App, *, name: str) -> None:
 @click.pass_obj
 def verify(app: App, *, offline: bool, fix: bool) -> None:
     """Check that the files are valid and match the history."""
-    from ..events import Remarked
     from ..files import directory
     from ..output.text import verified_text
     from ..planning import planner
@@ -40,11 +39,11 @@ def verify(app: App, *, offline: bool, fix: bool) -> None:
     settings = app.settings
     renamed = directory.rename_misnamed(settings.directory) if fix else ()
     for old, new in renamed:
-        app.notify(Remarked(f"renamed {old} to {new}"))
+        app.remark(f"renamed {old} to {new}")
     if offline:
         migrations = directory.read_required(settings.directory, allow_empty=settings.allow_empty)
         if ignored := directory.ignored(settings.directory):
-            app.notify(Remarked(f"warning: {ignored}"))
+            app.remark(f"warning: {ignored}")
         entries = planner.reconcile(migrations, ())
     else:
         with app.opened() as work:
