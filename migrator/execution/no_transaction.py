@@ -280,14 +280,23 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
         raise failure.of_shared(failure.Refusal(context, Subject(step), {}))
     if statement.words[:1] in _MAY_COMMIT:
         context = replace(context, settings=replace(context.settings, lock_attempts=1))
-    # If the client is killed, the server goes on with the statement: the lock that keeps the next
-    # runner waiting may have been given up by the script, as DISCARD ALL does.
-    if not retake(context.conn, context.recorder.schema):
-        raise failure.another_runner(step)
+    _retake_lock(context, step)
     with _long_lock_timeout(context, step, statement):
         if not _was_finished(context, step, index, begun):
             _run_recorded(context, step, index)
+    if statement.words[:1] == ("discard",):
+        _retake_lock(context, step)
     _record(context, step, _end_unit(context, step, index))
+
+
+def _retake_lock(context: Context, step: Step) -> None:
+    """Take the lock of this session again if the script has given it up, as DISCARD ALL does.
+
+    If the client is killed, the server goes on with the statement, and the lock keeps the next
+    runner waiting.
+    """
+    if not retake(context.conn, context.recorder.schema):
+        raise failure.another_runner(step)
 
 
 def _run_recorded(context: Context, step: Step, index: int) -> None:
