@@ -290,11 +290,7 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
 
 
 def _retake_lock(context: Context, step: Step) -> None:
-    """Take the lock of this session again if the script has given it up, as DISCARD ALL does.
-
-    If the client is killed, the server goes on with the statement, and the lock keeps the next
-    runner waiting.
-    """
+    """Take the lock again that keeps a runner away, if the script gave it up (DISCARD ALL)."""
     if not retake(context.conn, context.recorder.schema):
         raise failure.another_runner(step)
 
