@@ -97,7 +97,7 @@ class MigratorError(Exception):
 
 
 class InternalError(MigratorError):
-    """Something happened that nobody thought of."""
+    """An exception that is a bug of migrator."""
 
     code = "internal"
 

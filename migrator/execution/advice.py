@@ -16,6 +16,7 @@ from ..postgres import activity
 from ..postgres.inflight import Field
 from ..sql import characters
 from ..sql.location import locate
+from ..sql.names import quoted
 from ..sql.script import Statement
 
 NEEDS_NO_TRANSACTION = frozenset(["25001", "2D000"])
@@ -36,7 +37,6 @@ _NAME_CLASS, _SYNTAX_ERROR = "42", "42601"
 _PARAMETER = re.compile(r"\$[0-9]+")
 _PLACEHOLDER = re.compile(r":\w+|%s|%\(\w+\)s|\?|\$\{|\{\{?|@\w+|\$\w+")
 _KEY = re.compile(r"\((.+?)\)=\(")  # of the server's detail, in any language
-_SIMPLE = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +136,6 @@ def against_history(step: Step, schema: str) -> Statement | None:
     return None
 
 
-def quoted(name: str) -> str:
-    """Write a name as SQL does, in quotes where it needs them.
-
-    >>> quoted("users"), quoted("Users")
-    ('users', '"Users"')
-    """
-    return name if _SIMPLE.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))
-
-
 def _of_place(
     fields: Mapping[Field, str], sqlstate: str, step: Step, statement: Statement
 ) -> Advice | None:
@@ -198,11 +189,11 @@ def _names(fields: Mapping[Field, str], role: str) -> dict[str, str]:
     table = [fields.get(field) for field in (Field.SCHEMA_NAME, Field.TABLE_NAME)]
     key = _KEY.search(fields.get(Field.MESSAGE_DETAIL, ""))
     names = {
-        "table": ".".join(quoted(name) for name in table if name) if table[1] else "",
-        "column": quoted(fields.get(Field.COLUMN_NAME, "")),
-        "constraint": quoted(fields.get(Field.CONSTRAINT_NAME, "")),
+        "table": quoted(name for name in table if name) if table[1] else "",
+        "column": quoted([fields.get(Field.COLUMN_NAME, "")]),
+        "constraint": quoted([fields.get(Field.CONSTRAINT_NAME, "")]),
         "columns": key[1] if key else "",
-        "role": quoted(role),
+        "role": quoted([role]),
     }
     return {name: value for name, value in names.items() if value not in ("", '""')}
 

@@ -172,7 +172,7 @@ def of_claim(refusal: Refusal) -> MigratorError:
 
 
 def _of_lost_history(refusal: Refusal, statement: Statement) -> StatementError:
-    schema = advice.quoted(refusal.context.recorder.schema)
+    schema = names.quoted([refusal.context.recorder.schema])
     message = f"the script removes migrator's own history in schema {schema}: {refusal.message}"
     error = _own_error(refusal, _undone(refusal.step), message)
     error.hint = error.hint and advice.of_lost_history(refusal.step, schema)
