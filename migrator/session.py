@@ -43,6 +43,13 @@ class Session:
         """Whether the connection goes through a pooler: libpq then has a pid that it invented."""
         return self.conn.info.backend_pid != self.history.pid
 
+    @property
+    def server(self) -> str:
+        """The server, as people know it."""
+        configured, info = self.settings.database, self.conn.info
+        is_embedded = configured is not None and configured.embedded is not None
+        return "the embedded PostgreSQL" if is_embedded else server_name(info.host, info.port)
+
     def entries(self, *, downs: bool = False) -> tuple[Entry, ...]:
         """Compare files and history; `downs` reads the stored down scripts, too."""
         if not self.history.exists:
@@ -63,6 +70,19 @@ class Session:
         if plan.problems:
             raise BlockedError.of(plan.problems, "found; nothing was run")
         return plan
+
+
+def server_name(host: str, port: int) -> str:
+    """Name the server of a connection.
+
+    >>> server_name("db.example.org", 5432), server_name("::1", 5432)
+    ('db.example.org:5432', '[::1]:5432')
+    >>> server_name("/run/postgresql", 5432)
+    'socket /run/postgresql:5432'
+    """
+    if host.startswith(("/", "@")):
+        return f"socket {host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextmanager

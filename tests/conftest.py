@@ -438,3 +438,22 @@ def migrate(database: Database, directory: Path) -> Migrate:
 def migrate_process(database: Database, directory: Path) -> Migrate:
     """The program as a process of its own, on `database` and `directory`."""
     return Migrate(spawn, database, directory)
+
+
+def on_screen(migrate: Migrate, columns: int, *arguments: str) -> str:
+    """Run the program with a terminal for its stdout, and return what it shows."""
+    screen, terminal = os.openpty()
+    environ = {"DATABASE_URL": migrate.database.url, "COLUMNS": str(columns)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "migrator", "--dir", migrate.directory, *arguments],
+        env=process_environment(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+    ):
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # how Linux says that the last writer has closed a terminal
+            while part := os.read(screen, 4096):
+                shown += part
+    os.close(screen)
+    return shown.decode()

@@ -10,7 +10,7 @@ from pathlib import Path
 GOLDEN = Path(__file__).parent / "golden"
 _NORMALISED = (
     (re.compile(r"(?:<1 ms|\b[0-9.]+ (?:ms|s|min|h))(?=[);])"), "N ms"),
-    (re.compile(r"socket \S+"), "socket /run/postgresql:5432"),
+    (re.compile(r"socket [^\s,;]+"), "socket /run/postgresql:5432"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}"), "2026-05-06 07:08"),
     (re.compile(r"PostgreSQL [0-9.]+,\s+history\s+in\s+schema"), "PostgreSQL N, history in schema"),
     (re.compile(r"test_[0-9a-f]{32}"), "shop"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -240,6 +241,12 @@ def log_statements() -> None:
     logger = logging.getLogger("migrator")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+
+def terminal_width(stream: Any) -> int | None:
+    """Return the width of a stream in columns; None if it is no terminal."""
+    is_terminal = stream is not None and stream.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
 
 
 def style(stream: Any) -> Style:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import errors
-from .app import DISAGREEING, App, style
+from .app import DISAGREEING, App, style, terminal_width
 from .command import command
 from .options import complete_version, override_option, scratch_option
 
@@ -36,8 +35,7 @@ def status(app: App, *, check: bool) -> None:
 
     with app.opened() as work:
         overview = session.overview(work)
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else None
+    width = terminal_width(sys.stdout)
 
     def as_json() -> Json:
         from ..output.json import of_status

@@ -269,15 +269,7 @@ def _show_nothing(app: App, plan: Plan, request: Request) -> None:
 def _database(work: Session) -> str:
     info = work.conn.info
     role = f", role {work.settings.role}" if work.settings.role else ""
-    return f"database {info.dbname} on {_server(work)} as {info.user}{role}"
-
-
-def _server(work: Session) -> str:
-    from ..output.text import server_name
-
-    configured, info = work.settings.database, work.conn.info
-    is_embedded = configured is not None and configured.embedded is not None
-    return "the embedded PostgreSQL" if is_embedded else server_name(info.host, info.port)
+    return f"database {info.dbname} on {work.server} as {info.user}{role}"
 
 
 def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
@@ -292,7 +284,7 @@ def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
     versions = list(dict.fromkeys(step.version for step in plan.steps))
     names = errors.listed(versions)
     verb = "revert" if request.action is Action.DOWN else "revert and apply again"
-    where = f"database {work.conn.info.dbname} ({_server(work)})"
+    where = f"database {work.conn.info.dbname} ({work.server})"
     try:
         if click.confirm(readable(f"{verb} {names} on {where}?"), err=True):
             return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from .. import errors
-from .app import DISAGREEING, App, style
+from .app import DISAGREEING, App, style, terminal_width
 from .command import command
 from .options import override_option, scratch_option, size, target_option
 
@@ -48,6 +49,12 @@ from .options import override_option, scratch_option, size, target_option
     help="Also write an HTML report.",
 )
 @click.option(
+    "--sarif",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write the findings as SARIF 2.1.0, for code scanning.",
+)
+@click.option(
     "--save",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -67,6 +74,7 @@ def rehearse(
     small: int,
     markdown: bool,
     html: Path | None,
+    sarif: Path | None,
     save: Path | None,
 ) -> None:
     """Show what `up` would lock, rewrite and scan.
@@ -75,7 +83,11 @@ def rehearse(
     if there are findings.
     """
     from ..output.html import report_html
-    from ..output.report import report_json, report_markdown, report_text
+    from ..output.json import dumps
+    from ..output.markdown import report_markdown
+    from ..output.report import report_json, report_text
+    from ..output.sarif import report_sarif
+    from ..output.terminal import wrapped
     from ..planning import planner
     from ..rehearsal import plan_file
     from ..rehearsal.on_target import rehearse_on_target
@@ -95,15 +107,20 @@ def rehearse(
         if save:
             app.write(save, plan_file.dump(report, work.entries(), plan_file.target_of(work)))
     if html:
-        app.write(html, report_html(report, app.program))
-    app.show(
-        lambda: (
-            report_markdown(report, app.program)
-            if markdown
-            else report_text(report, style(sys.stdout), app.program)
-        ),
-        lambda: report_json(report),
-    )
+        app.write(html, report_html(report, app.program, datetime.now().astimezone()))
+    if sarif:
+        app.write(sarif, dumps(report_sarif(report, Path.cwd()), indent=2) + "\n")
+
+    def as_text() -> str:
+        if markdown:
+            return report_markdown(report, app.program)
+        text, width = (
+            report_text(report, style(sys.stdout), app.program),
+            terminal_width(sys.stdout),
+        )
+        return wrapped(text, width) if width else text
+
+    app.show(as_text, lambda: report_json(report))
     if not report.is_clean:
         sys.exit(DISAGREEING)
 

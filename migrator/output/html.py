@@ -4,47 +4,47 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime
 from importlib import resources
+from itertools import zip_longest
 
 from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
+from ..history.recorder import tool_version
 from ..passwords import without_passwords
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
 from .progress import lock_text
 from .report import DRIFT, NO_DRIFT, down_lines, head, locks, not_rehearsed, total
+from .summary import TITLES, Held, held, summary
 from .text import error_text, line_of, plain
 
 _MANY = 25  # line numbers fit beside each other
+_BLOCKS = {4: "nothing but other DDL", 5: "writes", 6: "writes", 7: "writes", 8: "reads and writes"}
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A lock on a table, and the first and last statement during which it is held, from 0."""
-
-    relation: str
-    mode: LockMode
-    first: int
-    last: int
-
-
-def report_html(report: Report, program: str) -> str:
-    """Write the page."""
+def report_html(report: Report, program: str, when: datetime) -> str:
+    """Write the page; `when` is the time of the rehearsal."""
     title = escape(f"Rehearsal for {report.database}")
     tone = "good" if report.is_clean else "bad"
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    numbered = enumerate(report.migrations, 1)
     parts = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
         f"<title>{title}</title><style>{style}</style></head><body>",
         f"<h1>{title}</h1>",
         f'<p class="total {tone}">{escape(total(report))}</p>',
+        f'<p class="soft">{when:%Y-%m-%d %H:%M %Z}, migrator {escape(tool_version())}</p>',
         *(f'<p class="soft">{escape(line)}</p>' for line in head(report)),
+        *_summary(report),
         *_drift(report),
-        *(part for each in report.migrations for part in _migration(report, each, program)),
+        *(part for place, each in numbered for part in _migration(report, each, place, program)),
         *(f'<p class="bad">{escape(line)}</p>' for line in not_rehearsed(report)),
+        *_legend(),
         "</body></html>",
     )
     return "\n".join(parts) + "\n"
@@ -55,32 +55,31 @@ def escape(text: str) -> str:
     return html.escape(without_passwords(text))
 
 
-def bars(rehearsed: RehearsedMigration) -> tuple[Bar, ...]:
-    """Return the locks on existing tables, by the time they begin.
-
-    A lock is held to the end of its transaction.
-    """
-    found: list[Bar] = []
-    ends = _ends(rehearsed)
-    for index, each in enumerate(rehearsed.traced):
-        for touch in each.trace.touches:
-            mode = touch.mode
-            if mode is None or touch.is_ours or not touch.is_stronger:
-                continue
-            if mode < LockMode.SHARE_UPDATE_EXCLUSIVE or touch.relation.kind in "iIt":
-                continue
-            found.append(Bar(touch.relation.name, mode, index, ends[index]))
-    return tuple(found)
+def _summary(report: Report) -> Iterator[str]:
+    lines = summary(report)
+    if not lines:
+        return
+    yield '<table class="summary"><tr>' + "".join(f"<th>{each}</th>" for each in TITLES) + "</tr>"
+    for place, line in enumerate(lines, 1):
+        is_shown = place <= len(report.migrations)
+        name = escape(line.version)
+        name = f'<a href="#migration-{place}">{name}</a>' if is_shown else name
+        tone = "good" if line.is_good else "bad"
+        cells = (name, f'<span class="{tone}">{escape(line.findings)}</span>', escape(line.lock))
+        yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    yield "</table>"
 
 
-def _ends(rehearsed: RehearsedMigration) -> list[int]:
-    """Return for each statement the index of the last one in its transaction."""
-    units = rehearsed.step.script.units
-    ends: list[int] = []
-    for unit in units:
-        first = len(ends)
-        ends += [first + len(unit.statements) - 1] * len(unit.statements)
-    return [min(end, len(rehearsed.traced) - 1) for end in ends]
+def _legend() -> Iterator[str]:
+    yield '<h2>Legend</h2><p class="legend">'
+    for number, blocks in _BLOCKS.items():
+        mode = LockMode(number).sql
+        yield f'<span><span class="bar m{number}">{mode}</span> blocks {blocks}</span>'
+    yield "</p>"
+    yield (
+        '<p class="soft">A bar begins at the statement that takes the lock and ends with its '
+        "transaction. A finding fails the rehearsal; a note does not.</p>"
+    )
 
 
 def _drift(report: Report) -> Iterator[str]:
@@ -93,8 +92,10 @@ def _drift(report: Report) -> Iterator[str]:
         yield f"<pre>{escape(chr(10).join(difference_lines(report.drift)))}</pre>"
 
 
-def _migration(report: Report, rehearsed: RehearsedMigration, program: str) -> Iterator[str]:
-    yield f"<h2>{escape(rehearsed.step.version)}</h2>"
+def _migration(
+    report: Report, rehearsed: RehearsedMigration, place: int, program: str
+) -> Iterator[str]:
+    yield f'<h2 id="migration-{place}">{escape(rehearsed.step.version)}</h2>'
     script = rehearsed.step.script
     how = "one transaction" if script.transactional else "statement by statement"
     yield f'<p class="soft">{escape(str(script.path))}, {how}</p>'
@@ -112,8 +113,11 @@ def _migration(report: Report, rehearsed: RehearsedMigration, program: str) -> I
 
 
 def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
-    rows = bars(rehearsed)
-    if not rows:
+    """Draw one row for each table, with a bar for each lock."""
+    tables: dict[str, list[Held]] = {}
+    for lock in held(rehearsed):
+        tables.setdefault(lock.relation, []).append(lock)
+    if not tables:
         return
     count = len(rehearsed.traced)
     yield "<h3>Locks, from statement to statement</h3>"
@@ -125,15 +129,26 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     for index, each in enumerate(rehearsed.traced):
         number = line_of(each.statement) if index % every == 0 else ""
         yield f'<span class="head">{number}</span>'
-    for place, bar in enumerate(rows, 2):
-        size = report.sizes.get(bar.relation)
+    for place, (relation, locks_held) in enumerate(tables.items(), 2):
+        size = report.sizes.get(relation)
         weight = f'<br><span class="soft">{size_text(size)}</span>' if size else ""
-        name = f"{escape(bar.relation)}{weight}"
+        name = f"{escape(relation)}{weight}"
         yield f'<span class="name" style="grid-row: {place}; grid-column: 1">{name}</span>'
-        span = f"grid-row: {place}; grid-column: {bar.first + 2} / {bar.last + 3}"
-        what = lock_text(bar.mode)
-        yield f'<span class="bar m{bar.mode.value}" style="{span}" title="{what}">{what}</span>'
+        yield from (_bar(each, place) for each in _one_after_another(locks_held))
     yield "</div>"
+
+
+def _one_after_another(locks_held: list[Held]) -> Iterator[Held]:
+    """Cut each lock where a stronger one on the same table begins."""
+    for each, following in zip_longest(locks_held, locks_held[1:]):
+        is_upgraded = following and each.first < following.first <= each.last
+        yield replace(each, last=following.first - 1) if is_upgraded else each
+
+
+def _bar(lock: Held, place: int) -> str:
+    span = f"grid-row: {place}; grid-column: {lock.first + 2} / {lock.last + 3}"
+    what = lock_text(lock.mode)
+    return f'<span class="bar m{lock.mode.value}" style="{span}" title="{what}">{what}</span>'
 
 
 def _row(report: Report, rehearsed: RehearsedMigration, each: TracedStatement) -> str:
@@ -154,7 +169,8 @@ def _finding(finding: Finding) -> str:
     kind = "note" if finding.severity is Severity.INFORMATION else ""
     kind = "accepted" if finding.accepted else kind
     lines: Iterable[str] = (
-        f"<strong>{escape(finding.hazard.title)}</strong>: {escape(finding.message)}",
+        f"<strong>{escape(finding.hazard.title)}</strong> <code>{finding.hazard.id}</code>: "
+        f"{escape(finding.message)}",
         f"accepted: {escape(finding.accepted)}" if finding.accepted else "",
         f'<span class="soft">Instead: {escape(finding.hazard.workaround)}</span>',
     )

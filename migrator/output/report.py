@@ -1,10 +1,8 @@
-"""A rehearsal's report as text, as Markdown and as JSON."""
+"""A rehearsal's report as text and as JSON, and the sentences that all its forms share."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 from ..errors import counted, listed
 from ..hazards.assess import size_text
@@ -15,7 +13,8 @@ from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .json import Json, of_error
 from .progress import trace_lines
-from .text import Style, error_text, line_of, plain
+from .summary import TITLES, summary
+from .text import Style, error_text, line_of
 
 NO_DRIFT = "no drift: the schema matches its history"
 DRIFT = "drift: the schema does not match its history"
@@ -27,11 +26,11 @@ _SQL_WIDTH = 72  # characters of a statement's first line
 
 def report_text(report: Report, style: Style, program: str) -> str:
     """Write a report for a terminal."""
-    lines = [*head(report), "", *_drift(report)]
+    lines = [*head(report), "", *_summary(report, style), *drift_lines(report)]
     for rehearsed in report.migrations:
         lines += ["", style(rehearsed.step.version, bold=True)]
         for each in rehearsed.traced:
-            lines.append(f"  line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
+            lines.append(f"  {statement_line(each)}")
             lines += [f"      {lock}" for lock in locks(report, each)]
             lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
         lines += [f"  {line}" for line in _findings(rehearsed, None, style)]
@@ -41,59 +40,6 @@ def report_text(report: Report, style: Style, program: str) -> str:
         lines += [f"  {line}" for line in down_lines(rehearsed)]
     lines += ["", *not_rehearsed(report)] if report.not_rehearsed else []
     return "\n".join([*lines, "", style(total(report), bold=True)])
-
-
-def report_markdown(report: Report, program: str) -> str:
-    """Write a report for a pull request."""
-    lines = [f"## Rehearsal: {total(report)}", "", *map(_escaped, head(report)), ""]
-    lines += _listed(_drift(report))
-    for rehearsed in report.migrations:
-        lines += ["", f"### `{rehearsed.step.version}`", ""]
-        if rehearsed.findings:
-            lines += ["| | line | what | instead |", "|---|---|---|---|"]
-        for finding in rehearsed.findings:
-            where = line_of(finding.statement) if finding.statement else ""
-            cells = (_mark(finding), where, _accepted(finding), finding.hazard.workaround)
-            lines.append("| " + " | ".join(_escaped(str(cell)) for cell in cells) + " |")
-        if rehearsed.error:
-            lines += ["", *_fenced([error_text(rehearsed.error, plain, program)])]
-        lines += ["", *_listed(down_lines(rehearsed))]
-        if not rehearsed.traced:
-            continue
-        shown = []
-        for each in rehearsed.traced:
-            shown.append(f"line {line_of(each.statement)}: {_first_line(each)}{_sampled(each)}")
-            shown += [f"    {lock}" for lock in locks(report, each)]
-        lines += ["", "<details><summary>Locks</summary>", "", *_fenced(shown), "", "</details>"]
-    lines += ["", *map(_escaped, not_rehearsed(report))] if report.not_rehearsed else []
-    return "\n".join(lines) + "\n"
-
-
-def _listed(lines: Iterable[str]) -> Iterator[str]:
-    """Write lines as a Markdown list, with indented lines as a code block below their item."""
-    for is_indented, group in groupby(lines, key=lambda line: line.startswith(" ")):
-        if is_indented:
-            yield from ("", *_fenced(group, "  "), "")
-        else:
-            yield from (f"- {_escaped(line)}" for line in group)
-
-
-def _escaped(text: str) -> str:
-    r"""Write text on one line of Markdown, whatever it holds.
-
-    >>> print(_escaped("a|b `<c>`"))
-    a\|b \`&lt;c&gt;\`
-    """
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*|\[\]]|~(?=\S))", r"\\\1", line)
-
-
-def _fenced(lines: Iterable[str], indent: str = "") -> list[str]:
-    """Write a code block; its fence is longer than any in the lines."""
-    lines = list(lines)
-    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
-    fence = indent + "`" * max(3, longest + 1)
-    return [fence, *lines, fence]
 
 
 def report_json(report: Report) -> Json:
@@ -209,7 +155,7 @@ def total(report: Report) -> str:
 def head(report: Report) -> Iterator[str]:
     """Name the database, say where the migrations were rehearsed, and what was missing there."""
     yield (
-        f"database {report.database}, PostgreSQL {report.server_version}; "
+        f"database {report.database} on {report.server}, PostgreSQL {report.server_version}; "
         f"rehearsed on {report.origin}"
     )
     yield from report.missing
@@ -237,7 +183,8 @@ def _objects(differences: Iterable[Difference]) -> int:
     return sum(not line.startswith(" ") for line in difference_lines(differences))
 
 
-def _drift(report: Report) -> Iterator[str]:
+def drift_lines(report: Report) -> Iterator[str]:
+    """Say how the database differs from its history."""
     if report.drift is None:
         yield "drift: not compared"
     elif not report.drift:
@@ -261,12 +208,13 @@ def _findings(
 def _finding_lines(finding: Finding, style: Style) -> Iterable[str]:
     colour = "red" if finding.is_open else "yellow"
     where = f" line {line_of(finding.statement)}" if finding.statement else ""
-    yield f"{style(_mark(finding), fg=colour)}{where}: {_accepted(finding)}"
+    yield f"{style(mark(finding), fg=colour)}{where}: {message(finding)}"
     if finding.is_open:
         yield f"    instead: {finding.hazard.workaround}"
 
 
-def _mark(finding: Finding) -> str:
+def mark(finding: Finding) -> str:
+    """Write how much a finding matters, and its hazard."""
     if finding.accepted:
         return f"accepted {finding.hazard.id}"
     return (
@@ -274,14 +222,28 @@ def _mark(finding: Finding) -> str:
     )
 
 
-def _accepted(finding: Finding) -> str:
+def message(finding: Finding) -> str:
+    """Write what happens, and why it was accepted."""
     return finding.message + (f" (accepted: {finding.accepted})" if finding.accepted else "")
 
 
-def _sampled(each: TracedStatement) -> str:
-    return "  (sampled: brief locks may be missing)" if each.trace.sampled else ""
+def statement_line(each: TracedStatement) -> str:
+    """Write where a statement is, and how it begins."""
+    text = " ".join(each.statement.text.split())
+    text = text if len(text) <= _SQL_WIDTH else text[: _SQL_WIDTH - 1] + "…"
+    sampled = "  (sampled: brief locks may be missing)" if each.trace.sampled else ""
+    return f"line {line_of(each.statement)}: {text}{sampled}"
 
 
-def _first_line(each: TracedStatement) -> str:
-    line = " ".join(each.statement.text.split())
-    return line if len(line) <= _SQL_WIDTH else line[: _SQL_WIDTH - 1] + "…"
+def _summary(report: Report, style: Style) -> Iterator[str]:
+    lines = summary(report)
+    if not lines:
+        return
+    table = [TITLES, *((each.version, each.findings, each.lock) for each in lines)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    colours = ["", *("" if each.is_good else "red" for each in lines)]
+    for row, colour in zip(table, colours, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[1] = style(cells[1], fg=colour) if colour else cells[1]
+        yield "  ".join(cells).rstrip()
+    yield ""

@@ -71,19 +71,6 @@ def line_of(statement: Statement) -> int:
 # A run
 
 
-def server_name(host: str, port: int) -> str:
-    """Name the server of a connection.
-
-    >>> server_name("db.example.org", 5432), server_name("::1", 5432)
-    ('db.example.org:5432', '[::1]:5432')
-    >>> server_name("/run/postgresql", 5432)
-    'socket /run/postgresql:5432'
-    """
-    if host.startswith(("/", "@")):
-        return f"socket {host}:{port}"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def intent_text(plan: Plan, request: Request) -> str:
     """Say how many migrations a run is about, and of how many."""
     if not request.reverts:

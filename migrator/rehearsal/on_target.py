@@ -48,6 +48,7 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
     migrations = (_run(work, first, sizes, small, notify),) if first else ()
     return Report(
         database=work.conn.info.dbname,
+        server=work.server,
         server_version=connection.version(work.conn),
         scratch_version=connection.version(work.conn),
         origin="the database itself, and rolled back",

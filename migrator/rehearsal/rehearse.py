@@ -77,6 +77,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
                 done += steps.rehearse(again.stage, rest, done, sizes)
     return Report(
         database=work.conn.info.dbname,
+        server=work.server,
         server_version=connection.version(work.conn),
         scratch_version=version,
         origin=prepared.origin,

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ import migrator
 from migrator.cli.main import main
 
 from .. import goldens
-from ..conftest import Migrate, Result, Write, call, process_environment, spawn
+from ..conftest import Migrate, Result, Write, call, on_screen, process_environment, spawn
 
 COMMANDS = sorted(main.commands)
 EVENTS = {"step-started", "statement-finished", "step-finished"}
@@ -217,25 +216,6 @@ def test_status_fits_on_a_terminal_of_any_width(long_names: Migrate, columns: in
     assert max(map(len, table)) <= columns
     assert any("out of order" in line for line in table)
     assert any(line.startswith("2024010") for line in table)
-
-
-def on_screen(migrate: Migrate, columns: int, *arguments: str) -> str:
-    """Run the program with a terminal for its stdout, and return what it shows."""
-    screen, terminal = os.openpty()
-    environ = {"DATABASE_URL": migrate.database.url, "COLUMNS": str(columns)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "migrator", "--dir", migrate.directory, *arguments],
-        env=process_environment(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-    ):
-        os.close(terminal)
-        shown = b""
-        with suppress(OSError):  # how Linux says that the last writer has closed a terminal
-            while part := os.read(screen, 4096):
-                shown += part
-    os.close(screen)
-    return shown.decode()
 
 
 @pytest.mark.parametrize("before", [True, False])

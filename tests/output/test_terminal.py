@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Migrate, Write
+from tests.conftest import Migrate, Write, on_screen
 from tests.sessions import holding
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\x7f\u202e"
@@ -72,6 +72,7 @@ def test_reports_escape_what_names_and_comments_hold(
     assert result.exit_code == 4, result.stderr
     assert not _CONTROL.search(result.stdout)
     outside = re.sub(r"^( *)(`{3,})\n.*?^\1\2$", "", result.stdout, flags=re.M | re.S)
+    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", outside)  # code in a line
     assert "<img" not in outside
     assert r"&lt;img src=x&gt;\|\`" in outside
     html = page.read_text(encoding="utf-8")
@@ -122,3 +123,13 @@ def test_a_password_in_a_script_is_shown_nowhere(
     for result in shown:
         assert "s3cret" not in result.stdout + result.stderr, result.stdout + result.stderr
     assert "s3cret" not in page.read_text(encoding="utf-8") + str(logged)
+
+
+def test_a_report_is_no_wider_than_the_terminal(migrate: Migrate, write: Write) -> None:
+    write({"01_start.up.sql": "create table orders (id int primary key, total numeric);"})
+    assert migrate("up").exit_code == 0
+    write({"02_rule.up.sql": "alter table orders add constraint positive check (total >= 0);"})
+    shown = on_screen(migrate, 60, "rehearse")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert "02_rule" in lines
+    assert [line for line in lines if len(line) > 60 and " " in line.strip()] == []
