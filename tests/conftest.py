@@ -252,9 +252,8 @@ def scratch_databases(postgres: Postgres) -> Iterator[ScratchDatabases]:
         yield names
 
 
-@pytest.fixture(scope="session")
-def contrib_postgres() -> Iterator[Postgres]:
-    """A server that has PostgreSQL's contrib extensions: Debian's, or `MIGRATOR_CONTRIB_BINDIR`."""
+def find_contrib() -> Path:
+    """Find the binaries of a PostgreSQL with everything: Debian's, or `MIGRATOR_CONTRIB_BINDIR`."""
     candidates = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2])
     )
@@ -262,6 +261,13 @@ def contrib_postgres() -> Iterator[Postgres]:
     source = Path(configured) if configured else next(reversed(candidates), None)
     if source is None or not (source / "initdb").exists():
         pytest.skip("no PostgreSQL with contrib: set MIGRATOR_CONTRIB_BINDIR to its bin directory")
+    return source
+
+
+@pytest.fixture(scope="session")
+def contrib_postgres() -> Iterator[Postgres]:
+    """A server that has PostgreSQL's contrib extensions."""
+    source = find_contrib()
     with serve(source=source) as postgres:
         with psycopg.connect(postgres.url()) as conn:
             query = "select from pg_available_extensions where name = 'pgcrypto'"

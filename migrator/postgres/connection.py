@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,9 +21,9 @@ from ..errors import (
     ReadOnlyError,
     StatementError,
 )
-from ..passwords import without_passwords
 from . import settings
 from .cursor import Connection, OwnCursor, TimestampLoader
+from .refusal import no_connection
 
 _CONNECT_TIMEOUT = "10"  # seconds for each address; `connect_timeout` in the URL overrides it
 # A connection is silent while an index is built for hours, and firewalls drop silent connections.
@@ -32,39 +31,6 @@ _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives
 
 # Without a handler, psycopg's warnings go to stderr, and repeat what our errors say.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
-
-# A URL where the name of a host or database was expected.
-_CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
-
-_TOO_MANY = (
-    "a run needs two connections, and a third to see what blocks it: end some, see\n"
-    "pg_stat_activity, or try again when the system is less busy"
-)
-_HINTS = (
-    ("password authentication failed", "check the user and the password{}USER, _PASSWORD"),
-    ("no password supplied", "give a password, or use a passfile{}PASSWORD"),
-    (
-        "no encryption",
-        "the server wants TLS: try DATABASE_SSL=require, or sslmode=require in the URL",
-    ),
-    ("no pg_hba.conf entry", "allow this user and host in pg_hba.conf, or check{}USER, _SSL"),
-    (
-        "root certificate",
-        "name the file of the certificate authority: sslrootcert=FILE in the URL, or PGSSLROOTCERT",
-    ),
-    ("certificate", "check the server's certificate, the host's name in it, and sslrootcert{}SSL"),
-    ("too many", _TOO_MANY),
-    ("connection slots", _TOO_MANY),
-    ("SSL", "check whether the server supports SSL{}SSL"),
-    ("does not exist", "create it, or check its name{}NAME, _USER"),
-    ("resolve host", "check the host's name{}HOST"),
-    ("translate host name", "check the host's name{}HOST"),
-    (" value", "check this parameter of the connection: DATABASE_URL, or libpq's PG* variables"),
-    ("", "check that PostgreSQL is running there{}HOST, _PORT"),
-)
-_VARIABLES = ": DATABASE_URL, or DATABASE_"
-# What psycopg and Python prepend to messages of libpq and of the operating system.
-_PREFIXES = re.compile(r"^(?:connection failed|connection is bad): |\[Errno -?[0-9]+\] ")
 
 FORGET = (
     b"close all",
@@ -141,7 +107,7 @@ def _connect(database: Database) -> Connection:
             **parameters, autocommit=True, prepare_threshold=None, cursor_factory=OwnCursor
         )
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
-        raise _no_connection(error) from None
+        raise no_connection(error) from None
     conn.adapters.register_loader("timestamptz", TimestampLoader)
     return conn
 
@@ -196,16 +162,6 @@ def _is_cut(url: str) -> bool:
     authority, _, path = url.partition("://")[2].partition("/")
     host = authority.partition("@")[2]
     return any("@" in place.partition("?")[0] for place in (host, path))
-
-
-def _no_connection(error: psycopg.Error) -> DatabaseConnectionError:
-    # With several hosts or addresses, psycopg says of each what was wrong, and repeats the last.
-    lines = str(error).partition("All failures were:")[2] or str(error)
-    text = _PREFIXES.sub("", " ".join(lines.split()))
-    hint = next(hint for part, hint in _HINTS if part in text)
-    # Neither libpq nor the server repeats the password itself.
-    masked = without_passwords(_CREDENTIALS.sub(":****@", text))
-    return DatabaseConnectionError(masked, hint=hint.format(_VARIABLES))
 
 
 _SEE_STATUS = "to see what was done, run: migrator status"
