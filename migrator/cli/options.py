@@ -50,6 +50,16 @@ _RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
 )
 
 
+def role_option(command: Decorated) -> Decorated:
+    """Add the option for the role that runs migrations."""
+    return click.option(
+        "--role",
+        envvar=variable_of("MIGRATOR", "--role"),
+        metavar="NAME",
+        help="The role that migrations run as.",
+    )(command)
+
+
 def run_options(command: Decorated) -> Decorated:
     """Add the options of every command that runs migrations."""
     for name, settings, text in reversed(_RUN_OPTIONS):

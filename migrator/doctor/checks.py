@@ -23,7 +23,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """What a check found, or only notes.
 
     Attributes:
         id: That of the check.
@@ -53,10 +53,15 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The answer to all checks, in their order."""
+    """The answer to checks, in their order.
 
-    findings: tuple[Finding, ...]
-    unchecked: tuple[Unchecked, ...]
+    Attributes:
+        notes: What is no defect, such as a limit that a migration replaces.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from ..postgres.cursor import Connection, run_plainly
 from .checks import Check, Diagnosis, Finding, Unchecked, checks
 
 _AGE = 120  # seconds that a transaction may be idle
+_WAL = 10 << 30  # bytes that a slot in use may keep
 
 # A migration runs under these settings; statements of our own have others.
 _SETTINGS = """
@@ -32,18 +33,30 @@ _BEGIN = (
     "set local lock_timeout = '1s'",
 )
 
-Answer = tuple[tuple[Finding, ...], tuple[Unchecked, ...]]
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about.
 
-def examine(
-    conn: Connection, schema: str | None, *, trusted: str | None = None, age: int = _AGE
-) -> Diagnosis:
-    """Make every check that the server and the role allow.
-
-    Args:
+    Attributes:
         schema: That of the history; None for the first one of the search path.
         trusted: As for `place.locate`.
+        role: The one that runs migrations; None for the one that is connected.
+        shares_sessions: Whether a pooler assigns sessions by transaction; None without a pooler.
         age: In seconds; younger transactions are not reported.
+        wal: In bytes; slots in use that keep less are not reported.
+    """
+
+    schema: str | None = None
+    trusted: str | None = None
+    role: str | None = None
+    shares_sessions: bool | None = None
+    age: int = _AGE
+    wal: int = _WAL
+
+
+def examine(conn: Connection, question: Question) -> Diagnosis:
+    """Make every check that the server and the role allow.
 
     Raises:
         DatabaseConnectionError: The connection was lost.
@@ -51,19 +64,23 @@ def examine(
     with connection.reported():
         conn.is_settled = True  # what a session of ours starts with would hide what it found
         (settings,) = run_plainly(conn, _SETTINGS).fetchone()
-        found, problems = _history(conn, schema, trusted)
+        found, problems = _history(conn, question.schema, question.trusted)
         known = {
             "schema": found,
             "settings": settings,
-            "pid": conn.info.backend_pid,
+            "role": question.role,
+            "shares_sessions": question.shares_sessions,
             "version": conn.info.server_version,
-            "age": age,
+            "age": question.age,
+            "wal": question.wal,
         }
         usable = [check for check in checks() if conn.info.server_version >= check.since]
         answers = _answers(conn, usable, known)
-    findings = chain.from_iterable(each for each, _ in answers)
-    unchecked = chain.from_iterable(each for _, each in answers)
-    return Diagnosis((*problems, *findings), tuple(unchecked))
+    return Diagnosis(
+        (*problems, *(each for answer in answers for each in answer.findings)),
+        tuple(each for answer in answers for each in answer.notes),
+        tuple(each for answer in answers for each in answer.unchecked),
+    )
 
 
 def _history(
@@ -79,7 +96,9 @@ def _history(
         return schema, (found,)
 
 
-def _answers(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) -> list[Answer]:
+def _answers(
+    conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]
+) -> list[Diagnosis]:
     """Make checks in one round trip; if one of them fails, each in its own."""
     try:
         return _asked(conn, checks, known)
@@ -90,10 +109,10 @@ def _answers(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]
         if len(checks) > 1:
             return [each for check in checks for each in _answers(conn, [check], known)]
         reason = error.diag.message_primary or str(error)
-        return [((), (Unchecked(checks[0].id, reason),))]
+        return [Diagnosis(unchecked=(Unchecked(checks[0].id, reason),))]
 
 
-def _asked(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) -> list[Answer]:
+def _asked(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) -> list[Diagnosis]:
     values = {name: sql.Literal(value) for name, value in known.items()}
     queries = [query for check in checks for query in (check.query, f"select {check.gap}")]
     statements = [*_BEGIN, *queries, "commit"]
@@ -107,9 +126,10 @@ def _asked(conn: Connection, checks: Sequence[Check], known: Mapping[str, Any]) 
 
 def _answer(
     check: Check, rows: Sequence[tuple[Any, ...]], gaps: Sequence[tuple[Any, ...]]
-) -> Answer:
-    findings = (
-        Finding(check.id, check.title, message, check.meaning, command or check.action)
-        for message, command in rows
-    )
-    return tuple(findings), tuple(Unchecked(check.id, gap) for (gap,) in gaps if gap)
+) -> Diagnosis:
+    found: dict[bool, list[Finding]] = {False: [], True: []}
+    for message, command, *is_note in rows:
+        action = command or check.action
+        found[any(is_note)].append(Finding(check.id, check.title, message, check.meaning, action))
+    unchecked = tuple(Unchecked(check.id, gap) for (gap,) in gaps if gap)
+    return Diagnosis(tuple(found[False]), tuple(found[True]), unchecked)

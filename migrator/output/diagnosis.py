@@ -19,8 +19,10 @@ def diagnosis_text(diagnosis: Diagnosis, style: Style) -> str:
 
 
 def _lines(diagnosis: Diagnosis, style: Style) -> Iterator[str]:
-    for found in diagnosis.findings:
-        yield style(f"{found.title} ({found.id})", fg="yellow", bold=True)
+    for found in (*diagnosis.findings, *diagnosis.notes):
+        is_note = found not in diagnosis.findings
+        title = f"{'Note: ' if is_note else ''}{found.title} ({found.id})"
+        yield style(title, fg=None if is_note else "yellow", bold=True)
         yield from _indented(found.message)
         yield from _indented(found.meaning)
         yield from _indented(f"to do: {found.action}")
@@ -35,8 +37,9 @@ def _indented(text: str) -> list[str]:
 
 
 def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return the findings and what was not checked."""
+    """Return the findings, the notes and what was not checked."""
     return {
         "findings": [asdict(found) for found in diagnosis.findings],
+        "notes": [asdict(found) for found in diagnosis.notes],
         "unchecked": [asdict(each) for each in diagnosis.unchecked],
     }

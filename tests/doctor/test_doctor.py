@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from migrator.config import Database as Address
-from migrator.doctor.checks import Diagnosis, checks
-from migrator.doctor.examine import examine
+from migrator.doctor.checks import Diagnosis, Finding, checks
+from migrator.doctor.examine import Question, examine
 from migrator.postgres import connection
 
 from .. import goldens
 from ..conftest import Database, Migrate, Postgres, Write
+from ..sessions import wait_for
 
 HOSTILE = "a%b \"c' {d}\n$migrator$"
 QUOTED = '"a%b ""c\' {d}\n$migrator$"'
 ROLE_CHECKS = {"no-createdb", "not-owner", "history-privileges"}
 
 
-def diagnosis(database: Database, *, url: str | None = None, age: int = 0) -> Diagnosis:
+ALL = Question(age=0)
+
+
+def diagnosis(database: Database, question: Question = ALL, *, url: str = "") -> Diagnosis:
     with connection.connect(Address(url or database.url)) as conn:
-        return examine(conn, None, age=age)
+        return examine(conn, question)
 
 
-def found(database: Database, *, url: str | None = None, age: int = 0) -> dict[str, list[str]]:
+def found(database: Database, question: Question = ALL, *, url: str = "") -> dict[str, list[str]]:
     """Return what to do about each finding, by the id of its check."""
+    return actions_of(diagnosis(database, question, url=url).findings)
+
+
+def noted(database: Database, question: Question = ALL, *, url: str = "") -> dict[str, list[str]]:
+    """Return what to do about each note, by the id of its check."""
+    return actions_of(diagnosis(database, question, url=url).notes)
+
+
+def actions_of(findings: Iterable[Finding]) -> dict[str, list[str]]:
     actions: dict[str, list[str]] = {}
-    for each in diagnosis(database, url=url, age=age).findings:
+    for each in findings:
         actions.setdefault(each.id, []).append(each.action)
     return actions
 
@@ -51,7 +65,7 @@ def unlucky(database: Database, statement: str) -> None:
 
 
 def test_a_new_database_has_no_findings(database: Database) -> None:
-    assert diagnosis(database) == Diagnosis((), ())
+    assert diagnosis(database) == Diagnosis()
 
 
 @pytest.mark.parametrize("name", ["i", HOSTILE])
@@ -77,6 +91,33 @@ def test_a_constraint_that_is_not_validated_is_found(database: Database, constra
     (action,) = found(database)["constraint-not-validated"]
     database.execute(action)
     assert found(database) == {}
+
+
+def test_a_constraint_that_nothing_can_or_need_validate_is_not_found(
+    postgres: Postgres, database: Database
+) -> None:
+    database.execute("create table t (a int, b int unique)")
+    database.execute("alter table t add constraint c check (a > 0) not valid")
+    database.execute("alter table t validate constraint c")
+    database.execute("alter table t add foreign key (a) references t (b)")
+    if postgres.version >= 18:
+        database.execute("alter table t add constraint d check (a > 1) not enforced")
+    assert found(database) == {}
+
+
+def test_a_partition_is_not_found_before_and_after_it_is_detached(
+    postgres: Postgres, database: Database
+) -> None:
+    database.execute("create table p (a int) partition by list (a)")
+    database.execute("create table q partition of p for values in (1)")
+    assert found(database) == {}
+    with database.connect() as conn:
+        conn.execute(f"alter table p detach partition q{detaching(postgres)}".encode())
+    assert found(database) == {}
+
+
+def detaching(postgres: Postgres) -> str:
+    return " concurrently" if postgres.version >= 14 else ""
 
 
 def test_a_pending_detach_is_found(postgres: Postgres, database: Database) -> None:
@@ -170,6 +211,51 @@ def test_tables_of_another_plain_role_are_opened_by_membership(
         database.execute(f"drop owned by {owner}; drop role {owner}")
 
 
+def test_a_role_that_may_not_create_schemas_is_noted(database: Database, role: str) -> None:
+    url = database.tcp_url(role, "x")
+    (action,) = noted(database, url=url)["no-create"]
+    database.execute(action)
+    assert noted(database, url=url) == {}
+    assert noted(database) == {}
+
+
+def test_a_role_of_the_migrations_is_found_unless_the_login_may_switch_to_it(
+    postgres: Postgres, database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    database.execute(f"alter role {role} createdb; grant create on schema public to {role}")
+    url = database.tcp_url(role, "x")
+    runner = f"{role}_runner"
+    question = Question(age=0, role=runner)
+    write({"01_a.up.sql": "create schema a;"})
+    create, *_ = found(database, question, url=url)["role"]
+    database.execute(create)
+    try:
+        (join,) = found(database, question, url=url)["role"]
+        result = migrate("doctor", "--role", runner, "--json", database=url)
+        assert [each["id"] for each in result.json["findings"]] == ["role"]
+        assert migrate("up", "--role", runner, database=url).exit_code != 0
+        if postgres.version >= 16:
+            database.execute(f"grant {runner} to {role} with set false")
+            assert found(database, question, url=url).keys() == {"role"}
+            database.execute(f"revoke {runner} from {role}")
+        database.execute(join)
+        assert found(database, question, url=url) == {}
+        (allow,) = noted(database, question, url=url)["no-create"]
+        database.execute(allow)
+        assert migrate("up", "--role", runner, database=url).exit_code == 0
+    finally:
+        database.execute(f"drop owned by {runner} cascade; drop role {runner}")
+
+
+def test_tables_are_those_of_the_role_that_migrations_run_as(database: Database, role: str) -> None:
+    database.execute(f"create table t (); alter table t owner to {role}")
+    assert found(database, Question(age=0, role=role)) == {}
+    database.execute("create table u ()")
+    (action,) = found(database, Question(age=0, role=role))["not-owner"]
+    database.execute(action)
+    assert found(database, Question(age=0, role=role)) == {}
+
+
 @contextmanager
 def slot(database: Database, *, reserved: bool) -> Iterator[str]:
     name = f"s_{uuid.uuid4().hex[:12]}"
@@ -192,6 +278,27 @@ def test_a_slot_that_holds_wal_back_is_found(database: Database) -> None:
         assert found(database) == {}
 
 
+def test_a_slot_in_use_that_keeps_much_wal_is_found(database: Database) -> None:
+    url = f"{database.url}&replication=database"
+    with slot(database, reserved=True) as name, psycopg.connect(url, autocommit=True) as consumer:
+        ((start,),) = database.rows(
+            f"select restart_lsn from pg_replication_slots where slot_name = '{name}'"
+        )
+        command = f"START_REPLICATION SLOT {name} PHYSICAL {start}"
+        assert consumer.pgconn.exec_(command.encode()).status == pq.ExecStatus.COPY_BOTH
+        active = f"select 1 from pg_replication_slots where slot_name = '{name}' and active"
+        wait_for(lambda: database.rows(active))
+        assert found(database) == {}
+        database.execute("create table t (a int)")
+        question = Question(age=0, wal=1)
+        assert found(database, question) == {
+            "replication-slot": ["restart its consumer, or let it catch up"]
+        }
+        (finding,) = diagnosis(database, question).findings
+        assert "is far behind, keeps " in finding.message
+        consumer.pgconn.finish()
+
+
 @pytest.mark.parametrize("place", ["role", "database", "role in database", "connection"])
 def test_a_setting_is_found_with_where_it_comes_from(
     database: Database, role: str, place: str
@@ -211,14 +318,43 @@ def test_a_setting_is_found_with_where_it_comes_from(
         database.execute(f"{change[place]} set default_transaction_read_only = on")
     else:
         url += "?options=-cstatement_timeout%3D5s"
-    actions = found(database, url=url)["settings"]
-    assert len(actions) == (3 if place in change else 1)
+    limits = noted(database, url=url)["settings"]
     if place in change:
-        for action in actions:
+        (unfreeze,) = found(database, url=url)["settings"]
+        assert len(limits) == 2
+        for action in (unfreeze, *limits):
             database.execute(action)
-        assert found(database, url=url) == {}
+        answer = diagnosis(database, url=url)
+        assert "settings" not in {each.id for each in (*answer.findings, *answer.notes)}
     else:
-        assert actions == ["remove it from PGOPTIONS, the URL or the command line of the server"]
+        assert found(database, url=url) == {}
+        assert limits == ["remove it from PGOPTIONS, the URL or the command line of the server"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "statement_timeout",
+        "lock_timeout",
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+    ],
+)
+def test_a_limit_that_a_run_replaces_is_a_note(
+    postgres: Postgres, database: Database, migrate: Migrate, name: str
+) -> None:
+    if name == "idle_session_timeout" and postgres.version < 14:
+        pytest.skip("new in 14")
+    database.execute(f"alter database {database.name} set {name} = '1min'")
+    result = migrate("doctor", "--json")
+    assert (result.exit_code, result.json["findings"]) == (0, [])
+    (note,) = result.json["notes"]
+    assert note["message"].startswith(f"{name} = 60000ms, set for this database; ")
+    text = migrate("doctor")
+    assert text.exit_code == 0
+    assert text.stdout.startswith("Note: Limits set for this role (settings)\n")
+    database.execute(note["action"])
+    assert diagnosis(database) == Diagnosis()
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -232,11 +368,51 @@ def test_a_sequence_near_its_end_is_found(database: Database, direction: int) ->
     assert found(database).keys() == {"sequence-near-end"}
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize(
+    ("column", "most"),
+    [
+        ("int default nextval('s')", 2**31 - 1),
+        ("smallint default nextval('s')", 2**15 - 1),
+        ("narrow default nextval('s')", 2**31 - 1),
+        ("int generated always as identity (sequence name s)", 2**31 - 1),
+    ],
+)
+def test_a_column_that_is_narrower_than_its_sequence_is_found(
+    database: Database, column: str, most: int, direction: int
+) -> None:
+    database.execute("create domain narrow as int")
+    if "identity" in column:
+        database.execute(f"create table {QUOTED} (a {column})")
+        database.execute("alter sequence s as bigint")
+    else:
+        database.execute(f"create sequence s; create table {QUOTED} (a {column}, b bigint)")
+        database.execute("create table wide (a bigint default nextval('s'))")
+    database.execute(f"alter sequence s increment {direction} minvalue {-(2**40)} maxvalue {2**40}")
+    span = most + 2**40  # of the sequence, up to what the column holds
+    low = -(2**40) if direction > 0 else 2**40
+    database.execute(f"select setval('s', {low + direction * span * 7 // 10})")
+    assert found(database) == {}
+    database.execute(f"select setval('s', {low + direction * span * 9 // 10})")
+    assert found(database).keys() == {"sequence-near-end"}
+    (finding,) = diagnosis(database).findings
+    assert "of what column a of table" in finding.message
+
+
+def test_a_sequence_of_a_wide_column_is_not_near_its_end(database: Database) -> None:
+    database.execute("create table t (a bigserial, b bigint generated always as identity, c int)")
+    for sequence in ("t_a_seq", "t_b_seq"):
+        database.execute(f"select setval('{sequence}', {2**31 - 2})")
+    database.execute("create table narrow (a serial)")  # its sequence ends with it
+    database.execute(f"create sequence owned owned by t.c; select setval('owned', {2**31 - 2})")
+    assert found(database) == {}
+
+
 def test_a_prepared_transaction_is_found_when_it_is_old(database: Database) -> None:
     database.execute("create table t ()")
     with database.connect() as conn:
         conn.execute("begin; drop table t; prepare transaction 'a''b%'")
-    assert found(database, age=3600) == {}
+    assert found(database, Question(age=3600)) == {}
     (action,) = found(database)["prepared-transaction"]
     with database.connect() as conn:
         conn.execute(action.encode())
@@ -249,7 +425,7 @@ def test_a_session_idle_in_transaction_is_found_when_it_is_old(
     with database.connect() as idle, database.connect():
         assert found(database) == {}
         idle.execute("begin")
-        assert found(database, age=3600) == {}
+        assert found(database, Question(age=3600)) == {}
         (action,) = found(database)["idle-in-transaction"]
         assert str(idle.info.backend_pid) in action
         gaps = diagnosis(database, url=database.tcp_url(role, "x")).unchecked
@@ -289,7 +465,7 @@ def test_the_command_exits_with_4_if_there_are_findings(
     assert as_json.exit_code == 4
     findings = as_json.json["findings"]
     assert [each["id"] for each in findings] == ["constraint-not-validated", "sequence-near-end"]
-    assert as_json.json["unchecked"] == []
+    assert (as_json.json["notes"], as_json.json["unchecked"]) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,16 @@ def test_up_status_down(database: Database, migrate: Migrate, write: Write, url:
     assert history(database) == []
 
 
-def test_doctor_finds_the_pooler(migrate: Migrate, url: str) -> None:
-    result = migrate("doctor", "--json", database=url)
-    assert [each["id"] for each in result.json["findings"]] == ["pooler"]
-    assert result.json["unchecked"] == []
+@pytest.mark.parametrize(("mode", "kind"), [("transaction", "findings"), ("session", "notes")])
+def test_doctor_finds_a_pooler_that_shares_sessions_and_notes_another(
+    migrate: Migrate, poolers: dict[str, Pooler], database: Database, mode: str, kind: str
+) -> None:
+    result = migrate("doctor", "--json", database=poolers[mode].url(database))
+    assert result.exit_code == (4 if kind == "findings" else 0)
+    empty: dict[str, list[object]] = {"findings": [], "notes": [], "unchecked": []}
+    (pooler,) = result.json[kind]
+    assert (pooler["id"], f"a pooler in {mode} mode" in pooler["message"]) == ("pooler", True)
+    assert {**result.json, kind: []} == empty
 
 
 def test_the_encoding_survives_a_pooler(

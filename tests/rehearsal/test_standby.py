@@ -126,7 +126,7 @@ def test_a_standby_for_scratch_databases_is_refused_with_the_reason(
 
 def test_doctor_makes_every_check_on_a_standby(on_standby: Callable[..., Result]) -> None:
     result = on_standby("doctor", "--json")
-    assert result.json == {"findings": [], "unchecked": []}
+    assert result.json == {"findings": [], "notes": [], "unchecked": []}
 
 
 def test_a_trial_run_on_a_standby_is_refused(on_standby: Callable[..., Result]) -> None:
