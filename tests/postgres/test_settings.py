@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
 from migrator import config
 from migrator.postgres import connection
-from migrator.postgres.cursor import run_plainly
+from migrator.postgres.cursor import Connection, run_plainly
 
 from ..conftest import Database, Migrate, Write
+from ..sessions import ordinary_role
 
 # By what somebody may write after `alter database … set`.
 SETTINGS = (
@@ -47,6 +52,15 @@ SETTINGS = (
     "lock_timeout = '1min'",
     "default_with_oids = off",
     "synchronous_commit = off",
+    "lc_messages = 'POSIX'",
+    "lc_messages = 'C.UTF-8'",
+    "lc_messages = 'de_DE.UTF-8'",
+    "lc_messages = 'fr_FR.UTF-8'",
+    "role = postgres",
+    "role = pg_database_owner",
+    "tcp_user_timeout = '10s'",
+    "tcp_keepalives_idle = 1",
+    "client_connection_check_interval = '1s'",
 )
 FILES = {
     "01_a.up.sql": "create table public.a (at timestamptz, s text);\n"
@@ -131,3 +145,47 @@ def test_a_session_of_our_own_has_no_limits(database: Database, limit: str) -> N
             row = run_plainly(conn, "select current_setting(%s)", [name]).fetchone()
             assert row in [("0",), ("off",)]
             connection.forget(conn)
+
+
+KEPT_ALIVE = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+    "tcp_user_timeout": "0",
+}
+
+
+@pytest.mark.parametrize("connect", [connection.connect, connection.connect_own])
+def test_the_server_notices_a_lost_client_whatever_the_database_sets(
+    database: Database, connect: Callable[[config.Database], Connection]
+) -> None:
+    for name in KEPT_ALIVE:
+        database.execute(f"alter database {database.name} set {name} = 7")
+    with ordinary_role(database) as url, connect(config.Database(url)) as conn:
+        conn.execute("select 1")
+        values = {
+            name: conn.execute("select current_setting(%s)", [name]).fetchall()[0][0]
+            for name in KEPT_ALIVE
+        }
+    assert values == KEPT_ALIVE
+
+
+@pytest.mark.parametrize(
+    ("query", "idle", "user_timeout"),
+    [("", 30, 0), ("?keepalives_idle=5&tcp_user_timeout=9000", 5, 9000)],
+    ids=["default", "of the URL"],
+)
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such option"
+)
+def test_the_client_notices_a_lost_server_unless_the_url_says_otherwise(
+    database: Database, query: str, idle: int, user_timeout: int
+) -> None:
+    with (
+        ordinary_role(database) as url,
+        connection.connect(config.Database(url + query)) as conn,
+        socket.socket(fileno=os.dup(conn.fileno())) as end,
+    ):
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout
