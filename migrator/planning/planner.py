@@ -250,11 +250,20 @@ def _plan_redo(request: Request, entries: Sequence[Entry]) -> Plan:
     again = [entry for entry in entries if entry.version in versions]
     ups = [step for e in again if (step := _step_up(replace(e, applied=None)))]
     without_file = [missing(entry) for entry in again if not entry.migration]
+    replaced = [each for e in again if _is_another(e) for each in disagreements(e, entries)]
     return Plan(
         steps=(*down.steps, *ups),
-        problems=(*down.problems, *without_file, *_refusals(ups)),
+        problems=(*down.problems, *without_file, *replaced, *_refusals(ups)),
         notes=down.notes,
     )
+
+
+def _is_another(entry: Entry) -> bool:
+    """Whether the file of an applied version has both another name and other SQL."""
+    file, applied = entry.migration, entry.applied
+    if not file or not applied:
+        return False
+    return file.version != applied.version and file.up.checksum != applied.checksum
 
 
 def _refusals(steps: Iterable[Step]) -> tuple[MigratorError, ...]:

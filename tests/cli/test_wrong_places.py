@@ -94,5 +94,20 @@ def test_a_command_from_the_wrong_place_answers_and_changes_nothing(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_redo_does_not_put_another_migration_of_the_same_number_in_place(
+    migrate: Migrate, write: Write, option: str
+) -> None:
+    write(FILES)
+    assert migrate("up").exit_code == 0
+    for name in FILES:
+        (migrate.directory / name).unlink()
+    write({"01_z.up.sql": "create table public.z ();\n", "01_z.down.sql": ""})
+    result = migrate("redo", option)
+    assert "error: 01_a is applied, but file number 1 is now 01_z" in result.stderr
+    assert result.exit_code == 4
+    assert migrate.database.rows("select version from public.migration_versions") == [("01_a",)]
+
+
 def test_every_command_is_in_the_table() -> None:
     assert {command.split()[0] for command in TABLE} | OTHERS == set(main.commands)
