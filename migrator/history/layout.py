@@ -89,32 +89,22 @@ comment on table {log} is 'What migrator did to this database and when; rows are
 """
 # What ALTER DEFAULT PRIVILEGES has given to others: they could read the scripts, or change which
 # ones `down` runs.
-_CLOSE = """
-set local migrator.schema = {schema_name};
-do $migrator$
-declare
-    command text;
-begin
-    for command in
-        select format(
-            'revoke all on %s %I.%I from %s cascade',
-            case c.relkind when 'S' then 'sequence' else 'table' end,
-            n.nspname,
-            c.relname,
-            case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
-        )
-        from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        cross join lateral aclexplode(c.relacl) a
-        where a.grantee <> c.relowner
-          and n.nspname = current_setting('migrator.schema')
-          and c.relname in ('migration_versions', 'migration_log', 'migration_log_id_seq')
-        group by c.relkind, n.nspname, c.relname, a.grantee
-    loop
-        execute command;
-    end loop;
-end
-$migrator$;
+# These are commands to run then; a DO would need PL/pgSQL, which a database may not have.
+_OPEN = """
+select format(
+    'revoke all on %s %I.%I from %s cascade',
+    case c.relkind when 'S' then 'sequence' else 'table' end,
+    n.nspname,
+    c.relname,
+    case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end
+)
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+cross join lateral aclexplode(c.relacl) a
+where a.grantee <> c.relowner
+  and n.nspname = {schema_name}
+  and c.relname in ('migration_versions', 'migration_log', 'migration_log_id_seq')
+group by c.relkind, n.nspname, c.relname, a.grantee
 """
 _MARK = "comment on table {versions} is {comment};"
 
@@ -159,10 +149,17 @@ def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed
 
 
 def create(conn: psycopg.Connection[Any], schema: str) -> None:
-    """Create both tables, for their owner alone, in one transaction and round trip."""
+    """Create both tables, for their owner alone, in one transaction.
+
+    It takes a round trip more where default privileges open them to others.
+    """
     parts = {"schema_name": sql.Literal(schema), "comment": sql.Literal(_comment(FORMAT))}
     with conn.transaction():
-        conn.execute(compose(_SAFELY + _CREATE + _MARK + _CLOSE, schema, **parts))
+        opened = conn.execute(compose(_SAFELY + _CREATE + _MARK + _OPEN, schema, **parts))
+        while opened.nextset():
+            pass
+        if commands := [command for (command,) in opened]:
+            conn.execute("; ".join(commands).encode())
 
 
 def upgrade(conn: psycopg.Connection[Any], schema: str, *, old: int) -> None:

@@ -44,6 +44,13 @@ def stranger(database: Database) -> Iterator[str]:
     database.execute(f'drop owned by "{name}"; drop role "{name}"')
 
 
+@pytest.fixture(params=["with PL/pgSQL", "without PL/pgSQL"])
+def language(request: pytest.FixtureRequest, database: Database) -> None:
+    """Some databases have no PL/pgSQL: hardened ones drop it."""
+    if request.param == "without PL/pgSQL":
+        database.execute("drop extension plpgsql")
+
+
 def set_clock_back(database: Database, *versions: str) -> None:
     """Make versions seem to have been applied an hour before they were."""
     names = ", ".join(f"'{version}'" for version in versions)
@@ -65,7 +72,7 @@ def reverted(migrate: Migrate, *arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("schema", ["public", "It's $migrator$"])
 def test_default_privileges_do_not_open_the_history(
-    migrate: Migrate, files: Path, stranger: str, schema: str
+    migrate: Migrate, files: Path, stranger: str, language: None, schema: str
 ) -> None:
     quoted = f'"{schema}"'
     migrate.database.execute(f"create schema if not exists {quoted}")
