@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
+from contextlib import suppress
 
-from .cli.app import final_code
-from .cli.main import main
-from .cli.streams import guard_streams
+from .interrupts import StoppedError, ignore_signals, raise_on_signals
 
 
 def run() -> None:
@@ -19,11 +19,38 @@ def run() -> None:
     """
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+    try:
+        raise_on_signals()
+        code = _command_line()
+        if isinstance(code, int) and code > 128:
+            # Python would wait for whoever reads stdout.
+            os._exit(code)
+        ignore_signals()
+    except StoppedError as stop:
+        # While the program is loaded, or again while it says that it is stopped.
+        os._exit(_say_stopped(stop))
+    sys.exit(code)
+
+
+def _command_line() -> str | int | None:
+    # Loading takes long enough to be interrupted.
+    from .cli.app import final_code  # noqa: PLC0415
+    from .cli.main import main  # noqa: PLC0415
+    from .cli.streams import guard_streams  # noqa: PLC0415
+
     guard_streams()
     try:
         main()
     except SystemExit as end:
-        sys.exit(final_code(end.code))
+        return final_code(end.code)
+    return 0
+
+
+def _say_stopped(stop: StoppedError) -> int:
+    ignore_signals()
+    with suppress(OSError):
+        os.write(2, b"error: interrupted\n")
+    return 128 + stop.signal
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ _GRACE = 6.0  # seconds to end after a signal; container runtimes kill after ten
 _REPEAT = 1.0  # seconds; clean-up may wait for the same dead server again
 
 
-class ForcedStopError(BaseException):
-    """A signal arrived a second after the first, or the run did not end in time.
+class StoppedError(BaseException):
+    """A signal arrived where no `Interrupts` holds it back.
 
-    Not a KeyboardInterrupt: psycopg would catch it, and wait for the server again.
+    Not a KeyboardInterrupt: psycopg would catch it and wait for the server again, and click would
+    end with a code of its own.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,11 +29,54 @@ class ForcedStopError(BaseException):
         """The number of the first signal."""
 
 
+class ForcedStopError(StoppedError):
+    """A signal arrived a second after the first, or the run did not end in time."""
+
+
+class _Burst:
+    """Tells the first signal of a burst from the rest, which is ignored wherever it arrives."""
+
+    def __init__(self) -> None:
+        self._began_at = -_BURST
+
+    def begins(self) -> bool:
+        """Whether the signal that has arrived is the first one of a burst."""
+        now = time.monotonic()
+        if now - self._began_at < _BURST:
+            return False
+        self._began_at = now
+        return True
+
+
+_burst = _Burst()
+
+
+def raise_on_signals() -> None:
+    """Let signals raise `StoppedError`, so that every `with` is left in order."""
+    for number in _handled():
+        signal.signal(number, _raise)
+
+
+def ignore_signals() -> None:
+    """Let the program end with the code that it has."""
+    for number in _handled():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _handled() -> list[signal.Signals]:
+    # Under nohup, SIGHUP stays ignored.
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    if _burst.begins():
+        raise StoppedError(number)
+
+
 class Interrupts:
     """In its `with`, a first signal only sets a flag; a later one, or a timeout, stops the run.
 
-    An exception at an arbitrary place would keep the run from reporting what was done.  So would
-    the rest of a burst of signals, which is ignored, also after the `with`.
+    An exception at an arbitrary place would keep the run from reporting what was done.
     Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
@@ -40,7 +84,6 @@ class Interrupts:
         self.signal: int | None = None
         """The number of the first signal; None before it arrives."""
 
-        self._first_at = 0.0
         self._reader = self._writer = -1
         self._before: dict[int, Any] = {}
 
@@ -48,11 +91,8 @@ class Interrupts:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                # Under nohup, SIGHUP stays ignored.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._on_signal)
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_signal)
+            for number in (*_handled(), signal.SIGALRM):
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -64,8 +104,7 @@ class Interrupts:
         if self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
-            is_over = self.signal is None or number == signal.SIGALRM
-            signal.signal(number, handler if is_over else self._on_late_signal)
+            signal.signal(number, handler)
         os.close(self._reader)
         os.close(self._writer)
 
@@ -80,20 +119,11 @@ class Interrupts:
         return self.signal is not None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            if number == signal.SIGALRM or not self._is_burst():
-                raise ForcedStopError(self.signal)
+        if number != signal.SIGALRM and not _burst.begins():
             return
-        self.signal, self._first_at = number, time.monotonic()
+        if self.signal is not None:
+            raise ForcedStopError(self.signal)
+        self.signal = number
         os.write(self._writer, b"!")
         # A statement of our own may wait for a dead server without checking the flag.
         signal.setitimer(signal.ITIMER_REAL, _GRACE, _REPEAT)
-
-    def _on_late_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Let the program say what was done, and end; a signal after the burst ends it at once."""
-        if not self._is_burst():
-            signal.signal(number, self._before[number])
-            signal.raise_signal(number)
-
-    def _is_burst(self) -> bool:
-        return time.monotonic() - self._first_at < _BURST

@@ -210,6 +210,38 @@ class _Turns:
         return self._has_ended or (bool(self._held) and self._conversation.is_settled)
 
 
+# Lose a request to cancel
+
+
+@contextmanager
+def losing_the_first_cancel(url: str) -> Iterator[Proxy]:
+    """Forward everything but the first request to cancel, which is not answered either."""
+    lost: list[socket.socket] = []
+
+    def carry(client: socket.socket, server: socket.socket) -> None:
+        first = client.recv(_PIECE)
+        if int.from_bytes(first[4:8]) == _CANCEL_REQUEST and not lost:
+            lost.append(client)
+            for _ in _pieces(client):  # until the client gives up
+                pass
+            return
+        server.sendall(first)
+        back = threading.Thread(target=_forward, args=(server, client), daemon=True)
+        back.start()
+        _forward(client, server)
+        back.join()
+
+    with _listening(url, carry) as address:
+        yield Proxy(address)
+
+
+def _forward(source: socket.socket, sink: socket.socket) -> None:
+    for data in _pieces(source):
+        with suppress(OSError):
+            sink.sendall(data)
+    _end(sink)
+
+
 # Strike
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from .. import errors
-from ..interrupts import ForcedStopError
+from ..interrupts import ForcedStopError, StoppedError
 from .app import App
 
 _COMMON = (
@@ -209,13 +208,8 @@ class Commands(click.Group):
             ctx.exit(ctx.obj.fail(_usage(error)))
         except errors.MigratorError as error:
             ctx.exit(ctx.obj.fail(error))
-        except (KeyboardInterrupt, ForcedStopError) as error:
-            at_once = errors.CancelledError(
-                "interrupted at once; the server may still be running a statement",
-                hint="to see what was done, run: migrator status",
-                signal=getattr(error, "signal", signal.SIGINT),
-            )
-            ctx.exit(ctx.obj.fail(at_once))
+        except StoppedError as stop:
+            ctx.exit(ctx.obj.fail(_stopped(stop)))
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, it gets reported)
@@ -225,6 +219,15 @@ class Commands(click.Group):
 
                 traceback.print_exc()
             ctx.exit(ctx.obj.fail(_unforeseen(error)))
+
+
+def _stopped(stop: StoppedError) -> errors.CancelledError:
+    at_once = " at once; the server may still be running a statement"
+    return errors.CancelledError(
+        f"interrupted{at_once if isinstance(stop, ForcedStopError) else ''}",
+        hint="to see what was done, run: migrator status",
+        signal=stop.signal,
+    )
 
 
 def _unforeseen(error: Exception) -> errors.InternalError:

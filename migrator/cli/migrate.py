@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import errors
+from ..interrupts import StoppedError
 from .app import App, exit_code, style
 from .command import command
 from .options import apply_limits, complete_version, override_option, run_options, target_option
@@ -285,12 +287,16 @@ def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
     names = errors.listed(versions)
     verb = "revert" if request.action is Action.DOWN else "revert and apply again"
     where = f"database {work.conn.info.dbname} ({work.server})"
+    number = signal.SIGINT
     try:
         if click.confirm(readable(f"{verb} {names} on {where}?"), err=True):
             return
     except click.Abort:
+        click.echo(err=True)  # at the end of the input
+    except StoppedError as stop:
+        number = signal.Signals(stop.signal)
         click.echo(err=True)  # after ^C
-    aborted = errors.CancelledError("aborted; nothing was run")
+    aborted = errors.CancelledError("aborted; nothing was run", signal=number)
     if app.as_json:
         raise aborted
     app.say(aborted.message)

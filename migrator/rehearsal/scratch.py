@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -19,7 +16,7 @@ from psycopg import sql
 from ..config import Database
 from ..errors import DatabaseConnectionError, ScratchError
 from ..events import Event, Remarked
-from ..interrupts import Interrupts
+from ..interrupts import Interrupts, StoppedError
 from ..postgres import connection
 from ..postgres.cursor import run_plainly, settle
 
@@ -30,7 +27,6 @@ _NAME = re.compile(rf"{PREFIX}(?P<created>[0-9]{{8}}t[0-9]{{6}})_[0-9a-f]{{8}}")
 _STAMP = "%Y%m%dt%H%M%S"
 _NOT_CREATED = "could not create a scratch database"
 _GRACE = timedelta(hours=1)
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 _LOCALITY = """
 select pg_encoding_to_char(encoding), to_jsonb(d)
@@ -85,8 +81,8 @@ def database(
 ) -> Iterator[Database]:
     """Create an empty database, and drop it when the `with` ends.
 
-    Ctrl-C, SIGTERM and SIGHUP end the `with` in order.  What remains after a `kill -9` is dropped
-    an hour later, by the next run that creates a scratch database on that server.
+    What remains after a `kill -9` is dropped an hour later, by the next run that creates a scratch
+    database on that server.
 
     Args:
         admin: Any database of the server, with a role that may create databases.
@@ -99,7 +95,7 @@ def database(
     """
     name = new_name(datetime.now(UTC))
     scratch = replace(admin, parameters={**admin.parameters, "dbname": name})
-    with closing(connection.connect_own(admin)) as conn, _exit_on_signals():
+    with closing(connection.connect_own(admin)) as conn:
         _refuse_standby(conn)
         _remove_leftovers(conn, notify)
         is_refused = False
@@ -240,23 +236,4 @@ def _drop_uninterrupted(admin: Database, name: str, notify: Callable[[Event], No
             text = f'could not drop the scratch database: {reason}; run: drop database "{name}";'
             notify(Remarked(text))
     if interrupts.signal:
-        signal.raise_signal(interrupts.signal)
-
-
-@contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise SystemExit where they would end the process at once."""
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in _ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, _exit)
-    try:
-        yield
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
-
-
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+        raise StoppedError(interrupts.signal)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Database, Result, Write
+from tests.conftest import Database, Result, Write, process_environment
+from tests.proxy import losing_the_first_cancel
 from tests.sessions import (
     Run,
     Runs,
@@ -231,14 +236,197 @@ def test_twice_means_now(database: Database, runs: Runs, write: Write) -> None:
     pid = wait_for(lambda: working(database, "pg_sleep"))
     run.signal(signal.SIGINT)
     wait_for(lambda: database.rows("select is_called from cancels") == [(True,)])
+    stop_at_once(run)
+    database.execute(f"select pg_terminate_backend({pid})")
+
+
+def stop_at_once(run: Run) -> None:
+    """Send a second signal that is meant, and wait for the end."""
     time.sleep(BURST)
     time_of_second = time.monotonic()
     run.signal(signal.SIGINT)
     result = run.result(bound=GRACE)
     assert time.monotonic() - time_of_second < 3
     assert result.exit_code == 130
+    assert "interrupted at once" in result.stderr
     assert "Traceback" not in result.stderr
-    database.execute(f"select pg_terminate_backend({pid})")
+
+
+def test_the_second_signal_cancels_the_statement_if_the_first_one_could_not(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    database.execute("create table gate ()")
+    write({"01_a.up.sql": "create table a ();\nlock table gate;\n"})
+    with losing_the_first_cancel(database.url) as proxy, holding(database, "lock table gate"):
+        run = runs("up", "--lock-timeout", "60s", url=proxy.url)
+        wait_for(lambda: waiting_for_a_lock(database))
+        run.signal(signal.SIGINT)
+        stop_at_once(run)
+        wait_for(lambda: not waiting_for_a_lock(database))
+    wait_for(lambda: not strangers(database))
+    assert history(database) == []
+
+
+def test_the_second_signal_cancels_a_statement_of_ours(
+    database: Database, runs: Runs, write: Write
+) -> None:
+    write({"01_a.up.sql": f"{SLEEP};"})
+    first = runs("up")
+    wait_for(lambda: working(database, SLEEP))
+    run = runs("up")
+    run.says("waiting for another migrator")
+    with holding(database, "lock table migration_versions"):
+        assert interrupted(first).exit_code == 143
+        wait_for(lambda: waiting_for_a_lock(database))
+        run.signal(signal.SIGINT)
+        stop_at_once(run)
+        wait_for(lambda: not waiting_for_a_lock(database))
+    wait_for(lambda: not strangers(database))
+    assert history(database) == []
+
+
+# Before the run, and after it
+
+
+def test_while_it_connects(runs: Runs, write: Write) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    for number, code in CODES:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host, port = server.getsockname()
+            run = runs("up", url=f"postgresql://{host}:{port}/a")
+            client, _ = server.accept()
+            with client:
+                for _ in range(20):
+                    run.signal(number)
+                result = run.result(bound=GRACE)
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert result.stderr.startswith("error: interrupted\n")
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "down"])
+def test_while_it_reads_the_history(
+    database: Database, runs: Runs, write: Write, command: str
+) -> None:
+    write({"01_a.up.sql": "select 1;", "01_a.down.sql": "select 1;"})
+    assert runs("up").result().exit_code == 0
+    for number, code in CODES:
+        with holding(database, "lock table migration_versions"):
+            run = runs("--json", command)
+            wait_for(lambda: waiting_for_a_lock(database))
+            result = interrupted(run, number)
+        assert result.exit_code == code
+        assert result.json["error"]["message"] == "interrupted"
+    assert applied(database) == ["01_a"]
+
+
+# Imported before the program: it stops where the test wants to send its signals.
+LOADING = """
+import pathlib, sys, time
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            pathlib.Path("PLACE").touch()
+            time.sleep(60)
+sys.meta_path.insert(0, Finder())
+"""
+ENDING = """
+import atexit, pathlib, time
+def end():
+    place = pathlib.Path("PLACE")
+    place.touch()
+    while place.exists():
+        time.sleep(0.01)
+atexit.register(end)
+"""
+
+
+@pytest.fixture
+def pausing(
+    database: Database, directory: Path, tmp_path: Path
+) -> Callable[[str], tuple[subprocess.Popen[str], Path]]:
+    """Start `up` with a sitecustomize, and wait until it has made the file in its `PLACE`."""
+
+    def start(text: str) -> tuple[subprocess.Popen[str], Path]:
+        place = tmp_path / "place"
+        place.unlink(missing_ok=True)
+        (tmp_path / "sitecustomize.py").write_text(text.replace("PLACE", str(place)))
+        environ = process_environment({"DATABASE_URL": database.url})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "migrator", "--dir", directory, "up"],
+            env={**environ, "PYTHONPATH": f"{tmp_path}:{environ['PYTHONPATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(place.exists)
+        return process, place
+
+    return start
+
+
+Pausing = Callable[[str], tuple[subprocess.Popen[str], Path]]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_while_it_is_loaded(pausing: Pausing, write: Write, number: int, code: int) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    process, _ = pausing(LOADING)
+    for _ in range(20):
+        process.send_signal(number)
+    assert process.communicate(timeout=GRACE) == ("", "error: interrupted\n")
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [number for number, _ in CODES])
+def test_a_signal_after_the_work_changes_nothing(
+    database: Database, pausing: Pausing, write: Write, number: int
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    process, place = pausing(ENDING)
+    for _ in range(20):
+        process.send_signal(number)
+    place.unlink()
+    out, err = process.communicate(timeout=GRACE)
+    assert out.startswith("applied 1 migration")
+    assert "Traceback" not in err
+    assert process.returncode == 0
+    assert applied(database) == ["01_a"]
+
+
+def test_while_nobody_reads_what_it_prints(
+    database: Database, directory: Path, write: Write
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "migrator", "--dir", directory, "up"],
+        env=process_environment({"DATABASE_URL": database.url}),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        has_history = "select from pg_class where relname = 'migration_versions'"
+        wait_for(lambda: database.rows(has_history) and applied(database))
+        wait_for(lambda: not strangers(database))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=GRACE)
+    finally:
+        process.kill()
+        os.close(reader)
+        os.close(writer)
+    assert process.returncode == 143
+    assert "to see what was done, run:" in err
+    assert applied(database) == ["01_a"]
 
 
 def test_a_server_that_does_not_cancel_is_left_and_that_is_said(

@@ -88,8 +88,9 @@ def test_a_scratch_database_with_sessions_is_dropped_after_an_error(
 
 WAITING = """
 import sys, time
-from migrator import config
+from migrator import config, interrupts
 from migrator.rehearsal import scratch
+interrupts.raise_on_signals()
 with scratch.database(config.Database(sys.argv[1]), None, print):
     print("made", flush=True)
     time.sleep(60)
