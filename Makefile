@@ -75,8 +75,10 @@ $(call require,migrate-baseline,version,version=05)
 
 # `$*` is the command; `argument` names the option that it takes as an argument.
 argument = $(if $(filter create,$*),name)$(if $(filter repair baseline,$*),version)
+# `repair` takes several versions.
+arguments = $(if $(filter repair,$*),$(foreach each,$(call given,version),$(call quote,$(each))),$(call quote,$(call given,$(argument))))
 options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
-	$(call given,args) $(if $(argument),-- $(call quote,$(call given,$(argument))))
+	$(call given,args) $(if $(argument),-- $(arguments))
 needs-database = $(if $(or $(call switched,offline),$(filter create,$*)),,yes)
 ifeq ($(strip $(foreach variable,$(database-variables),$(value $(variable)))),)
   announce = $(if $(needs-database),@echo 'no DATABASE_* or PG* variable is set: using the embedded PostgreSQL (DATABASE_URL=embedded:)' >&2)
@@ -113,7 +115,7 @@ migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=rep
 migrate-drift: ## compare the database with what its history should have produced
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
-migrate-repair: ## record a decision about one migration: version=05 accept=1 reason="…"
+migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
 migrate-baseline: ## record migrations as applied without running them: version=05
 
 $(commands): migrate-%:

@@ -140,6 +140,13 @@ class Entry:
         return None if name == self.version else name
 
     @property
+    def is_edited(self) -> bool:
+        """Whether the text of its file differs from what was applied."""
+        if not (self.migration and self.applied):
+            return False
+        return self.migration.up.checksum != self.applied.checksum
+
+    @property
     def file_number(self) -> int:
         """The number of the file; -1 without one."""
         return self.migration.number if self.migration else -1

@@ -75,6 +75,10 @@ def planned(checkout: Path, *arguments: str, **environ: str) -> str:
             ["migrate-repair", "version=05", "accept=1", 'reason=a "b" $HOME'],
             "repair --reason 'a \"b\" $HOME' --accept -- '05'",
         ),
+        (
+            ["migrate-repair", "version=03 04_a's", "accept=1", "reason=x"],
+            "repair --reason 'x' --accept -- '03' '04_a'\\''s'",
+        ),
         (["migrate-baseline", "version=05", "unchecked=1"], "baseline --unchecked -- '05'"),
         (["migrate-rehearse", "html=a b.html"], "rehearse --html 'a b.html'"),
         (["migrate-up", "version=05"], "up --version '05'"),  # which the program refuses

@@ -14,6 +14,7 @@ from .command import command
 from .options import complete_version, override_option, scratch_option
 
 if TYPE_CHECKING:
+    from ..execution.baseline import Decision
     from ..model import Entry
     from ..output.json import Json
     from ..rehearsal.schema import Difference
@@ -168,12 +169,24 @@ def repair(app: App, /, *, version: Sequence[str], reason: str, **given: bool) -
     with app.opened() as work:
         chosen = baseline.Decision(decision)
         decided = baseline.repair(work, version, chosen, reason, app.notify)
-    done = {
+    lines = [f"{entry.version}: {_decision_text(entry, chosen)}" for entry in decided]
+    result = {
+        "versions": [entry.version for entry in decided],
+        "decision": decision,
+        "reason": reason,
+    }
+    kept = "the decision was recorded; see: migrator log"
+    app.show(lambda: "\n".join(lines), lambda: result, kept=kept)
+
+
+def _decision_text(entry: Entry, decision: Decision) -> str:
+    renamed = f"recorded as renamed to {entry.new_name}" if entry.new_name else ""
+    texts = {
         "accepted": "recorded the edited file as applied",
         "applied": "recorded as applied",
         "reverted": "recorded as not applied",
     }
-    lines = [f"{name}: {done[decision]}" for name in decided]
-    result = {"versions": list(decided), "decision": decision, "reason": reason}
-    kept = "the decision was recorded; see: migrator log"
-    app.show(lambda: "\n".join(lines), lambda: result, kept=kept)
+    if decision == "accepted" and renamed and not entry.is_edited:
+        return renamed
+    text = texts[decision]
+    return f"{renamed}; {text}" if renamed and decision != "reverted" else text

@@ -86,11 +86,11 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
 
 def repair(
     work: Session, versions: Iterable[str], decision: Decision, reason: str, notify: Notify
-) -> tuple[str, ...]:
+) -> tuple[Entry, ...]:
     """Record a decision about some versions, with its reason, all or none; run nothing.
 
     Returns:
-        The full names of the versions, by ascending number.
+        The versions as they were before, by ascending number.
 
     Raises:
         UsageError: There is no such version, or its state does not allow the decision.
@@ -106,7 +106,7 @@ def repair(
         write = recorder.recorder(work.history.schema)
         commands = [c for each in chosen for c in _repair(write, each, decision, reason)]
         _write(work, commands)
-    return tuple(entry.version for entry in chosen)
+    return tuple(chosen)
 
 
 def _refuse(chosen: Iterable[Entry], decision: Decision) -> None:

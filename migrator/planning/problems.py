@@ -249,9 +249,12 @@ def _restore(done: int) -> str:
 
 def irreversible(entry: Entry) -> MigratorError:
     """Return the error of a version without a down script, neither stored nor in a file."""
+    files = f"{entry.version}.down.sql"
+    if entry.migration is None:  # a down file alone would be refused
+        files = f"{entry.version}.up.sql and {files}"
     return IrreversibleError(
         f"{entry.version} is irreversible: it has no down script",
-        hint=f"write {entry.version}.down.sql, or keep the migration applied",
+        hint=f"write {files}, or keep the migration applied",
         version=entry.version,
     )
 
@@ -345,7 +348,7 @@ def outstanding_states(entries: Iterable[Entry]) -> frozenset[Status]:
 
 
 def _versions(entries: Iterable[Entry]) -> str:
-    return ", ".join(entry.version for entry in entries)
+    return listed([entry.version for entry in entries])
 
 
 def _difference(stored: str | None, file: SourceFile) -> str:

@@ -706,6 +706,16 @@ def replace_third(directory: Path) -> None:
     (directory / "03_orders.down.sql").write_text("drop table if exists roles cascade;")
 
 
+def test_without_an_up_file_both_files_have_to_be_written_to_revert(
+    migrate: Migrate, three: Path
+) -> None:
+    (three / "03_posts.down.sql").unlink()
+    assert migrate("up").exit_code == 0
+    assert "write 03_posts.down.sql, or" in migrate("down").stderr
+    (three / "03_posts.up.sql").unlink()
+    assert "write 03_posts.up.sql and 03_posts.down.sql, or" in migrate("down").stderr
+
+
 def test_the_down_file_of_another_migration_with_the_number_is_not_run(
     migrate: Migrate, three: Path
 ) -> None:

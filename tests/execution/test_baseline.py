@@ -155,12 +155,25 @@ def test_an_edited_file_is_accepted(migrate: Migrate, write: Write, pair: Path) 
     assert stored == [("create table a (id bigint);\n", "drop table a; --\n")]
 
 
-def test_a_renamed_file_is_accepted_under_its_new_name(migrate: Migrate, pair: Path) -> None:
+RENAMED = "recorded as renamed to 01_accounts"
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [("", RENAMED), ("select 1;", f"{RENAMED}; recorded the edited file as applied")],
+    ids=["as it was", "edited"],
+)
+def test_a_renamed_file_is_accepted_under_its_new_name(
+    migrate: Migrate, pair: Path, edit: str, said: str
+) -> None:
     assert migrate("up").exit_code == 0
     for direction in ("up", "down"):
         (pair / f"01_a.{direction}.sql").rename(pair / f"01_accounts.{direction}.sql")
+    with (pair / "01_accounts.up.sql").open("a") as file:
+        file.write(edit)
     assert migrate("status", "--check").exit_code == 4
-    assert repair(migrate, "1", "accept").exit_code == 0
+    result = repair(migrate, "1", "accept")
+    assert result.stdout == f"01_a: {said}\n"
     assert applied(migrate.database) == ["01_accounts", "02_b", "03_c"]
     assert migrate("status", "--check").exit_code == 0
 
@@ -191,7 +204,11 @@ def test_a_file_with_another_number_is_accepted_and_keeps_when_and_by_whom_it_wa
         assert 'migrator repair 02_b --accept --reason "…"' in result.stderr
         assert "1 problem" in result.stderr
 
-    assert repair(migrate, named.format(new=number), "accept").exit_code == 0
+    accepted = repair(migrate, named.format(new=number), "accept")
+    assert (accepted.exit_code, accepted.stdout) == (
+        0,
+        f"02_b: recorded as renamed to {number}_b\n",
+    )
     assert migrate.database.rows(query) == before
     assert f"    note: renamed to {number}_b\n" in migrate("log", "-n", "1").stdout
     assert f"{number}_b" in applied(migrate.database)

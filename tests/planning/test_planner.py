@@ -528,6 +528,11 @@ def test_the_hint_on_an_unknown_version_is_the_most_similar_one(text: str, hint:
         ([file(1, down=None)], [], ["01_name has no down file and is irreversible"]),
         ([file(1, down=None)], [row(1)], []),  # the stored script reverts it
         (
+            [file(number, down=None) for number in range(10, 17)],
+            [],
+            ["7 migrations, 10_name to 16_name have no down file and are irreversible"],
+        ),
+        (
             [file(1)],
             [row(1), row(2)],
             ["the database is ahead of these files: it also has 02_name"],
