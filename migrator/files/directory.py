@@ -102,17 +102,23 @@ def ignored(directory: Path) -> str | None:
     """Return a sentence on what is ignored and looks like migrations; None if nothing does."""
     with os.scandir(directory) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-    alike = names.look_alikes({entry.name for entry in visible if not entry.is_dir()})
+    inside = {entry.name for entry in visible if _is_directory(directory / entry.name)}
+    alike = names.look_alikes({entry.name for entry in visible} - inside)
     told = [f"{name} (name it {new})" for name, new in alike.items()]
     told += [
-        f"the directory {entry.name} ({advice})"
-        for entry in sorted(visible, key=lambda entry: entry.name)
-        if entry.is_dir() and (advice := _advice_on(Path(entry.path)))
+        f"the directory {name} ({advice})"
+        for name in sorted(inside)
+        if (advice := _advice_on(directory / name))
     ]
     if not told:
         return None
     more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     return f"ignored, although they look like migrations: {', '.join(told[:_MOST_TOLD])}{more}"
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether it is a directory, or a link to one; a link that leads nowhere is none."""
+    return os.path.isdir(path)  # noqa: PTH112  (`Path.is_dir` and `DirEntry.is_dir` may raise)
 
 
 def _advice_on(directory: Path) -> str | None:
@@ -159,7 +165,7 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
         DirectoryError: The files cannot be written; neither is left.
     """
     stem = _slug(name)
-    known = read_migrations(directory) if directory.exists() else ()
+    known = read_migrations(directory) if os.path.lexists(directory) else ()
     version = f"{_new_number(known, now)}_{stem}"
     paths = (directory / f"{version}.up.sql", directory / f"{version}.down.sql")
     written: list[Path] = []
@@ -183,8 +189,14 @@ def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
             names = [e for e in entries if e.name.lower().endswith(".sql")]
-            files = [e for e in names if not (directory / e.name).is_dir()]
+            files = [e for e in names if not _is_directory(directory / e.name)]
     except FileNotFoundError as error:
+        if directory.is_symlink():
+            raise DirectoryError(
+                f'the migrations directory "{directory}" is a link to "{directory.readlink()}", '
+                "which does not exist",
+                hint="correct the link, or set another directory with --dir or MIGRATOR_DIR",
+            ) from error
         raise DirectoryError(
             f'the migrations directory "{directory}" does not exist',
             hint="set it with --dir or MIGRATOR_DIR, or create it with: migrator create NAME",
@@ -209,10 +221,10 @@ def _read(path: Path, file: os.DirEntry[str]) -> tuple[str, str, SourceFile]:
             hint=f"{what} (.up.sql and .down.sql in lower case; the name may contain ASCII "
             "letters, digits, _, - and .), or move it out of the directory",
         )
-    if path.exists() and not path.is_file():
-        message = f"{path} is not a regular file"
-        raise MigrationFileError(message, hint="move it out of the directory")
     try:
+        if path.exists() and not path.is_file():
+            message = f"{path} is not a regular file"
+            raise MigrationFileError(message, hint="move it out of the directory")
         source = _content(path, file.path)
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,78 @@ def test_a_file_without_sql_runs_and_is_noted(migrate: Migrate, write: Write) ->
     result = migrate("up")
     assert (result.exit_code, "note: 01_a has no SQL" in result.stderr) == (0, True)
     assert "note: 01_a has no SQL" in migrate("verify").stdout
+
+
+def looping(place: Path) -> Path:
+    (place / "a").symlink_to(place / "b")
+    (place / "b").symlink_to(place / "a")
+    return place / "a"
+
+
+def dangling(place: Path) -> Path:
+    (place / "a").symlink_to("nowhere")
+    return place / "a"
+
+
+def file(place: Path) -> Path:
+    (place / "a").touch()
+    return place / "a"
+
+
+def under_a_file(place: Path) -> Path:
+    return file(place) / "b"
+
+
+def too_long(place: Path) -> Path:
+    return place / ("a" * 300)
+
+
+def without_permission(place: Path) -> Path:
+    (place / "a").mkdir(mode=0)
+    return place / "a"
+
+
+@pytest.mark.parametrize(
+    "command", [("up",), ("status",), ("verify", "--offline"), ("create", "x")]
+)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (looping, "Too many levels of symbolic links"),
+        (dangling, 'is a link to "nowhere", which does not exist'),
+        (file, "Not a directory"),
+        (under_a_file, "Not a directory"),
+        (too_long, "File name too long"),
+        pytest.param(
+            without_permission,
+            "Permission denied",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything"),
+        ),
+    ],
+)
+def test_a_path_that_is_no_directory_is_named_with_the_reason(
+    migrate: Migrate,
+    tmp_path: Path,
+    command: str,
+    make: Callable[[Path], Path],
+    reason: str,
+) -> None:
+    place = make(tmp_path)
+    result = migrate(*command.split(), dir=place)
+    assert result.exit_code == 2
+    assert str(place) in result.stderr
+    assert reason in result.stderr
+
+
+def test_links_in_the_directory_that_lead_nowhere_are_ignored_or_named(
+    migrate: Migrate, write: Write
+) -> None:
+    directory = write(ONE)
+    looping(directory)
+    (directory / "c").symlink_to("nowhere")
+    assert migrate("up").exit_code == 0
+    assert migrate("verify").exit_code == 0
+    (directory / "02_b.up.sql").symlink_to(directory / "a")
+    result = migrate("up")
+    assert result.exit_code == 4
+    assert f"{directory}/02_b.up.sql cannot be read: Too many levels" in result.stderr
