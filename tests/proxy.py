@@ -210,7 +210,7 @@ class _Turns:
         return self._has_ended or (bool(self._held) and self._conversation.is_settled)
 
 
-# Lose a request to cancel
+# Lose a request to cancel, answer nonsense
 
 
 @contextmanager
@@ -235,10 +235,28 @@ def losing_the_first_cancel(url: str) -> Iterator[Proxy]:
         yield Proxy(address)
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
+@contextmanager
+def garbling(url: str, old: bytes, new: bytes) -> Iterator[Proxy]:
+    """Replace bytes by as many others in what the server answers."""
+    assert len(old) == len(new), "a message says how long it is"
+
+    def carry(client: socket.socket, server: socket.socket) -> None:
+        arguments = (server, client, old, new)
+        back = threading.Thread(target=_forward, args=arguments, daemon=True)
+        back.start()
+        _forward(client, server)
+        back.join()
+
+    with _listening(url, carry) as address:
+        yield Proxy(address)
+
+
+def _forward(
+    source: socket.socket, sink: socket.socket, old: bytes = b"", new: bytes = b""
+) -> None:
     for data in _pieces(source):
         with suppress(OSError):
-            sink.sendall(data)
+            sink.sendall(data.replace(old, new) if old else data)
     _end(sink)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Database, Write, process_environment
-from tests.sessions import applied
+from tests.conftest import Database, Migrate, Write, process_environment
+from tests.proxy import garbling
+from tests.sessions import applied, holding, strangers, wait_for, waiting_for_a_lock
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 
@@ -251,6 +252,73 @@ def test_a_run_whose_pipe_has_lost_its_reader_goes_on_to_its_end(
     done = shell(f"{options} up", "2>&1", stdout=broken_pipe)
     assert done.returncode == 141
     assert applied(shell.database) == ["01_a", "02_b"]
+
+
+@pytest.mark.parametrize("stderr", [subprocess.STDOUT, subprocess.DEVNULL], ids=["both", "stdout"])
+@pytest.mark.parametrize("options", ["", "-v", "-vv", "--json", "--trace"])
+def test_a_run_that_loses_its_reader_on_the_way_goes_on_to_its_end(
+    database: Database, two: Path, options: str, stderr: int
+) -> None:
+    (two / "01_a.up.sql").write_text("create table a ();\nlock table gate;\n")
+    database.execute("create table gate ()")
+    command = [sys.executable, "-m", "migrator", "--dir", str(two), "up", *options.split()]
+    with (
+        holding(database, "lock table gate") as gate,
+        subprocess.Popen(
+            [*command, "--lock-timeout", "60s"],
+            env=process_environment({"DATABASE_URL": database.url}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        ) as process,
+    ):
+        assert process.stdout
+        wait_for(lambda: waiting_for_a_lock(database))
+        if stderr == subprocess.STDOUT and options != "--json":
+            assert process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        gate.rollback()
+        assert process.wait(30) == 141
+    assert applied(database) == ["01_a", "02_b"]
+
+
+# A bug of ours
+
+
+@pytest.mark.parametrize("options", ["", "-v", "-vv", "--json", "--trace"])
+@pytest.mark.parametrize("head", ["", "-- migrator: no-transaction\n"], ids=["", "outside"])
+def test_an_exception_that_nobody_thought_of_is_told_as_a_bug_and_leaves_nothing_half_done(
+    migrate_process: Migrate, write: Write, options: str, head: str
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create table a ();",
+            "02_b.up.sql": f"{head}create domain b as int;",
+            "03_c.up.sql": "create table c ();",
+        }
+    )
+    database = migrate_process.database
+    # The answer to a statement is not UTF-8, which no server sends.
+    with garbling(database.url, b"CREATE DOMAIN", b"CREATE \xff\xff\xff\xff\xff\xff") as proxy:
+        result = migrate_process("up", *options.split(), database=proxy.url)
+    assert result.exit_code == 70
+    told = "a bug of migrator: UnicodeDecodeError: "
+    if options == "--json":
+        assert result.json["error"]["code"] == "internal"
+        assert result.json["error"]["message"].startswith(told)
+    else:
+        assert f"error: {told}" in result.stderr
+        assert "what is committed is recorded; to see it, run: python -m migrator status" in (
+            result.stderr
+        )
+    assert ("Traceback" in result.stderr) == (options == "-vv")
+    wait_for(lambda: not strangers(database))
+    # The server was further than the answers that were read, unless each one was waited for.
+    found = {"01_a": "a", "02_b": "b", "03_c": "c"}
+    names = database.rows("select typname from pg_type where typname in ('a', 'b', 'c') order by 1")
+    assert [(found[version],) for version in applied(database)] == names[: 1 if head else None]
+    assert migrate_process("up").exit_code == 0
+    assert applied(database) == ["01_a", "02_b", "03_c"]
 
 
 # A closed descriptor

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from migrator.errors import Location
 from migrator.sql.location import _known_lines, excerpt_at, line_number, locate
 from migrator.sql.splitter import comments, is_meta_command, split, tokens
+from tests.conftest import Database
 
 SHARED = Path(__file__).parents[3] / "shared"
 CASES = SHARED / "splitter" / "cases.json"
@@ -414,3 +415,20 @@ def peak(source: str) -> int:
 def test_memory_does_not_grow_with_the_text(piece: str) -> None:
     half, whole = (peak("select " + piece * (size // len(piece))) for size in (50_000, 100_000))
     assert whole - half < 20_000
+
+
+# Python and sqlparse take some of them for the end of a line.
+UNUSUAL = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\xa0", "\ufeff", "\r", "\r\n"]
+
+
+@pytest.mark.parametrize("character", UNUSUAL, ids=ascii)
+def test_a_comment_ends_where_the_server_ends_it(database: Database, character: str) -> None:
+    source = f"select 1 -- a{character}; create table b ();\n; create table c (); x;\n"
+    with database.connect() as conn:
+        for statement in texts(source)[:-1]:
+            conn.execute(statement.encode())
+    ours = database.rows("select to_regclass('b') is null, to_regclass('c') is null")
+    database.execute("drop table if exists b, c")
+    database.execute(source.replace("x;", "select 1;"))
+    assert ours == database.rows("select to_regclass('b') is null, to_regclass('c') is null")
+    assert locate(source, source.index("x;"), FILE).line == 2 + (character in ("\r", "\r\n"))
