@@ -243,7 +243,9 @@ def _scratch_database(work: Session, server: Database | None, notify: Notify) ->
 @contextmanager
 def _empty_stage(work: Session, server: Database | None, notify: Notify) -> Iterator[Stage]:
     with _target_untouched(), _scratch_database(work, server, notify) as made:
-        database, _ = clone.copy_properties(work.database, made)
+        database, skipped = clone.copy_properties(work.database, made)
+        for text in _refused(skipped):
+            notify(Remarked(text))
         with _stage(work, database, 0, notify) as stage:
             yield stage
 

@@ -443,7 +443,15 @@ def test_a_rehearsal_through_a_pooler_names_the_settings_that_it_cannot_give(
     database.execute(f"alter database {database.name} set app.tenant = 'acme'")
     with pgbouncer(postgres, "session") as pooler:
         with psycopg.connect(pooler.url(database), autocommit=True) as conn:
+            conn.execute("create table a ()")
             conn.execute("alter role current_user createdb nosuperuser")
         result = migrate("rehearse", "--json", database=pooler.url(database))
+        others = [
+            migrate(*command, database=pooler.url(database))
+            for command in (["drift"], ["baseline", "1"])
+        ]
     assert result.exit_code in (0, 4), result.stderr
     assert any('set "app.tenant"' in each for each in result.json["missing"])
+    for each in others:
+        assert "not copied" in each.stderr, each
+        assert 'set "app.tenant"' in each.stderr
