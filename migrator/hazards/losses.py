@@ -1,6 +1,6 @@
 """Read from a script, before it runs, what its statements name and are about to remove.
 
-What only the server knows, such as what a function or a CASCADE removes, is not found here; a
+What only the server knows, such as what a function or a CASCADE removes, is said to be unknown; a
 rehearsal finds it.
 """
 
@@ -21,7 +21,9 @@ _WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _PLAIN = re.compile(rf"{_WORD}(?:\.{_WORD})?")
 _BEFORE_NAME = frozenset(["if", "exists", "only", "table", "column"])
 _NOT_COLUMNS = frozenset(["constraint"])
-_FIRST_WORDS = frozenset(["drop", "truncate", "delete", "alter", "with"])
+_CODE = frozenset(["do", "call", "execute"])
+_FIRST_WORDS = frozenset(["drop", "truncate", "delete", "alter", "with", *_CODE])
+_TWO_WORDS = frozenset(["materialized", "foreign"])  # DROP MATERIALIZED VIEW, DROP FOREIGN TABLE
 
 
 class Kind(enum.Enum):
@@ -33,6 +35,12 @@ class Kind(enum.Enum):
     ALL_ROWS = "empties"
     SOME_ROWS = "deletes rows of"
     OWNED = "drops everything that is owned by"
+    DEPENDENT = "also drops everything that depends on"
+    REFERRING = "also empties every table that refers to"
+    UNKNOWN = "may remove more, which cannot be told in advance: runs"
+
+
+_NAMED = frozenset([Kind.TABLE, Kind.SCHEMA, Kind.COLUMN, Kind.ALL_ROWS, Kind.SOME_ROWS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,8 @@ class Loss:
     """One thing that a statement is about to remove.
 
     Attributes:
-        name: Of the table, the schema or the role, as the statement writes it.
+        name: Of the table, the schema or the role, as the statement writes it; of UNKNOWN, the
+            command.
         column: As the statement writes it; None if it is about no column.
         path_is_known: Whether the script has not set another search path before.
     """
@@ -55,7 +64,7 @@ class Loss:
     def is_known_by_name(self) -> bool:
         """Whether the name is one that the catalog can be asked for."""
         is_found = self.path_is_known or "." in self.name or self.kind is Kind.SCHEMA
-        return self.kind is not Kind.OWNED and is_found and bool(_PLAIN.fullmatch(self.name))
+        return self.kind in _NAMED and is_found and bool(_PLAIN.fullmatch(self.name))
 
     def text(self, name: str, size: Size | None, tables: int | None = None) -> str:
         """Say what is about to go.
@@ -84,7 +93,16 @@ def find(statement: Statement) -> Iterator[Loss]:
     """Yield what a statement names and is about to remove, in its order."""
     if statement.words[:1] == () or statement.words[0] not in _FIRST_WORDS:
         return
+    if statement.words[0] in _CODE:
+        yield Loss(statement, Kind.UNKNOWN, statement.words[0].upper())
+        return
     tokens = list(splitter.tokens(statement.text.removesuffix(";")))
+    yield from _directly(statement, tokens)
+    if tokens[-1].lower() == "cascade":
+        yield from _by_cascade(statement, tokens)
+
+
+def _directly(statement: Statement, tokens: Sequence[str]) -> Iterator[Loss]:
     match [each.lower() for each in tokens[:3]]:
         case ["drop", "table", *_]:
             yield from _named(statement, Kind.TABLE, tokens[2:])
@@ -102,6 +120,17 @@ def find(statement: Statement) -> Iterator[Loss]:
             yield from _deletions(statement, tokens)
 
 
+def _by_cascade(statement: Statement, tokens: Sequence[str]) -> Iterator[Loss]:
+    match [each.lower() for each in tokens[:2]]:
+        case ["drop", "owned"]:
+            pass
+        case ["drop", kind]:
+            names = tokens[3 if kind in _TWO_WORDS else 2 :]
+            yield from _named(statement, Kind.DEPENDENT, names)
+        case ["truncate", _]:
+            yield from _named(statement, Kind.REFERRING, tokens[1:])
+
+
 def _named(statement: Statement, kind: Kind, tokens: Sequence[str]) -> Iterator[Loss]:
     """Yield a loss for each name of a list."""
     for part in _split(tokens):
@@ -117,6 +146,8 @@ def _columns(statement: Statement, tokens: Sequence[str]) -> Iterator[Loss]:
         words = [each.lower() for each in action]
         if words[:1] == ["drop"] and not _NOT_COLUMNS & set(words[1:2]):
             yield Loss(statement, Kind.COLUMN, table, _name(action[1:]))
+            if words[-1] == "cascade":
+                yield Loss(statement, Kind.DEPENDENT, table, _name(action[1:]))
 
 
 def _deletions(statement: Statement, tokens: Sequence[str]) -> Iterator[Loss]:

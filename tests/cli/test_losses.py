@@ -50,6 +50,7 @@ TEXTS = [
     r"drops public\.payments, 1\.0 M rows, \d+ kB",
     r"drops column a of public\.old, 0 rows, 0 bytes",
     r"drops schema app, 2 tables, 0 bytes",
+    r"also drops everything that depends on app",
     r"empties public\.parts, 20 k rows, 0 bytes",
     r"deletes rows of public\.logs, 1 row, 8192 bytes",
     r"drops nowhere",
@@ -78,6 +79,7 @@ def test_the_events_the_result_and_the_log_say_it_too(reverted: Migrate) -> None
     assert [(event["line"], event["rows"]) for event in events] == [
         (2, 1_000_000),
         (3, 0),
+        (4, None),
         (4, None),
         (5, 20_000),
         (6, 1),

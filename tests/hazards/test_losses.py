@@ -10,16 +10,28 @@ from migrator.hazards import losses
 from migrator.hazards.catalogue import Size
 from migrator.sql import splitter
 
+DEPENDENT = "also drops everything that depends on"
+UNKNOWN = "may remove more, which cannot be told in advance: runs"
+
 
 @pytest.mark.parametrize(
     ("sql", "texts"),
     [
-        ('drop table if exists a, public."B c" cascade;', ["drops a", 'drops public."B c"']),
+        ('drop table if exists a, public."B c";', ["drops a", 'drops public."B c"']),
+        ("drop table a cascade;", ["drops a", f"{DEPENDENT} a"]),
         ("DROP TABLE a;", ["drops a"]),
         ("drop materialized view if exists m;", ["drops m"]),
-        ("drop schema if exists app, old cascade;", ["drops schema app", "drops schema old"]),
+        ("drop schema if exists app, old;", ["drops schema app", "drops schema old"]),
+        ("drop schema app cascade;", ["drops schema app", f"{DEPENDENT} app"]),
+        ("drop type if exists s.t, u cascade;", [f"{DEPENDENT} s.t", f"{DEPENDENT} u"]),
+        ("drop function f(int, text) cascade;", [f"{DEPENDENT} f"]),
+        ("drop materialized view m cascade;", ["drops m", f"{DEPENDENT} m"]),
+        ("drop owned by app cascade;", ["drops everything that is owned by app"]),
+        ("do $$ begin execute 'drop table a'; end $$;", [f"{UNKNOWN} DO"]),
+        ("call purge();", [f"{UNKNOWN} CALL"]),
         ("drop owned by app;", ["drops everything that is owned by app"]),
-        ("truncate table only a, b.c * restart identity cascade;", ["empties a", "empties b.c"]),
+        ("truncate table only a, b.c * restart identity;", ["empties a", "empties b.c"]),
+        ("truncate a cascade;", ["empties a", "also empties every table that refers to a"]),
         ("delete from only a;", ["empties a"]),
         ("delete from a where id = 1;", ["deletes rows of a"]),
         ("delete from a using b;", ["deletes rows of a"]),
@@ -28,7 +40,7 @@ from migrator.sql import splitter
         (
             'alter table if exists only s.a drop column if exists "B" cascade, add c numeric(1, 2),'
             " drop constraint d, alter e drop not null, alter f drop default, drop g;",
-            ['drops column "B" of s.a', "drops column g of s.a"],
+            ['drops column "B" of s.a', f'{DEPENDENT} "B" of s.a', "drops column g of s.a"],
         ),
         ("alter table a /* drop x */ drop -- y\n z;", ["drops column z of a"]),
         ("create table t (a int references b on delete cascade);", []),
