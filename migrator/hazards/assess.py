@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..sql.script import Script
-from ..tracing.trace import Relation, Trace, names_before
+from ..tracing.trace import Relation, names_before
 from . import blocking, destructive
 from .catalogue import Facts, Finding, Severity, Size, hazards
 from .statement import Candidate, StatementContext, StatementTrace
@@ -17,7 +17,8 @@ def find(
 ) -> tuple[Finding, ...]:
     """Return the hazards of an up script, in the order of its statements.
 
-    Relations that the script created itself have none.
+    Relations that the script created itself have none; what an earlier pending script made is a
+    note, as no application can use it yet.
 
     Args:
         traced: The statements of the script, in order; fewer if one failed.
@@ -35,29 +36,6 @@ def find(
             accepted = reasons.get((context.statement.offset, candidate.hazard))
             findings.append(replace(_finding(candidate, context), accepted=accepted))
     return tuple(findings)
-
-
-def is_indexed(finding: Finding, indexes: Mapping[str, Sequence[Sequence[str]]]) -> bool:
-    """Whether the index that a finding misses exists after all pending scripts."""
-    columns, found = finding.missing_index, indexes.get(finding.relation or "", ())
-    return bool(columns) and len(destructive.indexed(columns, found)) == len(columns)
-
-
-def sizes_after(sizes: Mapping[str, Size], traces: Iterable[Trace]) -> dict[str, Size]:
-    """Return the sizes of the target's tables under the names that they have after a script.
-
-    New tables are empty.
-    """
-    known = dict(sizes)
-    for trace in traces:
-        for touch in trace.touches:
-            name = touch.relation.name
-            if touch.renamed_from in known:
-                known[name] = known.pop(touch.renamed_from)
-            if touch.dropped:
-                known.pop(name, None)
-        known |= {created.name: Size(0, 0) for created in trace.created}
-    return known
 
 
 def size_text(size: Size) -> str:
@@ -144,14 +122,16 @@ def _table(candidate: Candidate) -> str:
 
 def _finding(candidate: Candidate, context: StatementContext) -> Finding:
     hazard, relation = hazards()[candidate.hazard], candidate.relation
+    is_made = candidate.is_made or (relation is not None and context.is_made(relation))
     size = _size(relation, context) if relation else None
     is_small = size is not None and size.bytes < context.small and not candidate.is_finding
-    is_note = candidate.is_note or (hazard.costs_only_time and is_small)
+    is_note = candidate.is_note or is_made or (hazard.costs_only_time and is_small)
+    made = ", made by an earlier pending migration" if is_made else ""
     return Finding(
         hazard,
         context.statement,
         _table(candidate) or None,
-        candidate.message.replace("{size}", f" ({size_text(size)})" if size else ""),
+        candidate.message.replace("{size}", f" ({size_text(size)})" if size else "") + made,
         Severity.INFORMATION if is_note else Severity.FINDING,
         missing_index=candidate.missing_index,
     )

@@ -23,9 +23,8 @@ from .statement import (
 )
 
 _QUERIED = TABLES | frozenset(OTHER_RELATIONS)
-_WRITES = frozenset(["insert", "update", "delete", "merge", "copy"])
 _EXCLUSIVE = "under ACCESS EXCLUSIVE (blocks reads and writes)"
-_MOST_NAMED = 5  # of the statements that run while a lock is held
+_MOST_NAMED = 5  # of the statements that run while a lock is held, and write nothing
 
 
 def find(context: StatementContext) -> Iterator[Candidate]:
@@ -135,11 +134,9 @@ def _added_constraints(context: StatementContext) -> Iterator[Candidate]:
     """Yield the checks and foreign keys that are added without NOT VALID."""
     for touch in context.existing(TABLES):
         table = touch.relation
-        # A change of type drops the constraints of the column and adds them again.
-        again = {c.name for c in touch.constraints if c.change is Change.DROPPED}
         for constraint in touch.constraints:
             name, kind = constraint.name, constraint.kind
-            if constraint.change is not Change.ADDED_VALID or name in again or kind not in "cf":
+            if constraint.change is not Change.ADDED_VALID or kind not in "cf":
                 continue
             # DETACH … CONCURRENTLY adds a check that repeats the bounds, and scans nothing.
             if context.reads_rows(touch) and not _is_concurrent(context):
@@ -276,6 +273,7 @@ def _work(
     Returns:
         What they do; whether a large table is among theirs; whether none of them takes time.
     """
+    writing: list[str] = []
     texts: list[str] = []
     is_large, is_idle, created = False, True, set(context.created)
     for statement, trace in meanwhile:
@@ -283,7 +281,8 @@ def _work(
         actions = {
             t.relation: action
             for t in trace.touches
-            if t.relation.oid not in created and (action := _action(statement, t, held))
+            if t.relation.oid not in created and not context.is_made(t.relation)
+            if (action := _action(statement, t, held))
         }
         is_idle &= not actions
         # The query of a materialized view can take any time.
@@ -295,8 +294,10 @@ def _work(
             line = locate(statement.source, statement.offset, context.path).line
             what = listed([f"{action} {relation.name}" for relation, action in actions.items()])
             texts.append(f"line {line} {what}")
-    more = [f"{len(texts) - _MOST_NAMED} more"] if len(texts) > _MOST_NAMED else []
-    text = "; ".join([*texts[:_MOST_NAMED], *more])
+            writing += texts[-1:] if "writes" in actions.values() else []
+    named = [each for at, each in enumerate(texts) if at < _MOST_NAMED or each in writing]
+    more = [f"{len(texts) - len(named)} more"] if len(texts) > len(named) else []
+    text = "; ".join([*named, *more])
     return f": {text}" if text else "", is_large, is_idle
 
 
@@ -307,7 +308,7 @@ def _action(statement: Statement, touch: Touch, held: Relation) -> str:
     if touch.rewritten:
         return "rewrites" if statement.words[:1] != ("truncate",) else ""
     mode = touch.mode or LockMode.ACCESS_SHARE
-    is_write = bool(_WRITES & set(statement.words[:1])) and mode >= LockMode.ROW_EXCLUSIVE
+    is_write = touch.written or (touch.is_stronger and mode is LockMode.ROW_EXCLUSIVE)
     if touch.inserted or touch.updated or touch.deleted or is_write:
         return "writes"
     if touch.scans:

@@ -76,6 +76,25 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What the pending scripts before a script made, and no application can use yet.
+
+    Relations and columns are named as in `Touch`, under the names they have before the script.
+
+    Attributes:
+        relations: Tables, indexes, views and so on.
+        columns: Table and column, of tables that were there.
+        constraints: Table and constraint, of tables that were there.
+        objects: Kind and name, as in `ObjectChange`.
+    """
+
+    relations: frozenset[str] = frozenset()
+    columns: frozenset[tuple[str, str]] = frozenset()
+    constraints: frozenset[tuple[str, str]] = frozenset()
+    objects: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the catalogs say; relations as in `Relation.name`, columns as in `Touch`.
 
@@ -84,6 +103,7 @@ class Facts:
             is missing here counts as large.
         indexes: By table, after the script: the columns of each valid index that is not
             partial, in order; "" for an expression.
+        foreign_keys: Table and columns of each foreign key, after the script.
         dependents: By table, view or `table.column`, before the script: what depends on it, as
             in `pg_describe_object`, such as `view public.v`.
         partitions: By partition, before or after the script: the partitioned table at the top.
@@ -91,17 +111,22 @@ class Facts:
         objects: Kind and name, as in `ObjectChange`, of everything that is no relation and
             exists after the script.  An object that is dropped and created again is not
             reported as dropped.
+        objects_created: Those of them that did not exist before it, also by another name.
         object_changes: How such objects differ before and after the script.  The traces miss
             some renames: renaming a type or function takes no lock.
+        made: What the pending scripts before this one made.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict)
     indexes: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    foreign_keys: frozenset[tuple[str, frozenset[str]]] = frozenset()
     dependents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     partitions: Mapping[str, str] = field(default_factory=dict)
     proven: Mapping[str, frozenset[str]] = field(default_factory=dict)
     objects: frozenset[tuple[str, str]] = frozenset()
+    objects_created: frozenset[tuple[str, str]] = frozenset()
     object_changes: tuple[ObjectChange, ...] = ()
+    made: Made = Made()
 
 
 @cache

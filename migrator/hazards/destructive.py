@@ -83,7 +83,8 @@ def _column_drops(context: StatementContext) -> Iterator[Candidate]:
             if column not in added:
                 name = f"{table.name}.{column}"
                 message = f"drops column {name}{_dropped_dependents(context, name)}"
-                yield Candidate("column-dropped", table, message)
+                made = (context.name_before(table), column) in context.facts.made.columns
+                yield Candidate("column-dropped", table, message, is_made=made)
 
 
 def _columns_added_before(table: Relation, context: StatementContext) -> set[str]:
@@ -113,7 +114,8 @@ def _constraint_drops(context: StatementContext) -> Iterator[Candidate]:
             if is_lost and not _is_replaced(constraint, table, context):
                 message = f"drops {CONSTRAINTS[kind]} {name} of {table.name}"
                 is_note = kind not in CONSTRAINTS_WITH_INDEX
-                yield Candidate("constraint-dropped", table, message, is_note=is_note)
+                made = (context.name_before(table), name) in context.facts.made.constraints
+                yield Candidate("constraint-dropped", table, message, is_note=is_note, is_made=made)
 
 
 def _dropped_tables(context: StatementContext) -> set[str]:
@@ -155,7 +157,8 @@ def _renames(context: StatementContext) -> Iterator[Candidate]:
         for old, new in touch.columns_renamed:
             if old not in added:
                 message = f"renames column {relation.name}.{old} to {new}"
-                yield Candidate("column-renamed", relation, message)
+                made = (context.name_before(relation), old) in context.facts.made.columns
+                yield Candidate("column-renamed", relation, message, is_made=made)
 
 
 def _is_taken(name: str, context: StatementContext) -> bool:
@@ -177,7 +180,8 @@ def _object_drops(context: StatementContext) -> Iterator[Candidate]:
         is_part = change.name.rpartition(" on ")[2] in tables  # a trigger, policy or rule
         if change.dropped and not (change.is_ours or exists or is_part or is_member):
             message = f"drops {change.kind} {change.name}"
-            yield Candidate("object-dropped", None, message, is_note=_has_overload(change, context))
+            is_note, made = _has_overload(change, context), _is_made(change, context)
+            yield Candidate("object-dropped", None, message, is_note=is_note, is_made=made)
 
 
 def _has_overload(change: ObjectChange, context: StatementContext) -> bool:
@@ -197,10 +201,17 @@ def _object_renames(context: StatementContext) -> Iterator[Candidate]:
         has_host = change.name.startswith(tuple(schemas))
         if change.renamed_from and not has_host:
             message = f"renames {change.kind} {change.renamed_from} to {change.name}"
-            yield Candidate("object-renamed", None, message)
+            yield Candidate("object-renamed", None, message, is_made=_is_made(change, context))
         for old, new in change.values_renamed:
             message = f"renames value {old} of {change.kind} {change.name} to {new}"
-            yield Candidate("object-renamed", None, message)
+            yield Candidate("object-renamed", None, message, is_made=_is_made(change, context))
+
+
+def _is_made(change: ObjectChange, context: StatementContext) -> bool:
+    """Whether an earlier pending script made an object, or the table of a trigger or policy."""
+    name, made = change.renamed_from or change.name, context.facts.made
+    table = name.rpartition(" on ")[2]
+    return (change.kind, name) in made.objects or table in made.relations
 
 
 def _is_made_by(context: StatementContext, change: ObjectChange) -> bool:
@@ -265,8 +276,8 @@ def indexed(columns: Sequence[str], indexes: Iterable[Sequence[str]]) -> tuple[s
 
 def _outside_transaction(context: StatementContext) -> Iterator[Candidate]:
     if not context.unit.transactional:
-        is_concurrent = classify.is_concurrent(context.statement)
-        what = "scans the table twice and waits for older transactions; " * is_concurrent
+        work = classify.concurrent_work(context.statement)
+        what = f"{work}; " if work else ""
         message = f"runs outside a transaction: {what}if it fails, what it did remains"
         yield Candidate("outside-transaction", None, message, is_note=True)
 

@@ -37,6 +37,8 @@ class Candidate:
         message: With `{size}` where the size of the relation goes.
         is_finding: Whether it is a finding even if the relation is small.
         is_note: Whether it is a note even if the relation is large.
+        is_made: Whether it is about something else than a relation that an earlier pending script
+            made.
         missing_index: As in `Finding`.
     """
 
@@ -45,6 +47,7 @@ class Candidate:
     message: str
     is_finding: bool = False
     is_note: bool = False
+    is_made: bool = False
     missing_index: tuple[str, ...] = ()
 
 
@@ -88,6 +91,10 @@ class StatementContext:
     def name_before(self, relation: Relation) -> str:
         """Return the name that a relation had before the script."""
         return self.names.get(relation.oid, relation.name)
+
+    def is_made(self, relation: Relation) -> bool:
+        """Whether an earlier pending script made a relation; of an index, its table counts."""
+        return (relation.table or self.name_before(relation)) in self.facts.made.relations
 
     def table(self, index: Relation) -> Touch | None:
         """Return the touch of the table of an index; None if the statement did not touch it."""

@@ -130,7 +130,8 @@ def _did(touch: Touch) -> Iterator[str]:
         (touch.updated, "updated"),
         (touch.deleted, "deleted"),
     )
-    yield from (f"{counted(count, 'row')} {what}" for count, what in counts if count)
+    rows = [f"{counted(count, 'row')} {what}" for count, what in counts if count]
+    yield from rows or ["written"] * touch.written
     if touch.mode and touch.is_stronger and touch.mode > LockMode.ROW_EXCLUSIVE:
         yield lock_text(touch.mode)
 

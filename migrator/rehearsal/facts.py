@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..hazards.catalogue import Facts, Size
+from ..hazards.catalogue import Facts, Made, Size
 from ..tracing import diff, probe
 from ..tracing.diff import Snapshot
 
@@ -54,6 +54,17 @@ where i.indisvalid
   and c.oid >= 16384
   and n.nspname !~ '^pg_'
 group by 1
+"""
+
+_FOREIGN_KEYS = """
+select format('%%I.%%I', n.nspname, c.relname), array_agg(quote_ident(a.attname))
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
+where k.contype = 'f'
+  and (%(tables)s::oid[] is null or k.conrelid = any (%(tables)s::oid[]))
+group by k.oid, n.nspname, c.relname
 """
 
 # A view depends on columns through its rule; the description names the view.
@@ -125,7 +136,7 @@ def sizes(conn: psycopg.Connection[Any]) -> dict[str, Size]:
     return {name: Size(size, count) for name, size, count in rows}
 
 
-def before(conn: psycopg.Connection[Any], known: dict[str, Size]) -> Facts:
+def before(conn: psycopg.Connection[Any], known: dict[str, Size], made: Made) -> Facts:
     """Return the facts before a script; `known` are the target's sizes."""
     dependents = conn.execute(sql.SQL(_DEPENDENTS)).fetchall()
     proven = conn.execute(sql.SQL(_PROVEN)).fetchall()
@@ -134,6 +145,7 @@ def before(conn: psycopg.Connection[Any], known: dict[str, Size]) -> Facts:
         dependents={name: tuple(sorted(what)) for name, what in dependents},
         partitions=_partitions(conn),
         proven={name: frozenset(columns) for name, columns in proven},
+        made=made,
     )
 
 
@@ -150,15 +162,21 @@ def after(
     Args:
         old: All relations and objects before the script.
         new: All relations and objects after it.
-        tables: Read the indexes of these only, by OID; None for all tables.
+        tables: Read the indexes and foreign keys of these only, by OID; None for all tables.
     """
     return replace(
         known,
-        indexes=indexes(conn, tables),
+        indexes=_indexes(conn, tables),
+        foreign_keys=_foreign_keys(conn, tables),
         partitions={**known.partitions, **_partitions(conn)},
-        objects=frozenset((each[2], each[3]) for each in new.objects.values()),
+        objects=_names(new),
+        objects_created=_names(new) - _names(old),
         object_changes=diff.difference(old, new, old).objects,
     )
+
+
+def _names(snapshot: Snapshot) -> frozenset[tuple[str, str]]:
+    return frozenset((each[2], each[3]) for each in snapshot.objects.values())
 
 
 def _partitions(conn: psycopg.Connection[Any]) -> dict[str, str]:
@@ -166,8 +184,8 @@ def _partitions(conn: psycopg.Connection[Any]) -> dict[str, str]:
     return dict(conn.execute(sql.SQL(_PARTITIONS)).fetchall())
 
 
-def indexes(
-    conn: psycopg.Connection[Any], tables: Collection[int] | None = None
+def _indexes(
+    conn: psycopg.Connection[Any], tables: Collection[int] | None
 ) -> dict[str, tuple[tuple[str, ...], ...]]:
     """Return the columns of each valid index that is not partial, by table.
 
@@ -177,6 +195,14 @@ def indexes(
     oids = None if tables is None else sorted(tables)
     rows = conn.execute(sql.SQL(_INDEXES), {"tables": oids}).fetchall()
     return {name: tuple(tuple(each.split("\x1f")) for each in found) for name, found in rows}
+
+
+def _foreign_keys(
+    conn: psycopg.Connection[Any], tables: Collection[int] | None
+) -> frozenset[tuple[str, frozenset[str]]]:
+    oids = None if tables is None else sorted(tables)
+    rows = conn.execute(sql.SQL(_FOREIGN_KEYS), {"tables": oids}).fetchall()
+    return frozenset((name, frozenset(columns)) for name, columns in rows)
 
 
 def objects(conn: psycopg.Connection[Any], schema: str) -> Snapshot:

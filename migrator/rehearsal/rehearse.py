@@ -74,7 +74,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
             notify(Remarked(text))
             with _prepared(work, options, notify) as again:
                 rest = plan.steps[len(done) :]
-                done += steps.rehearse(again.stage, rest, done, sizes)
+                done = steps.rehearse(again.stage, rest, done, sizes)
     return Report(
         database=work.conn.info.dbname,
         server=work.server,

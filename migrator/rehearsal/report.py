@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import MigratorError
-from ..hazards.catalogue import Finding, Size
+from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Step
 from ..sql.script import Statement
 from ..tracing.trace import Trace
@@ -61,6 +61,7 @@ class RehearsedMigration:
         findings: In the order of the statements.
         down: None if there is no down script, the up failed, or the down was not run.
         error: What stopped the up; later migrations were not rehearsed.
+        facts: What the catalogs said after it, before its down; before it if it failed.
     """
 
     step: Step
@@ -68,6 +69,7 @@ class RehearsedMigration:
     findings: tuple[Finding, ...] = ()
     down: DownCheck | None = None
     error: MigratorError | None = None
+    facts: Facts = field(default_factory=Facts, repr=False)
 
     @property
     def is_stuck(self) -> bool:

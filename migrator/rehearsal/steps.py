@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -11,8 +11,8 @@ from ..errors import BlockedError, CancelledError, MigratorError, StatementError
 from ..events import Event, Noticed, Notify, Retrying, StatementFinished, Traced, Waiting
 from ..execution import runner, transaction
 from ..execution.context import Context, tracer
-from ..hazards import assess, catalogue
-from ..hazards.catalogue import Finding, Size
+from ..hazards import assess, catalogue, pending, rows
+from ..hazards.catalogue import Facts, Finding, Made, Size
 from ..history import recorder
 from ..interrupts import Interrupts
 from ..model import AppliedMigration, Direction, Migration, Plan, SourceFile, Step
@@ -21,6 +21,7 @@ from ..postgres.activity import Observe, observe_nothing
 from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
+from ..tracing.trace import Trace
 from . import facts, schema
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
@@ -80,41 +81,61 @@ def rehearse(
         MigratorError: One of the migrations before cannot be applied.
 
     Returns:
-        One for each step; fewer if an up failed, or if a migration is stuck, so that later ones
-        need another stage.
+        Those before, then one for each step; fewer if an up failed, or if a migration is stuck,
+        so that later ones need another stage.
     """
-    for earlier in before:
+    done = list(before)
+    for earlier in done:
         _, error = _run(stage, earlier.step, traced=False)
         if error:
             raise error
-        sizes = assess.sizes_after(sizes, (each.trace for each in earlier.traced))
-    done: list[RehearsedMigration] = []
+        sizes = pending.sizes_after(sizes, _traces([earlier]))
     for planned in steps:
         # The scratch database has nothing of an interrupted migration.
         step = replace(planned, start_at=0, unsure=False, resumes=False)
-        done.append(_rehearse(stage, step, sizes))
+        made = done[-1].facts.made if done else Made()
+        done.append(_rehearse(stage, step, sizes, made))
         if done[-1].error or done[-1].is_stuck:
             break
-        sizes = assess.sizes_after(sizes, (each.trace for each in done[-1].traced))
-    last = {} if stage.conn.closed else facts.indexes(stage.conn)
-    return tuple(
-        replace(each, findings=tuple(f for f in each.findings if not assess.is_indexed(f, last)))
-        for each in done
-    )
+        sizes = pending.sizes_after(sizes, _traces(done[-1:]))
+    return tuple(_without_settled(done))
+
+
+def _traces(rehearsed: Iterable[RehearsedMigration]) -> list[Trace]:
+    return [traced.trace for each in rehearsed for traced in each.traced]
+
+
+def _without_settled(done: Sequence[RehearsedMigration]) -> Iterator[RehearsedMigration]:
+    """Leave out the missing indexes that a later migration creates or makes unnecessary."""
+    last = [Facts(), *(each.facts for each in done if not each.error)][-1]
+    for number, each in enumerate(done):
+        rest = done[number + 1 :]
+        findings = (f for f in each.findings if not _is_settled(f, [each, *rest], last))
+        yield replace(each, findings=tuple(findings))
+
+
+def _is_settled(finding: Finding, since: Sequence[RehearsedMigration], last: Facts) -> bool:
+    if not finding.missing_index or finding.statement is None:
+        return False
+    own, *rest = since
+    at = [traced.statement for traced in own.traced].index(finding.statement)
+    later = [*(traced.trace for traced in own.traced[at + 1 :]), *_traces(rest)]
+    return not pending.needs_index(finding, later, last)
 
 
 def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
     """Run a transactional up step, trace it and roll it back; its down is not run."""
     try:
-        return _up(stage, step, sizes, transaction.try_out, is_brief=True)
+        known = facts.before(stage.conn, sizes, Made())
+        return _up(stage, step, known, transaction.try_out, is_brief=True)
     finally:
         if not stage.conn.closed:
             stage.conn.rollback()
 
 
-def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
+def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> RehearsedMigration:
     before = schema.read(stage.conn, stage.schema)
-    rehearsed = _up(stage, step, sizes, _execute)
+    rehearsed = _up(stage, step, facts.before(stage.conn, sizes, made), _execute)
     if rehearsed.error:
         return rehearsed
     after = schema.read(stage.conn, stage.schema)
@@ -124,25 +145,27 @@ def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigr
 
 
 def _up(
-    stage: Stage, step: Step, sizes: dict[str, Size], execute: Execute, *, is_brief: bool = False
+    stage: Stage, step: Step, known: Facts, execute: Execute, *, is_brief: bool = False
 ) -> RehearsedMigration:
     """Run an up step, and find its hazards.
 
     Args:
+        known: The facts before it.
         is_brief: Read only the facts that the step can have changed, as its locks are held.
     """
-    known = facts.before(stage.conn, sizes)
     old = facts.objects(stage.conn, stage.schema)
     traced, error = _run(stage, step, execute)
     if error:
-        return RehearsedMigration(step, traced, _early_use(step, traced, error), error=error)
+        findings = _early_use(step, traced, error)
+        return RehearsedMigration(step, traced, findings, error=error, facts=known)
     touched = {touch.relation.oid for each in traced for touch in each.trace.touches}
     is_same = is_brief and not _may_change_objects(traced)
     new = old if is_same else facts.objects(stage.conn, stage.schema)
     known = facts.after(stage.conn, known, old, new, tables=touched if is_brief else None)
     pairs = [(each.statement, each.trace) for each in traced]
     findings = assess.find(step.script, pairs, facts=known, small=stage.small)
-    return RehearsedMigration(step, traced, findings)
+    known = replace(known, made=pending.made_after(known, (trace for _, trace in pairs)))
+    return RehearsedMigration(step, traced, findings, facts=known)
 
 
 def _may_change_objects(traced: Iterable[TracedStatement]) -> bool:
@@ -276,8 +299,13 @@ def _run(
         if not stage.conn.closed:
             with connection.reported():
                 connection.forget(stage.conn)  # the failed script may have left a role
-        return tuple(seen), error
-    return tuple(seen), None
+        return _with_written(step, seen), error
+    return _with_written(step, seen), None
+
+
+def _with_written(step: Step, seen: Sequence[TracedStatement]) -> tuple[TracedStatement, ...]:
+    traces = rows.with_written(step.script, [(each.statement, each.trace) for each in seen])
+    return tuple(replace(a, trace=b) for a, b in zip(seen, traces, strict=True))
 
 
 def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:

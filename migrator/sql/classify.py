@@ -81,6 +81,18 @@ def is_concurrent(statement: Statement) -> bool:
     return "concurrently" in map(str.lower, _head(statement)) or _last(statement) == "concurrently"
 
 
+def concurrent_work(statement: Statement) -> str:
+    """Say what CONCURRENTLY makes of a statement; empty if it does not say so.
+
+    >>> concurrent_work(next(splitter.split("drop index concurrently i")))
+    'waits for older transactions'
+    """
+    if not is_concurrent(statement):
+        return ""
+    builds = statement.words[:1] in (("create",), ("reindex",))
+    return "scans the table twice and " * builds + "waits for older transactions"
+
+
 def sets_session(statement: Statement) -> bool:
     """Whether a statement only changes settings, and so may run again."""
     words = statement.words

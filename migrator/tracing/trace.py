@@ -116,6 +116,7 @@ class Touch:
         renamed_from: The name before, with its schema; None if it was not renamed.
         scans: The number of full scans; 0 for other relations than tables.
         rows_read: The number of rows that these scans read.
+        written: Whether the text of the statement writes it, also if there were no rows.
         columns_required: The added columns that are NOT NULL and have no default.
         columns_renamed: As pairs of the name before and after.
         not_null_set: Existing columns that were set NOT NULL.
@@ -131,6 +132,7 @@ class Touch:
     renamed_from: str | None = None
     scans: int = 0
     rows_read: int = 0
+    written: bool = False
     inserted: int = 0
     updated: int = 0
     deleted: int = 0

@@ -16,7 +16,7 @@ import pytest
 
 from migrator import config
 from migrator.files.source import read_source
-from migrator.hazards.assess import find, size_text, sizes_after
+from migrator.hazards.assess import find, size_text
 from migrator.hazards.catalogue import (
     Facts,
     Finding,
@@ -27,6 +27,7 @@ from migrator.hazards.catalogue import (
     hazards,
     problems,
 )
+from migrator.hazards.pending import sizes_after
 from migrator.history import table
 from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step

@@ -1,0 +1,2 @@
+alter table users add note text;
+update users set note = '' where id > 0;
