@@ -31,7 +31,8 @@ from .options import override_option, scratch_option, size, target_option
     "--on-target",
     "is_on_target",
     is_flag=True,
-    help="Run the next migration on the database itself and roll it back.  Takes real locks.",
+    help="Run the next migration on the database itself and roll it back.  Takes real locks, "
+    "and leaves dead rows, WAL and traffic for replicas.",
 )
 @click.option(
     "--small",

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from ..sql.script import Script
 from ..tracing.trace import Relation, names_before
-from . import blocking, destructive
+from . import blocking, destructive, rows
 from .catalogue import Facts, Finding, Severity, Size, hazards
+from .sizes import size_text
 from .statement import Candidate, StatementContext, StatementTrace
 
 
@@ -31,47 +32,11 @@ def find(
     }
     findings: list[Finding] = []
     for context in _contexts(script, traced, facts, small):
-        found = [*blocking.find(context), *destructive.find(context)]
+        found = [*blocking.find(context), *destructive.find(context), *rows.find(context)]
         for candidate in _merge_partitions(found, facts):
             accepted = reasons.get((context.statement.offset, candidate.hazard))
             findings.append(replace(_finding(candidate, context), accepted=accepted))
     return tuple(findings)
-
-
-def size_text(size: Size) -> str:
-    """Write a size as `pg_size_pretty` does, with the number of rows if it is known.
-
-    >>> size_text(Size(41 * 2**30, 2_000_000))
-    '41 GB, 2.0 M rows'
-    """
-    rows = "" if size.rows is None else f", {rows_text(size.rows)} rows"
-    return bytes_text(size.bytes) + rows
-
-
-def bytes_text(number: int) -> str:
-    """Write a number of bytes as `pg_size_pretty` does."""
-    amount, unit = number, "bytes"
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if amount < 10_240 or unit == "TB":
-            break
-        amount = round(amount / 1024)
-    return f"{amount} {unit}"
-
-
-def rows_text(number: int) -> str:
-    """Write a number of rows.
-
-    >>> rows_text(950), rows_text(2_000_000)
-    ('950', '2.0 M')
-    """
-    if number < 10_000:
-        return str(number)
-    amount, unit = number / 1000, "k"
-    for unit in ("k", "M", "G"):
-        if amount < 999.5 or unit == "G":
-            break
-        amount /= 1000
-    return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
 
 
 def _contexts(
@@ -134,6 +99,7 @@ def _finding(candidate: Candidate, context: StatementContext) -> Finding:
         candidate.message.replace("{size}", f" ({size_text(size)})" if size else "") + made,
         Severity.INFORMATION if is_note else Severity.FINDING,
         missing_index=candidate.missing_index,
+        lost=None if is_made else candidate.lost,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -46,6 +46,7 @@ class Finding:
         message: What happens, with names and sizes: lower case, no full stop.
         accepted: The reason in `-- migrator: allow ID REASON`; None if there is none.
         missing_index: The columns without an index, which a later script may create.
+        lost: What no down script can bring back; None if there is nothing.
     """
 
     hazard: Hazard
@@ -55,6 +56,7 @@ class Finding:
     severity: Severity = Severity.FINDING
     accepted: str | None = None
     missing_index: tuple[str, ...] = ()
+    lost: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -69,10 +71,28 @@ class Size:
     Attributes:
         bytes: On disk, with TOAST and without indexes.
         rows: As estimated by the server; None if the table was never analyzed.
+        is_empty: Whether it has no row for certain, as its files have no page.
     """
 
     bytes: int
     rows: int | None = None
+    is_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What a statement would change in one table of the target, as its planner estimates.
+
+    Attributes:
+        verb: `insert`, `update` or `delete`.
+        relation: As in `Relation.name`, but a reserved word may be without quotes.
+        bytes: Of the rows that the plan returns, so of an INSERT those of the new rows.
+    """
+
+    verb: str
+    relation: str
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,7 @@ class Facts:
         objects_created: Those of them that did not exist before it, also by another name.
         object_changes: How such objects differ before and after the script.  The traces miss
             some renames: renaming a type or function takes no lock.
+        row_changes: By the offset of a statement that was explained on the target.
         made: What the pending scripts before this one made.
     """
 
@@ -126,6 +147,7 @@ class Facts:
     objects: frozenset[tuple[str, str]] = frozenset()
     objects_created: frozenset[tuple[str, str]] = frozenset()
     object_changes: tuple[ObjectChange, ...] = ()
+    row_changes: Mapping[int, tuple[RowChange, ...]] = field(default_factory=dict)
     made: Made = Made()
 
 
@@ -167,6 +189,18 @@ def problems(script: Script) -> tuple[MigrationFileError, ...]:
 def enum_value_used(statement: Statement, message: str) -> Finding:
     """Return the finding for the server's error 55P04; `message` is the server's."""
     return Finding(hazards()["enum-value-used-early"], statement, None, message)
+
+
+def rows_lost(finding: Finding) -> Finding:
+    """Return the note on rows that the up script deletes or overwrites; `finding` says which."""
+    message = f"the down script cannot bring back {finding.lost}"
+    return replace(
+        finding,
+        hazard=hazards()["down-loses-data"],
+        message=message,
+        severity=Severity.INFORMATION,
+        accepted=None,
+    )
 
 
 def data_lost(what: str) -> Finding:

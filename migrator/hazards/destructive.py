@@ -97,7 +97,8 @@ def _truncations(context: StatementContext) -> Iterator[Candidate]:
         if touch.rewritten and not touch.dropped and context.may_empty(touch):
             what = "empties" if is_plain else "empties or rewrites"
             message = f"{what} {touch.relation.name}{{size}}"
-            yield Candidate("table-truncated", touch.relation, message)
+            lost = f"the rows of {touch.relation.name}"
+            yield Candidate("table-truncated", touch.relation, message, lost=lost)
 
 
 def _constraint_drops(context: StatementContext) -> Iterator[Candidate]:

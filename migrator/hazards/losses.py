@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from ..sql import splitter
 from ..sql.script import Statement
-from .assess import bytes_text, rows_text
 from .catalogue import Size
+from .sizes import bytes_text, rows_text
 
 _WORD = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _PLAIN = re.compile(rf"{_WORD}(?:\.{_WORD})?")

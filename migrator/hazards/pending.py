@@ -22,7 +22,7 @@ def sizes_after(sizes: Mapping[str, Size], traces: Iterable[Trace]) -> dict[str,
                 known[name] = known.pop(touch.renamed_from)
             if touch.dropped:
                 known.pop(name, None)
-        known |= {created.name: Size(0, 0) for created in trace.created}
+        known |= {created.name: Size(0, 0, is_empty=True) for created in trace.created}
     return known
 
 

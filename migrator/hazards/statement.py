@@ -40,6 +40,7 @@ class Candidate:
         is_made: Whether it is about something else than a relation that an earlier pending script
             made.
         missing_index: As in `Finding`.
+        lost: As in `Finding`.
     """
 
     hazard: str
@@ -49,6 +50,7 @@ class Candidate:
     is_note: bool = False
     is_made: bool = False
     missing_index: tuple[str, ...] = ()
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

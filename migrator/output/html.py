@@ -9,8 +9,8 @@ from datetime import datetime
 from importlib import resources
 from itertools import zip_longest
 
-from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
+from ..hazards.sizes import size_text
 from ..history.recorder import tool_version
 from ..passwords import without_passwords
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..errors import counted, listed
-from ..hazards.assess import size_text
 from ..hazards.catalogue import Finding, Severity
+from ..hazards.sizes import size_text
 from ..rehearsal.report import DownCheck, RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import Difference, difference_lines
 from ..sql.script import Statement

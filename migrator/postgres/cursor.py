@@ -148,6 +148,19 @@ def run_plainly(conn: psycopg.Connection[Any], query: Any, parameters: Any = Non
     return _PlainCursor(conn).execute(query, parameters)
 
 
+def explain(conn: psycopg.Connection[Any], statement: str) -> Any:
+    """Return the plan of a statement of a script, without running it, under its settings.
+
+    Raises:
+        psycopg.Error: PostgreSQL refused it, or it is more than one statement.
+    """
+    text = b"explain (format json, verbose) " + statement.encode()
+    # In the binary format the server accepts one statement only.
+    row = _PlainCursor(conn).execute(text, binary=True).fetchone()
+    assert row is not None, "a plan is one row"
+    return row[0][0]["Plan"]
+
+
 def settle(conn: Connection) -> None:
     """Set what the session starts with, again after a script that may have reset it."""
     conn.is_settled = False

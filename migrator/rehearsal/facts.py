@@ -17,7 +17,8 @@ from ..tracing.diff import Snapshot
 _SIZES = """
 select format('%I.%I', n.nspname, c.relname),
        coalesce(sum(pg_catalog.pg_table_size(p.oid)), 0)::bigint,
-       sum(p.reltuples::bigint) filter (where p.reltuples > 0 or p.relpages > 0)::bigint
+       sum(p.reltuples::bigint) filter (where p.reltuples > 0 or p.relpages > 0)::bigint,
+       coalesce(sum(pg_catalog.pg_relation_size(p.oid)), 0) = 0
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 cross join lateral (
@@ -133,7 +134,7 @@ def sizes(conn: psycopg.Connection[Any]) -> dict[str, Size]:
     It waits for ACCESS EXCLUSIVE locks on them, so set `lock_timeout` first.
     """
     rows = conn.execute(sql.SQL(_SIZES)).fetchall()
-    return {name: Size(size, count) for name, size, count in rows}
+    return {name: Size(size, count, is_empty) for name, size, count, is_empty in rows}
 
 
 def before(conn: psycopg.Connection[Any], known: dict[str, Size], made: Made) -> Facts:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 
-from ..errors import CancelledError, LockTimeoutError, UsageError, listed
+from ..errors import CancelledError, LockTimeoutError, UsageError, counted, listed
 from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..interrupts import Interrupts
 from ..model import Plan, Step
 from ..postgres import activity, connection
 from ..session import Session
-from . import steps
+from . import estimates, steps
 from .rehearse import table_sizes
 from .report import RehearsedMigration, Report
 from .steps import Stage
@@ -51,12 +52,20 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
         server=work.server,
         server_version=connection.version(work.conn),
         scratch_version=connection.version(work.conn),
-        origin="the database itself, and rolled back",
+        origin=f"the database itself, and rolled back; it leaves {_left(migrations)}",
         missing=(),
         drift=None,
         migrations=migrations,
         sizes=sizes,
     )
+
+
+def _left(migrations: Iterable[RehearsedMigration]) -> str:
+    """Say what a rolled back run leaves; its deletes leave no dead rows."""
+    touches = [t for each in migrations for traced in each.traced for t in traced.trace.touches]
+    dead = sum(touch.inserted + touch.updated for touch in touches if not touch.is_ours)
+    rows = f"{counted(dead, 'dead row')}, " if dead else ""
+    return f"{rows}WAL and replication traffic"
 
 
 def _run(
@@ -103,5 +112,6 @@ def _run_on_stage(
             observe=observe,
             pid=work.history.pid,
             outcome=_OUTCOME,
+            estimates=estimates.read(work, (step,)),
         )
         return steps.run_and_roll_back(stage, step, sizes)

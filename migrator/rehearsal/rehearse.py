@@ -18,7 +18,7 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, facts, schema, scratch, steps
+from . import clone, estimates, facts, schema, scratch, steps
 from .report import Report
 from .schema import ROLE_KINDS, Difference, Sign
 from .steps import Stage
@@ -62,19 +62,22 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         MigratorError: The state of the target could not be reproduced.
     """
     sizes = table_sizes(work)
+    estimated = estimates.read(work, plan.steps)
     with _target_untouched():
         with _prepared(work, options, notify) as prepared:
             # The rehearsal changes the schema, so drift is looked for first.
             drift = _drift(work, prepared.stage) if prepared.is_from_history else None
-            done = steps.rehearse(prepared.stage, plan.steps, (), sizes)
-            version = connection.version(prepared.stage.conn)
+            stage = replace(prepared.stage, estimates=estimated)
+            done = steps.rehearse(stage, plan.steps, (), sizes)
+            version = connection.version(stage.conn)
         while len(done) < len(plan.steps) and not done[-1].error:
             stuck = done[-1].step.version
             text = f"using a new scratch database: after its down, {stuck} cannot be applied again"
             notify(Remarked(text))
             with _prepared(work, options, notify) as again:
                 rest = plan.steps[len(done) :]
-                done = steps.rehearse(again.stage, rest, done, sizes)
+                stage = replace(again.stage, estimates=estimated)
+                done = steps.rehearse(stage, rest, done, sizes)
     return Report(
         database=work.conn.info.dbname,
         server=work.server,

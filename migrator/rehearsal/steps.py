@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from ..config import Settings
@@ -23,6 +23,7 @@ from ..sql import parser
 from ..sql.script import Script
 from ..tracing.trace import Trace
 from . import facts, schema
+from .estimates import Estimates
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
 
@@ -50,6 +51,7 @@ class Stage:
         is_guarded: Whether the server is the target's own, so that only the scratch database
             may change.
         outcome: What an error says about the target.
+        estimates: What the target's planner says of the pending statements.
     """
 
     conn: Connection
@@ -63,6 +65,7 @@ class Stage:
     observe: Observe = observe_nothing
     is_guarded: bool = False
     outcome: str = "This was on the scratch database; the target database was not touched."
+    estimates: Estimates = field(default_factory=dict)
 
 
 def rehearse(
@@ -126,7 +129,7 @@ def _is_settled(finding: Finding, since: Sequence[RehearsedMigration], last: Fac
 def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
     """Run a transactional up step, trace it and roll it back; its down is not run."""
     try:
-        known = facts.before(stage.conn, sizes, Made())
+        known = _facts_before(stage, step, sizes, Made())
         return _up(stage, step, known, transaction.try_out, is_brief=True)
     finally:
         if not stage.conn.closed:
@@ -135,13 +138,33 @@ def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehea
 
 def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> RehearsedMigration:
     before = schema.read(stage.conn, stage.schema)
-    rehearsed = _up(stage, step, facts.before(stage.conn, sizes, made), _execute)
+    rehearsed = _up(stage, step, _facts_before(stage, step, sizes, made), _execute)
     if rehearsed.error:
         return rehearsed
     after = schema.read(stage.conn, stage.schema)
     down = _check_down(stage, step, before, after)
-    notes = () if not down or down.irreversible else map(catalogue.data_lost, down.lost)
+    notes = () if not down or down.irreversible else _losses(rehearsed, down)
     return replace(rehearsed, down=down, findings=(*rehearsed.findings, *notes))
+
+
+def _losses(rehearsed: RehearsedMigration, down: DownCheck) -> Iterator[Finding]:
+    """Yield what the down script cannot bring back, unless it writes to the table itself."""
+    written = {
+        touch.relation.name for each in down.traced for touch in each.trace.touches if touch.written
+    }
+    for finding in rehearsed.findings:
+        if finding.lost and finding.relation not in written:
+            yield catalogue.rows_lost(finding)
+    yield from map(catalogue.data_lost, down.lost)
+
+
+def _facts_before(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> Facts:
+    changes = {
+        offset: found
+        for (version, offset), found in stage.estimates.items()
+        if version == step.version
+    }
+    return replace(facts.before(stage.conn, sizes, made), row_changes=changes)
 
 
 def _up(

@@ -1,0 +1,2 @@
+create table copies (like orders);
+insert into copies select * from orders;

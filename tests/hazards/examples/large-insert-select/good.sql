@@ -1,0 +1,1 @@
+insert into items select 1, 1, 'x';

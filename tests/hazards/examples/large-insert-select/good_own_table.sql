@@ -1,0 +1,3 @@
+create table copies (id bigint);
+insert into copies values (1);
+create table more as select * from copies;

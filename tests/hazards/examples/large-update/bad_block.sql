@@ -1,0 +1,5 @@
+do $$
+begin
+    update orders set state = 'open' where state is null;
+end
+$$;

@@ -1,0 +1,3 @@
+-- also: lock-held
+alter table orders add total numeric;
+update orders set total = amount;

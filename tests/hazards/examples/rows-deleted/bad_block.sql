@@ -1,0 +1,5 @@
+do $$
+begin
+    delete from items where note is null;
+end
+$$;

@@ -1,0 +1,1 @@
+delete from items using orders where orders.id = items.order_id;
