@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..sql.script import Script
+from ..sql.location import locate
+from ..sql.script import Script, Statement
 from ..tracing.trace import Relation, names_before
 from . import blocking, destructive, rows
-from .catalogue import Facts, Finding, Severity, Size, hazards
+from .catalogue import Facts, Finding, Severity, Size, hazards, unused
 from .sizes import size_text
 from .statement import Candidate, StatementContext, StatementTrace
 
@@ -37,6 +38,36 @@ def find(
             accepted = reasons.get((context.statement.offset, candidate.hazard))
             findings.append(replace(_finding(candidate, context), accepted=accepted))
     return tuple(findings)
+
+
+def unused_allowances(
+    script: Script, ran: Sequence[Statement], found: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yield a note for each comment of an up script that accepts what its statement does not have.
+
+    Args:
+        ran: The statements that have run; another one may have had the finding.
+        found: All findings of the migration.
+    """
+    offsets = {statement.offset for statement in ran}
+    known = {(each.hazard.id, each.statement.offset) for each in found if each.statement}
+    of_down = {each.hazard.id for each in found if each.statement is None}
+    for allowance in script.options.allowances:
+        statement = allowance.statement
+        if statement is None or statement.offset not in offsets or allowance.hazard in of_down:
+            continue
+        if (allowance.hazard, statement.offset) not in known:
+            yield unused(allowance)
+
+
+def unused_in_down(script: Script, found: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield a note for each comment of a down script that accepts no finding on the down."""
+    of_down = {each.hazard.id for each in found if each.statement is None}
+    for allowance in script.options.allowances:
+        if allowance.hazard not in of_down:
+            place = locate(script.source, allowance.offset, script.path)
+            note = unused(replace(allowance, statement=None))
+            yield replace(note, message=f"{place.path.name}:{place.line}: {note.message}")
 
 
 def _contexts(

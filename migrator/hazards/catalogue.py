@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import MigrationFileError
 from ..sql.location import locate
-from ..sql.script import Script, Statement
+from ..sql.script import Allowance, Script, Statement
 from ..tracing.trace import ObjectChange
 
 
@@ -189,6 +189,23 @@ def problems(script: Script) -> tuple[MigrationFileError, ...]:
 def enum_value_used(statement: Statement, message: str) -> Finding:
     """Return the finding for the server's error 55P04; `message` is the server's."""
     return Finding(hazards()["enum-value-used-early"], statement, None, message)
+
+
+def not_undone(what: str, accepted: str | None) -> Finding:
+    """Return the finding on a down script that does not undo its up script.
+
+    Args:
+        what: What it does instead: lower case, no full stop.
+        accepted: As in `Finding`.
+    """
+    return Finding(hazards()["down-does-not-undo"], None, None, what, accepted=accepted)
+
+
+def unused(allowance: Allowance) -> Finding:
+    """Return the note on a comment that accepts a finding that its statement does not have."""
+    hazard = hazards()["allow-unused"]
+    message = f"allow {allowance.hazard} is not needed: there is no such finding"
+    return Finding(hazard, allowance.statement, None, message, Severity.INFORMATION)
 
 
 def rows_lost(finding: Finding) -> Finding:

@@ -13,7 +13,7 @@ from ..interrupts import Interrupts
 from ..model import Plan, Step
 from ..postgres import activity, connection
 from ..session import Session
-from . import estimates, steps
+from . import downs, estimates, steps
 from .rehearse import table_sizes
 from .report import RehearsedMigration, Report
 from .steps import Stage
@@ -55,7 +55,7 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
         origin=f"the database itself, and rolled back; it leaves {_left(migrations)}",
         missing=(),
         drift=None,
-        migrations=migrations,
+        migrations=tuple(downs.with_unused(each) for each in migrations),
         sizes=sizes,
     )
 

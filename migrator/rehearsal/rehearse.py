@@ -18,7 +18,7 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, estimates, facts, schema, scratch, steps
+from . import clone, downs, estimates, facts, schema, scratch, steps
 from .report import Report
 from .schema import ROLE_KINDS, Difference, Sign
 from .steps import Stage
@@ -86,7 +86,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         origin=prepared.origin,
         missing=prepared.missing,
         drift=drift,
-        migrations=done,
+        migrations=tuple(downs.with_unused(each) for each in done),
         sizes=sizes,
         not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
     )

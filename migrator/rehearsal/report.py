@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..errors import MigratorError
 from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Step
-from ..sql.script import Statement
+from ..sql.script import Script, Statement
 from ..tracing.trace import Trace
 from .schema import Difference
 
@@ -26,6 +26,7 @@ class DownCheck:
     """Whether a down script undoes its up script.
 
     Attributes:
+        script: The down script; None only in tests.
         traced: The statements of the down script.
         left: How the schema after up and down differs from before; none if it does not.
         lost: The tables, and columns of other tables, that were restored without their data.
@@ -37,6 +38,7 @@ class DownCheck:
             so that later ones need another one.
     """
 
+    script: Script | None = None
     traced: tuple[TracedStatement, ...] = ()
     left: tuple[Difference, ...] = ()
     lost: tuple[str, ...] = ()
@@ -103,7 +105,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether it leaves nothing to decide.  What a down script leaves does not count."""
+        """Whether it leaves nothing to decide."""
         return not (self.drift or self.not_rehearsed) and not any(
             each.error or any(finding.is_open for finding in each.findings)
             for each in self.migrations

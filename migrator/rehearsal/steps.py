@@ -22,7 +22,7 @@ from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
 from ..tracing.trace import Trace
-from . import facts, schema
+from . import downs, facts, schema
 from .estimates import Estimates
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
@@ -143,19 +143,13 @@ def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> R
         return rehearsed
     after = schema.read(stage.conn, stage.schema)
     down = _check_down(stage, step, before, after)
-    notes = () if not down or down.irreversible else _losses(rehearsed, down)
-    return replace(rehearsed, down=down, findings=(*rehearsed.findings, *notes))
-
-
-def _losses(rehearsed: RehearsedMigration, down: DownCheck) -> Iterator[Finding]:
-    """Yield what the down script cannot bring back, unless it writes to the table itself."""
-    written = {
-        touch.relation.name for each in down.traced for touch in each.trace.touches if touch.written
-    }
-    for finding in rehearsed.findings:
-        if finding.lost and finding.relation not in written:
-            yield catalogue.rows_lost(finding)
-    yield from map(catalogue.data_lost, down.lost)
+    if down is None:
+        return rehearsed
+    return replace(
+        rehearsed,
+        down=down,
+        findings=(*rehearsed.findings, *downs.find(rehearsed, down)),
+    )
 
 
 def _facts_before(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> Facts:
@@ -211,7 +205,7 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
         return None
     script = parser.parse(migration.down.path, migration.down.text)
     down = Step(step.version, Direction.DOWN, script)
-    check = DownCheck(irreversible=script.options.irreversible)
+    check = DownCheck(script=script, irreversible=script.options.irreversible)
     if check.irreversible and _is_empty(script):
         return check
     traced, error = _run(stage, down)

@@ -160,7 +160,7 @@ def test_a_down_that_changes_the_server_is_refused_too(
     start(migrate, write, {"02_b.up.sql": "create table b ();", "02_b.down.sql": "drop role app;"})
     before = shared(migrate.database)
     result = rehearse(migrate)
-    assert result.exit_code == 0
+    assert result.exit_code == 4
     assert "down: fails: 02_b changes what all databases" in result.stdout
     assert shared(migrate.database) == before
 
@@ -422,6 +422,87 @@ def test_the_report_says_whether_the_down_undoes_the_up(
     assert said in rehearse(migrate).stdout
 
 
+LEAVES = ("create table a (x int); create table b ();", "drop table b; alter table a rename to c;")
+ALLOW = "-- migrator: allow down-does-not-undo c is kept\n"
+IRREVERSIBLE = "-- migrator: irreversible c is kept\n"
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "message"),
+    [
+        (*LEAVES, "after the down, the schema is not as before: + table public.c"),
+        ("create table a (); create type b as enum ();", "drop table a;", "a second up fails: "),
+        ("create table a ();", "drop table nix;", "the down script fails: "),
+        (
+            "create table if not exists a (); alter table a add if not exists b int;",
+            "alter table a drop b; alter table a add c int;",
+            "a second up gives a different schema: + column public.a.c integer",
+        ),
+    ],
+)
+def test_a_down_that_does_not_undo_the_up_is_a_finding(
+    migrate: Migrate, write: Write, up: str, down: str, message: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": up, "02_b.down.sql": down})
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, result.json["clean"]) == (4, False)
+    found = result.json["migrations"][0]["findings"]
+    assert {each["hazard"] for each in found} == {"down-does-not-undo"}
+    assert any(message in each["message"] for each in found)
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        (LEAVES[0], IRREVERSIBLE + LEAVES[1]),
+        (LEAVES[0], ALLOW + LEAVES[1]),
+        (ALLOW + LEAVES[0], LEAVES[1]),
+        (LEAVES[0], IRREVERSIBLE),
+    ],
+)
+def test_a_down_that_does_not_undo_the_up_can_be_accepted(
+    migrate: Migrate, write: Write, up: str, down: str
+) -> None:
+    start(migrate, write, {"02_b.up.sql": up, "02_b.down.sql": down})
+    result = rehearse(migrate, "--json")
+    assert (result.exit_code, result.json["clean"]) == (0, True)
+    found = result.json["migrations"][0]["findings"]
+    assert {each["accepted"] for each in found} <= {"c is kept"}
+
+
+def test_a_comment_that_accepts_nothing_is_a_note_with_its_place(
+    migrate: Migrate, write: Write
+) -> None:
+    up = "select 1;\n-- migrator: allow table-dropped it is old\nalter table t add a int;"
+    down = "\n-- migrator: allow lock-held at night\nalter table t drop a;"
+    start(migrate, write, {"02_b.up.sql": up, "02_b.down.sql": down})
+    result = rehearse(migrate, "--json")
+    assert result.exit_code == 0
+    found = result.json["migrations"][0]["findings"]
+    assert [(f["hazard"], f["severity"], f["line"], f["message"]) for f in found] == [
+        (
+            "allow-unused",
+            "information",
+            3,
+            "allow table-dropped is not needed: there is no such finding",
+        ),
+        (
+            "allow-unused",
+            "information",
+            None,
+            "02_b.down.sql:2: allow lock-held is not needed: there is no such finding",
+        ),
+    ]
+
+
+def test_a_comment_that_accepts_a_note_is_needed(migrate: Migrate, write: Write) -> None:
+    up = "-- migrator: allow rows-deleted it is a test\ndelete from t where id = 1;"
+    start(migrate, write, {"02_b.up.sql": up})
+    result = rehearse(migrate, "--json", "--small", "8MB")
+    (found,) = result.json["migrations"][0]["findings"]
+    assert (found["hazard"], found["accepted"]) == ("rows-deleted", "it is a test")
+
+
 def test_the_down_check_in_json(migrate: Migrate, write: Write) -> None:
     write({"01_a.up.sql": "create table a (x int);", "01_a.down.sql": "drop table a;"})
     assert the_down(rehearse(migrate, "--json")) == {
@@ -445,7 +526,7 @@ def test_migrations_after_a_second_up_that_fails_are_rehearsed(
         }
     )
     result = rehearse(migrate, "--json")
-    assert (result.exit_code, result.json["clean"]) == (0, True)
+    assert (result.exit_code, result.json["clean"]) == (4, False)
     down = result.json["migrations"][0]["down"]
     assert (down["undoes"], "already exists" in down["error"]["message"]) == (False, True)
     assert [each["version"] for each in result.json["migrations"]] == ["01_a", "02_c"]
@@ -467,7 +548,7 @@ def test_migrations_after_a_down_that_was_rolled_back_are_rehearsed(
         }
     )
     result = rehearse(migrate, "--json")
-    assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
+    assert (result.exit_code, len(result.json["migrations"])) == (4, 2)
 
 
 def test_migrations_after_a_down_that_failed_halfway_are_rehearsed(
@@ -482,7 +563,7 @@ def test_migrations_after_a_down_that_failed_halfway_are_rehearsed(
         }
     )
     result = rehearse(migrate, "--json")
-    assert (result.exit_code, len(result.json["migrations"])) == (0, 2)
+    assert (result.exit_code, len(result.json["migrations"])) == (4, 2)
     assert the_down(result)["undoes"]
 
 
