@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from ..config import Settings
 from ..events import Notify
 from ..history.recorder import Recorder
 from ..interrupts import Interrupts
-from ..model import Step
+from ..model import Direction, Step
 from ..postgres.activity import Observe
 from ..postgres.cursor import Connection
 from ..tracing import probe
@@ -52,6 +53,8 @@ class Context:
         outcome: What an error says in place of what was rolled back and what is kept; it then has
             no hint, and is not logged.  None for a run, a text for a rehearsal.
         is_guarded: Whether a change of what all databases of the server share is an error.
+        started: When each step began first, by version and direction, by the monotonic clock; it
+            grows.
         finished: The steps finished so far, in order; it grows.
         unflushed: Those of them that a crash of the server could undo: no later commit has waited
             for the disk.
@@ -69,5 +72,11 @@ class Context:
     remarks: Mapping[str, str] = field(default_factory=dict)
     outcome: str | None = None
     is_guarded: bool = False
+    started: dict[tuple[str, Direction], float] = field(default_factory=dict)
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)
+
+    def seconds(self, step: Step) -> float | None:
+        """Return the time since a step began first; None if it has not."""
+        began = self.started.get((step.version, step.direction))
+        return None if began is None else time.monotonic() - began

@@ -383,9 +383,8 @@ def log(context: Context, step: Step, sqlstate: str | None, message: str) -> Non
     """Add a failure to the log.  An error in doing so is dropped: the failure matters more."""
     if context.outcome:
         return
-    text, parameters = context.recorder.log(
-        step.version, step.direction, "failed", sqlstate=sqlstate, message=message
-    )
+    row, took = (step.version, step.direction, "failed"), context.seconds(step)
+    text, parameters = context.recorder.log(*row, sqlstate=sqlstate, message=message, seconds=took)
     with suppress(psycopg.Error):
         connection.forget(context.conn)  # the script may have left another role
         with connection.writing(context.conn):

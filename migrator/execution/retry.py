@@ -99,8 +99,9 @@ class Attempt:
 
     def began(self, answer: Answer) -> None:
         """Take it that a step has begun."""
-        self._started = time.monotonic()
-        self._context.notify(StepStarted(answer.subject.step))
+        step, self._started = answer.subject.step, time.monotonic()
+        self._context.started.setdefault((step.version, step.direction), self._started)
+        self._context.notify(StepStarted(step))
 
     def learned_pid(self, answer: Answer) -> None:
         """Take the server process from an answer: behind a pooler each transaction has another."""

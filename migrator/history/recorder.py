@@ -136,7 +136,10 @@ _LOG = """
 insert into {log}
     (version, action, outcome, os_user, host, tool_version, sqlstate, message, reason, duration_ms)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-        case when $10 then extract(epoch from clock_timestamp() - now()) * 1000 end)
+        coalesce(
+            $11::bigint,
+            case when $10 then extract(epoch from clock_timestamp() - now()) * 1000 end
+        ))
 returning duration_ms
 """
 
@@ -215,12 +218,19 @@ class Recorder:
         message: str | None = None,
         reason: str | None = None,
         timed: bool = False,
+        seconds: float | None = None,
     ) -> Command:
-        """Add a row to the log; `timed` to log the time since the transaction began."""
+        """Add a row to the log.
+
+        Args:
+            timed: Whether to log the time since the transaction began.
+            seconds: The time to log instead.
+        """
+        took = None if seconds is None else b"%d" % round(seconds * 1000)
         message = without_passwords(message) if message else None
         texts = (text.encode() if text else None for text in (sqlstate, message, reason))
         names = (text.encode() for text in (version, action, outcome))
-        return self._command(_LOG, *names, *self.actor, *texts, b"t" if timed else b"f")
+        return self._command(_LOG, *names, *self.actor, *texts, b"t" if timed else b"f", took)
 
     def trace(self, version: str, detail: str) -> Command:
         """Add to the log what an up changed; `detail` is JSON."""

@@ -215,6 +215,19 @@ def test_a_migration_that_fails_as_another_role_is_logged_all_the_same(
     assert database.rows(logged) == [("failed", "22012")]
 
 
+@pytest.mark.parametrize("option", ["", "-- migrator: no-transaction\n"])
+def test_the_log_says_how_long_a_failed_run_took(
+    migrate: Migrate, write: Write, option: str
+) -> None:
+    text = f"{option}select pg_sleep(0.2);\nselect 1 / 0;"
+    write({"01_a.up.sql": "create table a ();", "02_b.up.sql": text})
+    assert migrate("up").exit_code == 1
+    last = migrate("log", "--json").json[-1]
+    assert (last["version"], last["outcome"]) == ("02_b", "failed")
+    assert 200 <= last["duration_ms"] < 60_000
+    assert "up 02_b: failed in " in migrate("log").stdout
+
+
 def test_a_record_waits_for_its_lock_no_longer_than_a_statement_does(
     database: Database, migrate: Migrate, write: Write, directory: Path, tmp_path: Path
 ) -> None:
