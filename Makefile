@@ -22,12 +22,13 @@ with-value := to steps name version plan role lock-timeout lock-wait lock-attemp
 	statement-timeout scratch-url small html save limit reason
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix
-of-command := $(with-value) $(switches) dir schema trust-history-of allow-empty json verbose
+of-program := config env dir schema trust-history-of
+of-command := $(with-value) $(switches) $(of-program) allow-empty json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
 
-# Variables that name a database.  If all of them are empty or unset, the embedded PostgreSQL is
-# used.  Others of the same prefix (PGPASSWORD, PGSSLMODE, PGDATA, …) do not name one.
+# Variables that name a database.  If all of them are empty or unset, and the configuration file names
+# none, the embedded PostgreSQL is used.  Others of the same prefix (PGPASSWORD, PGSSLMODE, PGDATA, …) do not name one.
 database-variables := \
 	DATABASE_URL DATABASE_HOST DATABASE_PORT DATABASE_NAME DATABASE_USER DATABASE_PASSWORD DATABASE_SSL \
 	PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGSERVICE
@@ -80,15 +81,18 @@ arguments = $(if $(filter repair,$*),$(foreach each,$(call given,version),$(call
 options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
 	$(call given,args) $(if $(argument),-- $(arguments))
 needs-database = $(if $(or $(call switched,offline),$(filter create,$*)),,yes)
-ifeq ($(strip $(foreach variable,$(database-variables),$(value $(variable)))),)
+configuration := $(or $(call given,config),$(MIGRATOR_CONFIG),$(wildcard migrator.toml))
+in-configuration = $(if $(configuration),$(shell grep -qs $(1) $(call quote,$(configuration)) && echo yes))
+ifeq ($(strip $(foreach variable,$(database-variables),$(value $(variable)))$(call in-configuration,'database-url')),)
   announce = $(if $(needs-database),@echo 'no DATABASE_* or PG* variable is set: using the embedded PostgreSQL (DATABASE_URL=embedded:)' >&2)
   chosen = $(if $(needs-database),DATABASE_URL=embedded:)
 endif
-uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(value DATABASE_URL))))
+uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(value DATABASE_URL)),\
+	$(call in-configuration,'database-url.*embedded:')))
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
 # MIGRATOR_CALLED_AS lets the program suggest targets of make instead of its own commands.
 migrate = MIGRATOR_CALLED_AS=make $(chosen) $(python) -m migrator \
-	$(call valued,dir schema trust-history-of) $(call switched,allow-empty json verbose)
+	$(call valued,$(of-program)) $(call switched,allow-empty json verbose)
 
 help: ## list the targets (this text)
 	@echo 'make TARGET [name=value …]'
@@ -96,9 +100,11 @@ help: ## list the targets (this text)
 	@echo 'Migrations:'
 	@awk -F ':.*## ' '/^migrate-[a-z]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  All take dir=DIR schema=NAME allow-empty=1 json=1 verbose=1, and the options of their command:'
+	@echo '  All take env=NAME config=FILE dir=DIR schema=NAME allow-empty=1 json=1 verbose=1, and the options'
+	@echo '  of their command:'
 	@echo '  lock-timeout=5s is --lock-timeout 5s, dry-run=1 is --dry-run; args="…" is passed on as it is.'
-	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, an embedded PostgreSQL in .migrator/ is used.'
+	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, and without database-url in migrator.toml,'
+	@echo '  an embedded PostgreSQL in .migrator/ is used.'
 	@echo '  If migrator fails, make prints its exit code ("Error 4") and exits with 2.  A script that needs'
 	@echo '  the exit code calls .venv/bin/migrator.'
 	@echo

@@ -7,7 +7,7 @@ The package is a set of rooms.  This table says which room may import which
 
     room                may import
     errors, interrupts, passwords  nothing of ours
-    config, embedded    errors
+    config, config_file, embedded  errors
     sql                 errors, passwords
     tracing             nothing of ours
     model               errors, sql
@@ -51,6 +51,7 @@ def status(
 ) -> Overview:
     """Return what `migrator status` shows, for use inside an application, without writing.
 
+    It does not read the configuration file: what counts are the arguments and the environment.
     `is_current` tells whether all files are applied as they are; `entries` holds every version, by
     ascending number.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import ConfigurationError
@@ -24,6 +24,19 @@ _EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordCommand:
+    """A program whose first line of output is the password.
+
+    Attributes:
+        words: The program and its arguments; at least one word.
+        directory: That of the configuration file, where it is run.
+    """
+
+    words: tuple[str, ...]
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """Where to connect; libpq's own variables and defaults apply to the rest.
 
@@ -32,12 +45,14 @@ class Database:
         parameters: libpq parameters by name.
         defaults: libpq parameters that the URL overrides.
         embedded: The name of a database on the embedded server; None for any other server.
+        password_command: Run for each new connection, unless there is a password.
     """
 
     url: str = field(default="", repr=False)
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
     embedded: str | None = None
+    password_command: PasswordCommand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +87,18 @@ class Settings:
     allow_empty: bool = False
 
 
-def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
+def database(
+    url: str | None, environ: Mapping[str, str], written: str | None = None
+) -> Database | None:
     """Choose the database: `url`, else `DATABASE_URL`, else `DATABASE_*`, else libpq's `PG*`.
 
     An empty variable counts as unset.
+
+    Args:
+        url: That of the option.
+        environ: The variables of the environment.
+        written: The URL of the configuration file: `DATABASE_URL` replaces it, each other
+            `DATABASE_*` a part of it.
 
     Returns:
         None if none of them is set.
@@ -83,12 +106,7 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
     Raises:
         ConfigurationError: A value is invalid.  No message holds a password.
     """
-    # A line of an .env file may end in white space, which only a password can contain.
-    environ = {
-        name: value if name == "DATABASE_PASSWORD" else value.strip()
-        for name, value in environ.items()
-        if value.strip()
-    }
+    environ = _set(environ)
     ssl = {}
     if "DATABASE_SSL" in environ:
         ssl["sslmode"] = _ssl_mode(environ["DATABASE_SSL"])
@@ -105,9 +123,36 @@ def database(url: str | None, environ: Mapping[str, str]) -> Database | None:
             f'invalid DATABASE_PORT "{parameters["port"]}"',
             hint="use a number from 1 to 65535, for example 5432",
         )
+    if written and (chosen := _from_url(written, {})):
+        if chosen.embedded is None:
+            return replace(chosen, parameters=parameters)
+        if not naming(environ):
+            return chosen
     if parameters or any(name in environ for name in _LIBPQ_VARIABLES):
         return Database(parameters=parameters)
     return None
+
+
+def _set(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that have a value."""
+    # A line of an .env file may end in white space, which only a password can contain.
+    return {
+        name: value if name == "DATABASE_PASSWORD" else value.strip()
+        for name, value in environ.items()
+        if value.strip()
+    }
+
+
+def naming(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables that name another database than the configuration file does."""
+    given = _set(environ)
+    parts = (name for name in _DATABASE_VARIABLES if name != "DATABASE_PASSWORD")
+    return ("DATABASE_URL",) if "DATABASE_URL" in given else tuple(n for n in parts if n in given)
+
+
+def has_password(environ: Mapping[str, str]) -> bool:
+    """Whether a variable gives the password."""
+    return any(environ.get(name) for name in ("DATABASE_PASSWORD", "PGPASSWORD"))
 
 
 def _from_url(url: str, defaults: Mapping[str, str]) -> Database:

@@ -69,6 +69,10 @@ def planned(checkout: Path, *arguments: str, **environ: str) -> str:
         (["migrate-redo", "steps=3"], "redo --steps '3'"),
         (["migrate-status", "json=1", "check=1"], "--json status --check"),
         (["migrate-up", "dir=a b's"], "--dir 'a b'\\''s' up"),
+        (
+            ["migrate-up", "env=staging", "config=a b.toml"],
+            "--config 'a b.toml' --env 'staging' up",
+        ),
         (["migrate-up", "args=--lock-wait 5s"], "up --lock-wait 5s"),
         (["migrate-log", "version=05", "limit=9"], "log --version '05' --limit '9'"),
         (
@@ -201,6 +205,21 @@ def test_without_a_database_the_embedded_server_is_used(
     done = make(checkout, "--dry-run", "migrate-up", **environ)
     assert (ANNOUNCEMENT in done.stdout) == is_embedded
     assert ("DATABASE_URL=embedded: .venv" in done.stdout) == is_embedded
+
+
+@pytest.mark.parametrize("name", ["migrator.toml", "other.toml"])
+def test_the_database_of_the_configuration_file_is_used(checkout: Path, name: str) -> None:
+    arguments = ["migrate-up", *([f"config={name}"] if name == "other.toml" else [])]
+    file = checkout / name
+    file.write_text('dir = "changes"\n')
+    assert ANNOUNCEMENT in make(checkout, "--dry-run", *arguments).stdout
+    file.write_text('[env.prod]\ndatabase-url = "postgresql://db/shop"\n')
+    done = make(checkout, "--dry-run", *arguments)
+    assert "embedded" not in done.stdout
+    file.write_text('database-url = "embedded:"\n')
+    done = make(checkout, "--dry-run", *arguments)
+    assert ".ci/venv embedded" in done.stdout
+    assert "DATABASE_URL=" not in done.stdout
 
 
 def test_offline_verify_needs_no_database(checkout: Path) -> None:

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from migrator import errors
-from migrator.cli import app, main
+from migrator.cli import app, configuration, main
 from migrator.doctor.checks import checks
 from migrator.hazards.catalogue import hazards
 from migrator.model import Status
@@ -321,6 +321,13 @@ def test_the_health_check_runs(
     migrate("up")
     exec(marked("status"), found)
     assert found["is_ready"] is True
+
+
+def test_the_configuration_file_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "migrator.toml"
+    path.write_text(marked("configuration"))
+    for env in (None, "staging", "production"):
+        assert configuration.load(main.main, str(path), env).get(("", "dir")) == "db/migrations"
 
 
 SHOWN = sorted(

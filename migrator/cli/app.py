@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .. import config, errors
 from ..config import Settings
+from .configuration import Configuration
 from .streams import write_error
 
 if TYPE_CHECKING:
@@ -84,10 +86,17 @@ class App:
     """How the program was called, and where its output goes.
 
     Attributes:
+        config_path: The configuration file to read; None for `migrator.toml`, if there is one.
+        env: The environment to choose in it; None for none.
+        sources: Where each of the program's options was given; none for those that were not.
         program: What it was called as: `migrator`, `python -m migrator` or `make`.
     """
 
     settings: Settings = field(default_factory=Settings)
+    config_path: str | None = None
+    env: str | None = None
+    configuration: Configuration = field(default_factory=Configuration)
+    sources: dict[str, ParameterSource] = field(default_factory=dict)
     database_url: str | None = field(default=None, repr=False)
     as_json: bool = False
     verbosity: int = 0
@@ -114,8 +123,23 @@ class App:
     def _configured(self) -> Settings:
         if self.logs:
             log_statements()
-        database = config.database(self.database_url, os.environ)
-        return replace(self.settings, database=database)
+        return replace(self.settings, database=self.database())
+
+    def database(self) -> config.Database | None:
+        """Choose the database: by option, environment and file; None if none of them does.
+
+        Raises:
+            ConfigurationError: A value is invalid, or the file may not name a program.
+        """
+        is_of_file = self.sources.get("database_url") is ParameterSource.DEFAULT_MAP
+        typed, written = (None, self.database_url) if is_of_file else (self.database_url, None)
+        if is_of_file and self.env and (names := config.naming(os.environ)):
+            place = self.configuration.place(("", "database-url"))
+            self.remark(f"warning: {', '.join(names)} overrides database-url of {place}")
+        chosen = config.database(typed, os.environ, written)
+        if chosen and not config.has_password(os.environ):
+            chosen = replace(chosen, password_command=self.configuration.password_command)
+        return chosen
 
     def other_database(self, url: str | None) -> config.Database | None:
         """Parse the URL of a second database, such as that of `--scratch-url`.

@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .. import errors
 from ..interrupts import ForcedStopError, StoppedError
 from .app import App
+from .configuration import environments, load
+from .keys import variable_of
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMON = (
-    "--dir, --database-url, --schema, --trust-history-of, --allow-empty, --json, -v: "
-    "see migrator --help"
+    "--config, --env, --dir, --database-url, --schema, --trust-history-of, --allow-empty, --json, "
+    "-v: see migrator --help"
 )
 
 
+def _complete_env(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    app = ctx.find_object(App) or App()
+    known = environments(ctx.params.get("config_path") or app.config_path)
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+
+
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
+    (
+        ("--config", "config_path"),
+        {"metavar": "FILE"},
+        "Configuration file [default: migrator.toml, if there is one].",
+    ),
+    (
+        ("--env",),
+        {"metavar": "NAME", "shell_complete": _complete_env},
+        "Environment of the configuration file.",
+    ),
     (
         ("--dir", "directory"),
         {"type": click.Path(path_type=Path)},
@@ -79,23 +106,20 @@ def program_options(*, is_command: bool) -> list[click.Parameter]:
     ]
 
 
-def variable_of(prefix: str, option: str) -> str:
-    """Name the environment variable of an option.
-
-    >>> variable_of("MIGRATOR_UP", "--dry-run")
-    'MIGRATOR_UP_DRY_RUN'
-    """
-    return prefix + option.removeprefix("-").replace("-", "_").upper()
-
-
 def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     app = ctx.find_object(App)
-    if not (app and value and parameter.name):
+    name, source = parameter.name, ctx.get_parameter_source(parameter.name or "")
+    if not (app and name and source) or source is ParameterSource.DEFAULT:
         return
-    if parameter.name in ("directory", "schema", "trust_history_of", "allow_empty"):
-        app.settings = replace(app.settings, **{parameter.name: value})
+    if source is ParameterSource.DEFAULT_MAP and name in app.sources:
+        return  # it was typed before the command, or is set in the environment
+    app.sources[name] = source
+    if not value:
+        return
+    if name in ("directory", "schema", "trust_history_of", "allow_empty"):
+        app.settings = replace(app.settings, **{name: value})
     else:
-        setattr(app, parameter.name, value)
+        setattr(app, name, value)
 
 
 class WrongUsageError(click.UsageError):
@@ -107,10 +131,15 @@ class WrongUsageError(click.UsageError):
 
 
 class Command(click.Command):
-    """A command that takes the program's options, too."""
+    """A command that takes the program's options, too.
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    Args:
+        is_configured: Whether the configuration file gives its options.
+    """
+
+    def __init__(self, *args: Any, is_configured: bool = True, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self.is_configured = is_configured
         for option in self.params:
             if isinstance(option, click.Option) and not option.envvar:
                 prefix = f"MIGRATOR_{self.name}".upper()
@@ -118,13 +147,20 @@ class Command(click.Command):
         self.params = [*self.params, *program_options(is_command=True)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; suggest an option for one too many.
+        """Read the configuration file and the arguments; suggest an option for one too many.
 
         Raises:
             WrongUsageError: There is one too many.
+            ConfigurationError, BlockedError: The file is wrong.
         """
         ctx.allow_extra_args = True
-        extra = super().parse_args(ctx, args)
+        app = ctx.find_object(App)
+        if app and self.is_configured:
+            self._configure(ctx, app, args)
+        try:
+            extra = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            raise _in_file(error, app, self) or error from None
         if extra and not ctx.resilient_parsing:
             known = {name for parameter in self.params for name in parameter.opts}
             typed = [f"migrator {self.name} {name} {extra[0]}" for name in ("--to", "--steps")]
@@ -132,6 +168,21 @@ class Command(click.Command):
             hint = f"did you mean: {' or: '.join(likely)}" if likely else None
             raise WrongUsageError(f"unexpected extra argument ({extra[0]})", ctx, hint)
         return extra
+
+    def _configure(self, ctx: click.Context, app: App, args: list[str]) -> None:
+        """Let the file give what is neither typed nor set in the environment."""
+        typed: Mapping[str, Any] = {}
+        with suppress(click.UsageError):  # which is reported when the arguments are read
+            typed = self.make_parser(ctx).parse_args(list(args))[0]
+        if any(typed.get(each.name or "") for each in self.get_params(ctx) if each.is_eager):
+            return  # it asks for help
+        path, env = typed.get("config_path") or app.config_path, typed.get("env") or app.env
+        try:
+            app.configuration = load(ctx.find_root().command, path, env)
+        except errors.MigratorError:
+            if not ctx.resilient_parsing:  # for completion
+                raise
+        ctx.default_map = app.configuration.defaults(self)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, and name the program's."""
@@ -207,6 +258,7 @@ class Commands(click.Group):
             ctx.obj.as_json = ctx.obj.as_json or asked_for_json
             ctx.exit(ctx.obj.fail(_usage(error)))
         except errors.MigratorError as error:
+            ctx.obj.as_json = ctx.obj.as_json or asked_for_json  # the file is read before options
             ctx.exit(ctx.obj.fail(error))
         except StoppedError as stop:
             ctx.exit(ctx.obj.fail(_stopped(stop)))
@@ -236,6 +288,22 @@ def _unforeseen(error: Exception) -> errors.InternalError:
         f"a bug of migrator: {type(error).__name__}{f': {text}' if text else ''}",
         hint="what is committed is recorded; to see it, run: migrator status\n"
         "to report the bug, run the command again with -vv, which shows where it is",
+    )
+
+
+def _in_file(
+    error: click.BadParameter, app: App | None, command: Command
+) -> errors.ConfigurationError | None:
+    """Return the error of a value that the configuration file gives; None if it does not."""
+    option, ctx = error.param, error.ctx
+    if not (app and ctx and isinstance(option, click.Option) and option.name):
+        return None
+    if ctx.get_parameter_source(option.name) is not ParameterSource.DEFAULT_MAP:
+        return None
+    key = app.configuration.key(command, option)
+    text = error.message.rstrip(".")
+    return errors.ConfigurationError(
+        text[:1].lower() + text[1:], key and app.configuration.place(key)
     )
 
 

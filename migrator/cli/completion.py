@@ -9,12 +9,12 @@ from .command import command
 _SHELLS = ("bash", "zsh", "fish")
 
 
-@command(epilog='Example: eval "$(migrator completion bash)"')
+@command(is_configured=False, epilog='Example: eval "$(migrator completion bash)"')
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(*, shell: str) -> None:
     """Print the completion script for bash, zsh or fish.
 
-    Completes commands, options, and versions from the names of the files.
+    Completes commands, options, environments, and versions from the names of the files.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 

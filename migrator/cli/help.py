@@ -34,7 +34,7 @@ def _commands(ctx: click.Context) -> dict[str, click.Command]:
     return dict(program.commands)
 
 
-@command("help", epilog="Example: migrator help hazards")
+@command("help", is_configured=False, epilog="Example: migrator help hazards")
 @click.argument("topic", required=False, shell_complete=_complete_topic)
 @click.pass_context
 def help_command(ctx: click.Context, *, topic: str | None) -> None:
@@ -63,7 +63,7 @@ def _exit_codes() -> dict[str, int]:
     return {kind.code: exit_code(kind("")) for kind in kinds if hasattr(kind, "code")}
 
 
-@command("version", hidden=True)
+@command("version", is_configured=False, hidden=True)
 @click.pass_obj
 def version(app: App) -> None:
     """Show the version."""

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .app import App
-from .command import variable_of
+from .keys import variable_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class InvalidValueError(click.BadParameter):
+    """A value that is invalid, in words of ours."""
+
+    def format_message(self) -> str:
+        """Return the message as it is, without the option that click would name before it."""
+        return self.message
 
 
 def _duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -25,9 +33,8 @@ def _duration(ctx: click.Context, parameter: click.Parameter, value: str | None)
 
     if (limit := milliseconds(value)) is None:
         example = "use for example 500ms, 2s or 15min"
-        raise click.UsageError(
-            f'invalid duration "{value}" for {parameter.opts[0]}: {example}', ctx
-        )
+        text = f'invalid duration "{value}" for {parameter.opts[0]}: {example}'
+        raise InvalidValueError(text, ctx, parameter)
     return limit
 
 
@@ -100,7 +107,8 @@ def size(ctx: click.Context, parameter: click.Parameter, value: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})\s*(kB|MB|GB|TB)?", value.strip(), re.IGNORECASE)
     if not match:
         example = "use for example 500kB, 8MB or 1GB"
-        raise click.UsageError(f'invalid size "{value}" for {parameter.opts[0]}: {example}', ctx)
+        text = f'invalid size "{value}" for {parameter.opts[0]}: {example}'
+        raise InvalidValueError(text, ctx, parameter)
     power: int = ("", "kb", "mb", "gb", "tb").index((match[2] or "").lower())
     return int(match[1]) << (10 * power)
 

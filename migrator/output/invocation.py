@@ -10,7 +10,7 @@ MAKE = "make"
 # The Makefile is that of a checkout, which has the program here.
 _NO_TARGET = ".venv/bin/migrator"
 _TAKES_VALUE = (
-    "database-url|dir|schema|trust-history-of|to|steps|reason|role|plan|html|save|small|version"
+    "config|env|database-url|dir|schema|trust-history-of|to|steps|reason|role|plan|html|save|small|version"
     "|limit|scratch-url|lock-timeout|lock-attempts|lock-wait|statement-timeout"
 )
 _WORD = r"""(?:"[^"]*"|'[^']*'|[^\s,;()]+)"""
@@ -57,6 +57,8 @@ def as_called(text: str, program: str) -> str:
     'see: make migrate-log; then run: make migrate-up to=05 DATABASE_URL=URL'
     >>> as_called('migrator repair 05 --accept --reason "see OPS-12"', "make")
     'make migrate-repair version=05 accept=1 reason="see OPS-12"'
+    >>> as_called("migrator up --env production --yes", "make")
+    'make migrate-up env=production yes=1'
     >>> as_called("see: migrator help hazards", "make")
     'see: .venv/bin/migrator help hazards'
     >>> as_called("see: migrator --help", "make")

@@ -96,8 +96,23 @@ def connect_own(database: Database) -> Connection:
     return conn
 
 
-def _connect(database: Database) -> Connection:
+def parameters_of(database: Database) -> dict[str, Any]:
+    """Return libpq's parameters of a database, with a password that its command prints now.
+
+    Raises:
+        ConfigurationError: The URL cannot be parsed.
+        DatabaseConnectionError: The command failed.
+    """
     given = {**database.defaults, **_parsed(database.url), **database.parameters}
+    if database.password_command and not given.get("password"):
+        from .password import password_of  # noqa: PLC0415  (start-up time)
+
+        given["password"] = password_of(database.password_command)
+    return given
+
+
+def _connect(database: Database) -> Connection:
+    given = parameters_of(database)
     defaults = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
     if "PGAPPNAME" in os.environ:
         del defaults["application_name"]

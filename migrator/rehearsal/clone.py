@@ -309,11 +309,7 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
     """
     program = find_pg_dump(major, os.environ)
     # Not what the connection reports: an older pg_dump may not know all of its parameters.
-    parameters: dict[str, Any] = {
-        **database.defaults,
-        **conninfo_to_dict(database.url),
-        **database.parameters,
-    }
+    parameters = connection.parameters_of(database)
     # Other users can read a command line.
     password = parameters.pop("password", None)
     parameters.pop("sslpassword", None)

@@ -12,14 +12,13 @@ import pytest
 from ..conftest import Write, call, process_environment
 
 
-def completed(directory: Path, *words: str) -> list[str]:
+def completed(directory: Path | None, *words: str) -> list[str]:
     """Ask for completions of the last word, as bash does."""
     environ = {
         "_MIGRATOR_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(("migrator", *words)),
         "COMP_CWORD": str(len(words)),
-        "MIGRATOR_DIR": str(directory),
-    }
+    } | ({"MIGRATOR_DIR": str(directory)} if directory else {})
     program = "import sys; sys.argv[0] = 'migrator'; from migrator.__main__ import run; run()"
     done = subprocess.run(
         [sys.executable, "-c", program],
