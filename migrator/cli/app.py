@@ -86,6 +86,7 @@ class App:
     """How the program was called, and where its output goes.
 
     Attributes:
+        arguments: Those of the program.
         config_path: The configuration file to read; None for `migrator.toml`, if there is one.
         env: The environment to choose in it; None for none.
         sources: Where each of the program's options was given; none for those that were not.
@@ -93,6 +94,7 @@ class App:
     """
 
     settings: Settings = field(default_factory=Settings)
+    arguments: tuple[str, ...] = field(default=(), repr=False)
     config_path: str | None = None
     env: str | None = None
     configuration: Configuration = field(default_factory=Configuration)

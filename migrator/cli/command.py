@@ -241,7 +241,7 @@ class Commands(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         try:
-            return super().make_context(info_name, args, parent, obj=App(), **extra)
+            return super().make_context(info_name, args, parent, obj=App(arguments=given), **extra)
         except click.UsageError as error:
             if not given:
                 raise  # it is the help

@@ -11,7 +11,8 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style, terminal_width
 from .command import command
-from .options import complete_version, override_option, scratch_option
+from .confirmation import confirm
+from .options import complete_version, override_option, scratch_option, yes_option
 
 if TYPE_CHECKING:
     from ..execution.baseline import Decision
@@ -95,9 +96,12 @@ def log(app: App, /, *, version: str | None, limit: int) -> None:
 @click.argument("version", shell_complete=complete_version)
 @click.option("--unchecked", is_flag=True, help="Do not check that the database has their schema.")
 @scratch_option
+@yes_option
 @override_option
 @click.pass_obj
-def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | None) -> None:
+def baseline(
+    app: App, /, *, version: str, unchecked: bool, scratch_url: str | None, yes: bool
+) -> None:
     """Record migrations as applied without running them.
 
     For a database whose schema was made without migrator.  Records all migrations up to
@@ -111,6 +115,7 @@ def baseline(app: App, /, *, version: str, unchecked: bool, scratch_url: str | N
             migrations = baseline.of_baseline(work, version)
             server = app.other_database(scratch_url)
             _refuse_missing(compare_with_files(work, migrations, server, app.notify), app)
+        confirm(app, work, f"record all migrations up to {version} as applied", yes=yes)
         versions = baseline.baseline(work, version, app.notify)
     lines = [f"{name}: recorded as applied" for name in versions] or [
         f"nothing to do: every migration up to {version} is applied"
@@ -150,9 +155,10 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
 @click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
 @click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
+@yes_option
 @override_option
 @click.pass_obj
-def repair(app: App, /, *, version: Sequence[str], reason: str, **given: bool) -> None:
+def repair(app: App, /, *, version: Sequence[str], reason: str, yes: bool, **given: bool) -> None:
     """Correct the history of migrations without running them.
 
     Say what is true of every VERSION with exactly one of --accept, --applied and --reverted.
@@ -168,6 +174,7 @@ def repair(app: App, /, *, version: Sequence[str], reason: str, **given: bool) -
     (decision,) = asked
     with app.opened() as work:
         chosen = baseline.Decision(decision)
+        confirm(app, work, f"record {errors.listed(version)} as {decision}", yes=yes)
         decided = baseline.repair(work, version, chosen, reason, app.notify)
     lines = [f"{entry.version}: {_decision_text(entry, chosen)}" for entry in decided]
     result = {

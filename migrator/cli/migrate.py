@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from dataclasses import replace
@@ -12,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import errors
-from ..interrupts import StoppedError
-from .app import App, exit_code, style
+from .app import App, style
 from .command import command
-from .options import apply_limits, complete_version, override_option, run_options, target_option
+from .confirmation import confirm
+from .options import (
+    apply_limits,
+    complete_version,
+    override_option,
+    run_options,
+    target_option,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the plan although it was rehearsed for another database.",
 )
+@yes_option
 @run_options
 @override_option
 @click.pass_obj
@@ -64,6 +71,7 @@ def up(
     trace: bool,
     plan_file: Path | None,
     of_another: bool,
+    yes: bool,
     **limits: Any,
 ) -> None:
     """Apply pending migrations.
@@ -83,7 +91,7 @@ def up(
     if dry_run:
         _show_plan(app, request, rehearsed)
     else:
-        _run(app, request, trace=trace or rehearsed is not None, rehearsed=rehearsed)
+        _run(app, request, yes=yes, trace=trace or rehearsed is not None, rehearsed=rehearsed)
 
 
 def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
@@ -107,7 +115,7 @@ def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
 @click.option("--all", "everything", is_flag=True, help="Revert all migrations.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
 @click.option("--from-files", is_flag=True, help="Run the down files, not the stored scripts.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@yes_option
 @run_options
 @override_option
 @click.pass_obj
@@ -138,7 +146,7 @@ def down(
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, asks=not yes)
+        _run(app, request, yes=yes)
 
 
 @command(epilog="Example: migrator redo --steps 2")
@@ -151,7 +159,7 @@ def down(
     help="Redo N migrations.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and its SQL, and run nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@yes_option
 @run_options
 @override_option
 @click.pass_obj
@@ -167,7 +175,7 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, asks=not yes)
+        _run(app, request, yes=yes)
 
 
 def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = None) -> None:
@@ -195,7 +203,7 @@ def _run(
     app: App,
     request: Request,
     *,
-    asks: bool = False,
+    yes: bool,
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
 ) -> None:
@@ -211,8 +219,7 @@ def _run(
         removed = _losses(work, plan, request)
         for event in removed:
             app.notify(event)
-        if asks and sys.stdin and sys.stdin.isatty():  # None if the shell closed it
-            _confirm(app, work, plan, request)
+        confirm(app, work, _intent(plan, request), yes=yes, is_usual=request.reverts)
         from ..execution import runner
 
         started = time.monotonic()
@@ -274,33 +281,13 @@ def _database(work: Session) -> str:
     return f"database {info.dbname} on {work.server} as {info.user}{role}"
 
 
-def _confirm(app: App, work: Session, plan: Plan, request: Request) -> None:
-    """Ask whether to revert.
-
-    Raises:
-        CancelledError, SystemExit: The answer is not yes.
-    """
-    from ..output.terminal import readable
+def _intent(plan: Plan, request: Request) -> str:
+    """Say what a run is about to do."""
     from ..planning.planner import Action
 
+    verbs = {Action.UP: "apply", Action.DOWN: "revert", Action.REDO: "revert and apply again"}
     versions = list(dict.fromkeys(step.version for step in plan.steps))
-    names = errors.listed(versions)
-    verb = "revert" if request.action is Action.DOWN else "revert and apply again"
-    where = f"database {work.conn.info.dbname} ({work.server})"
-    number = signal.SIGINT
-    try:
-        if click.confirm(readable(f"{verb} {names} on {where}?"), err=True):
-            return
-    except click.Abort:
-        click.echo(err=True)  # at the end of the input
-    except StoppedError as stop:
-        number = signal.Signals(stop.signal)
-        click.echo(err=True)  # after ^C
-    aborted = errors.CancelledError("aborted; nothing was run", signal=number)
-    if app.as_json:
-        raise aborted
-    app.say(aborted.message)
-    sys.exit(exit_code(aborted))
+    return f"{verbs[request.action]} {errors.listed(versions)}"
 
 
 def _compare(app: App, rehearsed: RehearsedPlan, outcome: Outcome) -> None:

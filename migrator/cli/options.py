@@ -135,6 +135,8 @@ def complete_version(
     return [CompletionItem(version) for version in versions if version.startswith(incomplete)]
 
 
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
 target_option = click.option(
     "--to",
     "target",
