@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import completion, doctor, files, history, migrate, rehearse
+from . import completion, config, doctor, files, history, migrate, rehearse
 from .command import Commands, program_options
 from .help import help_command, version
 
@@ -56,6 +56,7 @@ for _command in (
     history.baseline,
     history.repair,
     history.log,
+    config.config,
     help_command,
     version,
     completion.completion,

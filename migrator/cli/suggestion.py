@@ -17,6 +17,7 @@ _ELSEWHERE = {
     "baseline": "fake init mark stamp",
     "repair": "fix force resolve",
     "log": "history",
+    "config": "configuration env settings",
 }
 """What other tools call a command."""
 

@@ -103,12 +103,22 @@ def parameters_of(database: Database) -> dict[str, Any]:
         ConfigurationError: The URL cannot be parsed.
         DatabaseConnectionError: The command failed.
     """
-    given = {**database.defaults, **_parsed(database.url), **database.parameters}
+    given = given_parameters(database)
     if database.password_command and not given.get("password"):
         from .password import password_of  # noqa: PLC0415  (start-up time)
 
         given["password"] = password_of(database.password_command)
     return given
+
+
+def given_parameters(database: Database, *, of_url_alone: bool = False) -> dict[str, Any]:
+    """Return libpq's parameters of a database, as far as they are known without connecting.
+
+    Raises:
+        ConfigurationError: The URL cannot be parsed.
+    """
+    parsed = _parsed(database.url)
+    return parsed if of_url_alone else {**database.defaults, **parsed, **database.parameters}
 
 
 def _connect(database: Database) -> Connection:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import click
 import pytest
 
 from ..conftest import Database, Migrate, Result, call
@@ -345,3 +346,126 @@ def test_a_shell_completes_versions_from_the_directory_of_the_file(
 ) -> None:
     configure(LAYERS)
     assert completed(None, "--env", "other", "up", "--to", "") == ["01_z"]
+
+
+# What counts
+
+
+def settings(*arguments: str, **environ: str) -> dict[str, tuple[object, str, str | None]]:
+    """Return each setting by `table.key`: its value, its source, and what gives it."""
+    result = run("config", "--json", *arguments, **environ)
+    assert result.exit_code == 0, result
+    return {
+        ".".join(filter(None, (row["table"], row["key"]))): (
+            row["value"],
+            row["source"],
+            row["origin"],
+        )
+        for row in result.json["settings"]
+    }
+
+
+COUNTS = """\
+dir = "changes"
+lock-timeout = "1s"
+[rehearse]
+small = "1MB"
+[env.prod]
+lock-timeout = "2s"
+protected = true
+[env.prod.rehearse]
+small = "2MB"
+markdown = true
+[up]
+lock-timeout = "3s"
+"""
+
+
+def test_config_shows_what_counts_and_where_it_is_given(folder: Path) -> None:
+    configure(COUNTS)
+    found = settings("--schema", "s", MIGRATOR_ALLOW_EMPTY="0", MIGRATOR_UP_STEPS="5")
+    assert found["config"] == (FILE, "default", None)
+    assert found["dir"] == ("changes", "file", f"{FILE}:1")
+    assert found["schema"] == ("s", "option", "--schema")
+    assert found["allow-empty"] == (False, "variable", "MIGRATOR_ALLOW_EMPTY")
+    assert found["trust-history-of"] == (None, "default", None)
+    assert found["lock-timeout"] == ("1s", "file", f"{FILE}:2")
+    assert found["up.lock-timeout"] == ("3s", "file", f"{FILE}:12")
+    assert found["lock-attempts"] == ("10", "default", None)
+    assert found["statement-timeout"] == ("no limit", "default", None)
+    assert found["rehearse.small"] == ("1MB", "file", f"{FILE}:4")
+    assert found["up.steps"] == (5, "variable", "MIGRATOR_UP_STEPS")
+    assert found["down.steps"] == ("1", "default", None)
+    assert found["protected"] == (False, "default", None)
+    assert found["database.dbname"] == (None, "default", None)
+
+    found = settings(MIGRATOR_ENV="prod", MIGRATOR_LOCK_TIMEOUT="9s")
+    assert found["env"] == ("prod", "variable", "MIGRATOR_ENV")
+    assert found["lock-timeout"] == ("9s", "variable", "MIGRATOR_LOCK_TIMEOUT")
+    assert found["rehearse.small"] == ("2MB", "file", f"{FILE}:9")
+    assert found["rehearse.markdown"] == (True, "file", f"{FILE}:10")
+    assert found["protected"] == (True, "file", f"{FILE}:7")
+    assert settings("--env", "prod")["lock-timeout"] == ("2s", "file", f"{FILE}:6")
+    assert "up.lock-timeout" not in settings("--env", "prod"), "[env.prod] comes before [up]"
+
+
+def test_config_shows_the_parameters_of_the_connection_without_passwords(folder: Path) -> None:
+    configure('database-url = "postgresql://app@db/shop?sslmode=require"\npassword-command = ["x"]')
+    Path(FILE).chmod(0o644)
+    url = "database.{}".format
+    found = settings(DATABASE_USER="deploy", PGPORT="6432", PGSSLROOTCERT="/ca.pem")
+    assert found[url("host")] == ("db", "file", f"{FILE}:1")
+    assert found[url("port")] == ("6432", "variable", "PGPORT")
+    assert found[url("user")] == ("deploy", "variable", "DATABASE_USER")
+    assert found[url("sslmode")] == ("require", "file", f"{FILE}:1")
+    assert found[url("sslrootcert")] == ("/ca.pem", "variable", "PGSSLROOTCERT")
+    assert found[url("password")] == ("****", "file", f"{FILE}:2")
+    for name in ("DATABASE_PASSWORD", "PGPASSWORD"):
+        assert settings(**{name: "s3cret"})[url("password")] == ("****", "variable", name)
+    typed = settings("--database-url", "host=h password=s3cret")
+    assert typed[url("password")] == ("****", "option", "--database-url")
+    given = settings(DATABASE_URL="postgresql://h/d", DATABASE_SSL="true")
+    assert given[url("host")] == ("h", "variable", "DATABASE_URL")
+    assert given[url("sslmode")] == ("require", "variable", "DATABASE_SSL")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cr%41et@h/d",
+        "postgresql://u@h/d?password=s3cr%41et",
+        "host=h password=s3cr%et",
+        "postgresql://u:s3cr%zz@h/d",
+    ],
+)
+def test_no_password_is_shown(folder: Path, url: str) -> None:
+    environ = {"MIGRATOR_SCRATCH_URL": url}
+    environ |= {"DATABASE_URL": url} if "%zz" not in url else {}
+    for arguments in ((), ("--json",)):
+        result = run("config", *arguments, **environ)
+        assert result.exit_code == 0, result
+        assert "s3cr" not in result.stdout
+        assert "****" in result.stdout
+
+
+def test_config_is_a_table_for_people(folder: Path) -> None:
+    configure(COUNTS + '[env.dev]\ndatabase-url = "embedded:shop"\n')
+    lines = run("config", "--env", "dev").stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines if line][:3] == [
+        "config migrator.toml default",
+        "env dev option --env",
+        "dir changes migrator.toml:1",
+    ]
+    assert lines[18:20] == ["[database]", "dbname  embedded:shop  migrator.toml:14"]
+
+
+def test_every_option_has_its_row(folder: Path) -> None:
+    from migrator.cli.main import main
+
+    found = settings(DATABASE_URL="embedded:")
+    for command in (main, *main.commands.values()):
+        for option in command.params:
+            name = max(option.opts, key=len).removeprefix("--")
+            if isinstance(option, click.Option) and not option.is_eager:
+                expected = {name, f"{command.name}.{name}"}
+                assert name == "database-url" or expected & found.keys(), name
