@@ -145,7 +145,7 @@ def _unsafe(path: Path, found: os.stat_result) -> tuple[str, str] | None:
 
 
 def _strings(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
-    """Yield every value as text with its keys; those of an array have the keys of the array."""
+    """Yield every text with its keys, those of an array with its own; of other values, the keys."""
     if isinstance(values, dict):
         for key, value in values.items():
             yield from _strings(value, (*keys, key))
@@ -153,7 +153,7 @@ def _strings(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
         for value in values:
             yield from _strings(value, keys)
     else:
-        yield keys, str(values)
+        yield keys, values if isinstance(values, str) else ""
 
 
 def is_password_key(key: str) -> bool:

@@ -189,7 +189,8 @@ def _reachable(settings: Settings, notify: Notify) -> Iterator[Database]:
         raise ConfigurationError(
             "no database is configured",
             hint="set DATABASE_URL, or DATABASE_HOST, DATABASE_NAME, DATABASE_USER and "
-            "DATABASE_PASSWORD; for an embedded PostgreSQL: DATABASE_URL=embedded:",
+            "DATABASE_PASSWORD, or database-url in migrator.toml;\n"
+            "for an embedded PostgreSQL: DATABASE_URL=embedded:",
         )
     with reached(settings.database, notify) as database:
         yield database

@@ -116,7 +116,7 @@ def _of_commands(app: App, program: click.Group) -> Iterator[Setting]:
 def _effective(app: App, option: click.Option, table: str, key: Key) -> Setting:
     """Return the value of an option that is not typed now: by variable, file or default."""
     name, ctx = name_of(option), click.get_current_context()
-    if (given := option.resolve_envvar_value(ctx)) is not None:
+    if (given := option.value_from_envvar(ctx)) is not None:
         value = _shown(option.type_cast_value(ctx, given))
         return Setting(table, name, value, Source.VARIABLE, str(option.envvar))
     if place := _place(app, key):
@@ -136,6 +136,8 @@ def _shown(value: Any) -> Any:
     """Return a value as JSON has it, with the password of a URL hidden."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
     from ..config_file import has_password
 
     if isinstance(value, str) and has_password(value):

@@ -24,9 +24,12 @@ Key = tuple[str, str]
 # They choose the file, or answer a question that it asks: typed, or set by a variable.
 _NEVER = ("config", "env", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
+_BITS = 64  # of an integer, as in TOML
 _CHECKS = {
     _FLAG: lambda value: isinstance(value, bool),
-    _NUMBER: lambda value: isinstance(value, int) and not isinstance(value, bool),
+    _NUMBER: lambda value: (
+        isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < _BITS
+    ),
     _TEXT: lambda value: isinstance(value, str),
     _TEXTS: lambda value: (
         isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
@@ -169,20 +172,22 @@ class _Checked:
 def _kind(value: Any) -> str:
     if isinstance(value, list) and not value:
         return "an empty array"
+    if isinstance(value, int) and value.bit_length() >= _BITS:
+        return "one of more than 64 bits"
     return _NAMES.get(type(value), "a date or time")
 
 
 def _as_expected(name: str, expected: str, value: Any) -> str | None:
     """Say how to write a value that has the wrong type; None where that is not plain."""
-    text = str(value)
-    match expected, value:
-        case (s, int()) if s == _TEXT and not isinstance(value, bool):
-            return f'write: {name} = "{text}"'
-        case (s, str()) if s == _NUMBER and text.isdecimal():
-            return f"write: {name} = {text}"
-        case (s, str()) if s == _FLAG and text.lower() in ("true", "false"):
-            return f"write: {name} = {text.lower()}"
-        case (s, str()) if s == _TEXTS and name == PASSWORD_COMMAND:
-            words = ", ".join(f'"{word}"' for word in text.split())
-            return f"there is no shell; write: {name} = [{words}]"
-    return None
+    if expected == _TEXT and _CHECKS[_NUMBER](value):
+        return f'write: {name} = "{value}"'
+    if not isinstance(value, str):
+        return None
+    if expected == _NUMBER and value.isdecimal():
+        return f"write: {name} = {value}"
+    if expected == _FLAG and value.lower() in ("true", "false"):
+        return f"write: {name} = {value.lower()}"
+    if name == PASSWORD_COMMAND:
+        words = ", ".join(f'"{word}"' for word in value.split())
+        return f"there is no shell; write: {name} = [{words}]"
+    return f'write: {name} = ["{value}"]' if expected == _TEXTS else None

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import click
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrator.cli.configuration import load
+from migrator.cli.main import main
+from migrator.errors import BlockedError, ConfigurationError, MigratorError
 
 from ..conftest import Database, Migrate, Result, call
 from ..sessions import applied, ordinary_role
@@ -148,6 +154,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("dir = {}", '1:1: "dir" takes a string, not a table', ""),
     ("[[rehearse]]", '1:1: "rehearse" takes a table, not an array', ""),
     ('[up]\nsteps = "2"', '2:1: "steps" takes an integer, not a string', "write: steps = 2"),
+    (f"[up]\nsteps = 0x{'f' * 9000}", '"steps" takes an integer, not one of more than 64 bits', ""),
+    (f"dir = 0x{'f' * 9000}", '1:1: "dir" takes a string, not one of more than 64 bits', ""),
     ("[up]\nsteps = true", '2:1: "steps" takes an integer, not a boolean', ""),
     ("[up]\nsteps = 0", "2:1: 0 is not in the range x>=1", ""),
     ('allow-empty = "true"', '"allow-empty" takes true or false', "write: allow-empty = true"),
@@ -175,6 +183,43 @@ def test_what_is_wrong_in_a_file_has_a_line_and_says_what_to_write(
     assert hint in result.stderr
     error = run("up", "--json").json["error"]
     assert (error["code"], error["file"]) == ("configuration", FILE)
+
+
+LEAVES = st.one_of(
+    st.booleans().map(lambda value: str(value).lower()),
+    st.sampled_from(["1", "-9", "1.5", "inf", "2026-01-01", "07:00:00", "''", "'1s'", "'x y'"]),
+)
+NAMES = st.sampled_from(["env", "up", "dir", "steps", "yes", "rehearse", "small", "a", '"é\\n"'])
+
+
+def table(values: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name} = {value}" for name, value in values.items()) + "}"
+
+
+TREES = st.recursive(
+    LEAVES,
+    lambda each: st.one_of(
+        st.lists(each, max_size=2).map(lambda values: f"[{', '.join(values)}]"),
+        st.dictionaries(NAMES, each, max_size=3).map(table),
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(NAMES, TREES))
+def test_whatever_a_file_has_is_accepted_or_refused_with_a_line(
+    tmp_path_factory: pytest.TempPathFactory, values: Mapping[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("any") / FILE
+    path.write_text("".join(f"{name} = {value}\n" for name, value in values.items()), "utf-8")
+    problems: Sequence[MigratorError] = ()
+    try:
+        load(main, str(path), None)
+    except BlockedError as error:
+        problems = error.errors
+    except ConfigurationError as error:
+        problems = (error,)
+    assert all(each.location for each in problems)
 
 
 def test_all_that_is_wrong_in_a_file_is_said_at_once(folder: Path) -> None:
@@ -460,8 +505,6 @@ def test_config_is_a_table_for_people(folder: Path) -> None:
 
 
 def test_every_option_has_its_row(folder: Path) -> None:
-    from migrator.cli.main import main
-
     found = settings(DATABASE_URL="embedded:")
     for command in (main, *main.commands.values()):
         for option in command.params:
