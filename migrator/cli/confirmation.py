@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
+import sys
 import sys
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,8 @@ def confirm(app: App, work: Session, what: str, *, yes: bool, is_usual: bool = F
 
 
 def _unconfirmed(app: App, name: str) -> errors.UsageError:
+    import shlex
+
     env, command = app.configuration.env, click.get_current_context().info_name or ""
     which = f'the environment "{env}" is protected' if env else "this configuration is protected"
     rest = list(app.arguments)
