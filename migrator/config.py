@@ -11,13 +11,14 @@ from .errors import ConfigurationError
 DEFAULT_DIRECTORY = Path("migrations")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SSL_WORDS = {"true": "require", "false": "disable"} | {mode: mode for mode in _SSL_MODES}
-_DATABASE_VARIABLES = {
+DATABASE_VARIABLES = {
     "DATABASE_HOST": "host",
     "DATABASE_PORT": "port",
     "DATABASE_NAME": "dbname",
     "DATABASE_USER": "user",
     "DATABASE_PASSWORD": "password",
 }
+"""libpq's parameter of each variable; that of `DATABASE_SSL` is `sslmode`."""
 # Variables of libpq that say where to connect: any of them configures a database.
 _LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 _EMBEDDED = "embedded:"
@@ -114,7 +115,7 @@ def database(
         return _from_url(url, ssl)
     parameters = ssl | {
         parameter: environ[name]
-        for name, parameter in _DATABASE_VARIABLES.items()
+        for name, parameter in DATABASE_VARIABLES.items()
         if name in environ
     }
     # Several, for as many hosts, are tried in turn.
@@ -146,7 +147,7 @@ def _set(environ: Mapping[str, str]) -> dict[str, str]:
 def naming(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the variables that name another database than the configuration file does."""
     given = _set(environ)
-    parts = (name for name in _DATABASE_VARIABLES if name != "DATABASE_PASSWORD")
+    parts = (name for name in DATABASE_VARIABLES if name != "DATABASE_PASSWORD")
     return ("DATABASE_URL",) if "DATABASE_URL" in given else tuple(n for n in parts if n in given)
 
 

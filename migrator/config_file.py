@@ -32,8 +32,8 @@ class ConfigFile:
 
     Attributes:
         values: As TOML has them, without passwords.
-        unsafe: Why a program that the file names must not run, and what to do about it; None if
-            only the user and root may write the file.
+        unsafe: Who else may write the file, and what to do about it; None if only the user and
+            root may.
     """
 
     path: Path
@@ -139,9 +139,23 @@ def _unsafe(path: Path, found: os.stat_result) -> tuple[str, str] | None:
             f"it belongs to another user (uid {found.st_uid})",
             f"if you trust what is in it: sudo chown {os.geteuid()} {path}",
         )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    shared = stat.S_IWOTH if _is_private(found.st_gid) else stat.S_IWGRP | stat.S_IWOTH
+    if found.st_mode & shared:
         return "other users may write to it", f"chmod go-w {path}"
     return None
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group has one member, the user: where users have such a group, it may write."""
+    import grp  # noqa: PLC0415  (start-up time)
+    import pwd  # noqa: PLC0415  (start-up time)
+
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    is_own = user.pw_gid == gid and group.gr_name == user.pw_name
+    return is_own and set(group.gr_mem) <= {user.pw_name}
 
 
 def _strings(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:

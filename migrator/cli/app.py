@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from .. import config, errors
 from ..config import Settings
 from .configuration import Configuration
+from .keys import DATABASE_URL
 from .streams import write_error
 
 if TYPE_CHECKING:
@@ -133,11 +134,15 @@ class App:
         Raises:
             ConfigurationError: A value is invalid, or the file may not name a program.
         """
+        names = config.naming(os.environ)
         is_of_file = self.sources.get("database_url") is ParameterSource.DEFAULT_MAP
         typed, written = (None, self.database_url) if is_of_file else (self.database_url, None)
-        if is_of_file and self.env and (names := config.naming(os.environ)):
-            place = self.configuration.place(("", "database-url"))
+        if is_of_file and self.env and names:
+            place = self.configuration.place(("", DATABASE_URL))
             self.remark(f"warning: {', '.join(names)} overrides database-url of {place}")
+        is_named = self.config_path is not None or "DATABASE_URL" in names
+        if is_of_file and not is_named and config.has_password(os.environ):
+            self.configuration.trust_url()
         chosen = config.database(typed, os.environ, written)
         if chosen and not config.has_password(os.environ):
             chosen = replace(chosen, password_command=self.configuration.password_command)

@@ -302,9 +302,9 @@ def _in_file(
         return None
     key = app.configuration.key(command, option)
     text = error.message.rstrip(".")
-    return errors.ConfigurationError(
-        text[:1].lower() + text[1:], key and app.configuration.place(key)
-    )
+    if key and key[1] not in text:
+        text = f'invalid "{key[1]}": {text[:1].lower()}{text[1:]}'
+    return errors.ConfigurationError(text, key and app.configuration.place(key))
 
 
 def _usage(error: click.UsageError) -> errors.UsageError:

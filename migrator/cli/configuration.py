@@ -13,6 +13,7 @@ import click
 from ..config import PasswordCommand
 from ..errors import ConfigurationError, Location
 from .keys import (
+    DATABASE_URL,
     ENVIRONMENTS,
     PASSWORD_COMMAND,
     PROTECTED,
@@ -94,15 +95,28 @@ class Configuration:
         key = ("", PASSWORD_COMMAND)
         if self.file is None or not (words := self.get(key)):
             return None
-        if self.file.unsafe:
+        self._trust(key, "password-command is not run", "run programs as you")
+        return PasswordCommand(tuple(words), self.file.path.parent)
+
+    def trust_url(self) -> None:
+        """Check that a password of the environment may be sent where the file says.
+
+        Raises:
+            ConfigurationError: Someone else could have written it.
+        """
+        named = f"or name the file, if you trust it: --config {self.file.path}" if self.file else ""
+        what = "the password of the environment is not sent to this server"
+        self._trust(("", DATABASE_URL), what, "get your password", named)
+
+    def _trust(self, key: Key, what: str, risk: str, otherwise: str = "") -> None:
+        if self.file and self.file.unsafe:
             reason, hint = self.file.unsafe
             raise ConfigurationError(
-                f"password-command is not run: {reason}",
+                f"{what}: {reason}",
                 self.place(key),
-                detail="Whoever may write this file could run programs as you.",
-                hint=hint,
+                detail=f"Whoever may write this file could {risk}.",
+                hint="\n".join(filter(None, (hint, otherwise))),
             )
-        return PasswordCommand(tuple(words), self.file.path.parent)
 
 
 def load(program: click.Command, path: str | None, env: str | None) -> Configuration:

@@ -17,6 +17,7 @@ ENVIRONMENTS = "env"
 """The table that holds a table for each environment."""
 
 PROTECTED, PASSWORD_COMMAND = "protected", "password-command"
+DATABASE_URL = "database-url"
 
 Key = tuple[str, str]
 """A key by its table, the name of a command or empty for the top, and its name."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from ..config import DATABASE_VARIABLES
 from ..output.settings import HIDDEN, Setting, Source
 from .app import App
 from .keys import PASSWORD_COMMAND, PROTECTED, Key, is_at_top, name_of
@@ -25,14 +26,8 @@ _SOURCES = {
     ParameterSource.ENVIRONMENT: Source.VARIABLE,
     ParameterSource.DEFAULT_MAP: Source.FILE,
 }
-_VARIABLES = {
-    "host": "DATABASE_HOST",
-    "port": "DATABASE_PORT",
-    "dbname": "DATABASE_NAME",
-    "user": "DATABASE_USER",
-    "password": "DATABASE_PASSWORD",
-    "sslmode": "DATABASE_SSL",
-}
+_VARIABLES = {parameter: variable for variable, parameter in DATABASE_VARIABLES.items()}
+_VARIABLES["sslmode"] = "DATABASE_SSL"
 _ALWAYS = tuple(_VARIABLES)  # the parameters that are shown whatever gives them
 _DEFAULT = re.compile(r"\[default: (.*)\]")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import pwd
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -157,7 +159,7 @@ WRONG: list[tuple[str, str, str]] = [
     (f"[up]\nsteps = 0x{'f' * 9000}", '"steps" takes an integer, not one of more than 64 bits', ""),
     (f"dir = 0x{'f' * 9000}", '1:1: "dir" takes a string, not one of more than 64 bits', ""),
     ("[up]\nsteps = true", '2:1: "steps" takes an integer, not a boolean', ""),
-    ("[up]\nsteps = 0", "2:1: 0 is not in the range x>=1", ""),
+    ("[up]\nsteps = 0", '2:1: invalid "steps": 0 is not in the range x>=1', ""),
     ('allow-empty = "true"', '"allow-empty" takes true or false', "write: allow-empty = true"),
     ("protected = 1", '1:1: "protected" takes true or false, not an integer', ""),
     ('lock-timeout = "soon"', '1:1: invalid duration "soon" for --lock-timeout', ""),
@@ -351,22 +353,72 @@ def test_a_program_that_fails_is_an_error_with_exit_code_6(token: Path) -> None:
     assert "s3c" not in result.stderr
 
 
-@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
-def test_a_program_named_in_a_file_that_others_may_write_is_not_run(token: Path, mode: int) -> None:
-    Path(FILE).chmod(mode)
+def shared() -> None:
+    """Let every user write the file."""
+    Path(FILE).chmod(0o646)
+
+
+def of_a_group() -> None:
+    """Let a group write the file."""
+    os.chown(FILE, -1, 12345)
+    Path(FILE).chmod(0o664)
+
+
+def of_another() -> None:
+    """Give the file to another user."""
+    os.chown(FILE, 12345, -1)
+
+
+UNSAFE = [
+    pytest.param(shared, "other users may write to it", f"chmod go-w {FILE}", id="shared"),
+    *(
+        pytest.param(
+            *case, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give it away")
+        )
+        for case in (
+            (of_a_group, "other users may write to it", f"chmod go-w {FILE}"),
+            (of_another, "it belongs to another user (uid 12345)", f"sudo chown 0 {FILE}"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "reason", "hint"), UNSAFE)
+def test_a_program_named_in_a_file_that_others_may_write_is_not_run(
+    token: Path, change: Callable[[], None], reason: str, hint: str
+) -> None:
+    change()
     result = run("status")
     assert (result.exit_code, calls()) == (2, 0)
-    assert f"error: {FILE}:3:1: password-command is not run: other users may" in result.stderr
-    assert f"hint: chmod go-w {FILE}" in result.stderr
+    assert f"error: {FILE}:3:1: password-command is not run: {reason}" in result.stderr
+    assert hint in result.stderr
+    assert run("status", "--config", FILE).exit_code == 2
     assert versions() == 2, "what needs no database needs no program"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_program_named_in_a_file_of_another_user_is_not_run(token: Path) -> None:
-    os.chown(FILE, 12345, -1)
-    result = run("status")
-    assert (result.exit_code, calls()) == (2, 0)
-    assert "password-command is not run: it belongs to another user (uid 12345)" in result.stderr
+@pytest.mark.parametrize(("change", "reason", "hint"), UNSAFE)
+def test_a_password_is_not_sent_where_a_file_says_that_others_may_write(
+    database: Database, folder: Path, change: Callable[[], None], reason: str, hint: str
+) -> None:
+    configure(f'dir = "changes"\ndatabase-url = "{database.url}"\n')
+    change()
+    for name in ("DATABASE_PASSWORD", "PGPASSWORD"):
+        result = run("status", **{name: "s3cret"})
+        assert result.exit_code == 2, result
+        said = f"error: {FILE}:2:1: the password of the environment is not sent to this server: "
+        assert said + reason in result.stderr
+        assert hint in result.stderr
+        assert run("status", "--config", FILE, **{name: "s3cret"}).exit_code == 0
+    assert run("status").exit_code == 0
+    assert run("status", DATABASE_URL=database.url, PGPASSWORD="s3cret").exit_code == 0
+
+
+def test_the_group_of_a_user_alone_may_write_the_file(token: Path) -> None:
+    user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(os.getegid())
+    if user.pw_gid != group.gr_gid or group.gr_name != user.pw_name or group.gr_mem:
+        pytest.skip("this user has no group of their own")
+    Path(FILE).chmod(0o664)
+    assert run("status").exit_code == 0
 
 
 def test_the_health_check_does_not_read_the_file(database: Database, folder: Path) -> None:
