@@ -26,7 +26,8 @@ class InvalidValueError(click.BadParameter):
         return self.message
 
 
-def _duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Parse a time in PostgreSQL's spelling, such as 2s; return milliseconds."""
     if value is None:
         return None
     from ..sql.script import milliseconds
@@ -38,7 +39,7 @@ def _duration(ctx: click.Context, parameter: click.Parameter, value: str | None)
     return limit
 
 
-_TIME = {"metavar": "TIME", "callback": _duration}
+_TIME = {"metavar": "TIME", "callback": duration}
 _RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("--lock-wait", _TIME, "Wait this long for another migrator to finish [default: no limit]."),
     (

@@ -11,7 +11,7 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style, terminal_width
 from .command import command
-from .options import override_option, scratch_option, size, target_option
+from .options import duration, override_option, scratch_option, size, target_option
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
@@ -42,6 +42,21 @@ from .options import override_option, scratch_option, size, target_option
     metavar="SIZE",
     help="Report tables smaller than this as notes only.",
 )
+@click.option(
+    "--data-checks",
+    default="5s",
+    show_default=True,
+    callback=duration,
+    metavar="TIME",
+    help="Check for this long whether rows break a new constraint; 0 for no checks.",
+)
+@click.option(
+    "--data-url",
+    envvar="MIGRATOR_DATA_URL",
+    metavar="URL",
+    help="Check the rows on this replica of the database.",
+)
+@click.option("--no-examples", is_flag=True, help="Leave values of rows out of the report.")
 @click.option("--markdown", is_flag=True, help="Print the report as Markdown, for a pull request.")
 @click.option(
     "--html",
@@ -73,6 +88,9 @@ def rehearse(
     from_target: bool,
     is_on_target: bool,
     small: int,
+    data_checks: int,
+    data_url: str | None,
+    no_examples: bool,
     markdown: bool,
     html: Path | None,
     sarif: Path | None,
@@ -91,12 +109,14 @@ def rehearse(
     from ..output.terminal import wrapped
     from ..planning import planner
     from ..rehearsal import plan_file
+    from ..rehearsal.data_checks import DataCheckOptions
     from ..rehearsal.on_target import rehearse_on_target
     from ..rehearsal.rehearse import RehearsalOptions, rehearse_plan
 
     if is_on_target and (scratch_url or from_target):
         raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
-    options = RehearsalOptions(app.other_database(scratch_url), from_target, small)
+    data = DataCheckOptions(data_checks, app.other_database(data_url), not no_examples)
+    options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
         plan = work.plan(request)

@@ -165,6 +165,16 @@ def _unwrapped(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
+def accepted(script: Script, statement: Statement | None, hazard: str) -> str | None:
+    """Return the reason for which a script accepts a hazard of a statement; None without one."""
+    for allowance in script.options.allowances:
+        above = allowance.statement
+        is_same = above and statement and above.offset == statement.offset
+        if is_same and allowance.hazard == hazard:
+            return allowance.reason or None
+    return None
+
+
 def problems(script: Script) -> tuple[MigrationFileError, ...]:
     """Return the errors in the `-- migrator: allow` comments of a script, in its order."""
     found = []

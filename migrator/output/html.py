@@ -17,7 +17,7 @@ from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
 from .progress import lock_text
-from .report import DRIFT, NO_DRIFT, down_lines, head, locks, not_rehearsed, total
+from .report import DRIFT, NO_DRIFT, checked, down_lines, head, locks, not_rehearsed, total
 from .summary import TITLES, Held, held, summary
 from .text import error_text, line_of, plain
 
@@ -108,6 +108,7 @@ def _migration(
         yield "</table>"
     traced = {each.statement for each in rehearsed.traced}
     yield from (_finding(each) for each in rehearsed.findings if each.statement not in traced)
+    yield from (f'<p class="soft">{escape(line)}</p>' for line in checked(rehearsed, None))
     tone = "good" if rehearsed.down and rehearsed.down.undoes else "warn"
     yield from (f'<pre class="{tone}">{escape(line)}</pre>' for line in down_lines(rehearsed))
 
@@ -152,7 +153,8 @@ def _bar(lock: Held, place: int) -> str:
 
 
 def _row(report: Report, rehearsed: RehearsedMigration, each: TracedStatement) -> str:
-    did = "<br>".join(escape(line) for line in locks(report, each))
+    lines = (*locks(report, each), *checked(rehearsed, each.statement))
+    did = "<br>".join(escape(line) for line in lines)
     seen = "".join(
         _finding(finding) for finding in rehearsed.findings if finding.statement is each.statement
     )

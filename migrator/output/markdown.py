@@ -10,6 +10,7 @@ from ..errors import counted
 from ..hazards.catalogue import Finding
 from ..rehearsal.report import RehearsedMigration, Report
 from .report import (
+    checked,
     down_lines,
     drift_lines,
     head,
@@ -99,6 +100,8 @@ def _locks(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     for each in rehearsed.traced:
         yield statement_line(each)
         yield from (f"    {lock}" for lock in locks(report, each))
+        yield from (f"    {line}" for line in checked(rehearsed, each.statement))
+    yield from checked(rehearsed, None)
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator
 from ..errors import counted, listed
 from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import size_text
-from ..rehearsal.report import DownCheck, RehearsedMigration, Report, TracedStatement
+from ..rehearsal.report import (
+    Answer,
+    DataCheck,
+    DownCheck,
+    RehearsedMigration,
+    Report,
+    TracedStatement,
+)
 from ..rehearsal.schema import Difference, difference_lines
 from ..sql.script import Statement
 from ..tracing.trace import to_json
@@ -32,7 +39,9 @@ def report_text(report: Report, style: Style, program: str) -> str:
         for each in rehearsed.traced:
             lines.append(f"  {statement_line(each)}")
             lines += [f"      {lock}" for lock in locks(report, each)]
+            lines += [f"      {line}" for line in checked(rehearsed, each.statement)]
             lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
+        lines += [f"  {line}" for line in checked(rehearsed, None)]
         lines += [f"  {line}" for line in _findings(rehearsed, None, style)]
         if rehearsed.error:
             text = error_text(rehearsed.error, style, program)
@@ -70,6 +79,7 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
             for each in rehearsed.traced
         ],
         "findings": [_finding(finding) for finding in rehearsed.findings],
+        "data_checks": [_check(check) for check in rehearsed.checks],
         "down": _down(rehearsed.down) if rehearsed.down else None,
         "error": of_error(rehearsed.error) if rehearsed.error else None,
     }
@@ -84,6 +94,19 @@ def _finding(finding: Finding) -> Json:
         "message": finding.message,
         "workaround": finding.hazard.workaround,
         "accepted": finding.accepted,
+    }
+
+
+def _check(check: DataCheck) -> Json:
+    return {
+        "line": line_of(check.statement) if check.statement else None,
+        "relation": check.relation,
+        "what": check.what,
+        "answer": check.answer.value,
+        "count": check.count,
+        "more": check.is_more,
+        "examples": list(check.examples),
+        "reason": check.reason,
     }
 
 
@@ -102,6 +125,17 @@ def locks(report: Report, each: TracedStatement) -> Iterator[str]:
     """Say what a statement did to existing tables, with the target's sizes."""
     sizes = {name: size_text(size) for name, size in report.sizes.items()}
     return trace_lines(each.trace, sizes)
+
+
+def checked(rehearsed: RehearsedMigration, statement: Statement | None) -> Iterator[str]:
+    """Say what the rows of the target answered to a statement; findings say what fails.
+
+    Args:
+        statement: None for what belongs to no statement.
+    """
+    for check in rehearsed.checks:
+        if check.statement is statement and check.answer is not Answer.FAILS:
+            yield check.text
 
 
 def down_lines(rehearsed: RehearsedMigration) -> Iterator[str]:

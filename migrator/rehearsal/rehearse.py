@@ -18,7 +18,8 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, downs, estimates, facts, schema, scratch, steps
+from . import clone, data_checks, downs, estimates, facts, schema, scratch, steps
+from .data_checks import DataCheckOptions
 from .report import Report
 from .schema import ROLE_KINDS, Difference, Sign
 from .steps import Stage
@@ -36,11 +37,13 @@ class RehearsalOptions:
             target's server.
         from_target: Whether to copy the target's schema instead of replaying the history.
         small: Hazards that cost only time are notes for tables below this size, in bytes.
+        data_checks: How to check the rows of the target.
     """
 
     server: Database | None
     from_target: bool
     small: int
+    data_checks: DataCheckOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,12 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
     """
     sizes = table_sizes(work)
     estimated = estimates.read(work, plan.steps)
+    asks = options.data_checks.limit > 0
     with _target_untouched():
         with _prepared(work, options, notify) as prepared:
             # The rehearsal changes the schema, so drift is looked for first.
             drift = _drift(work, prepared.stage) if prepared.is_from_history else None
-            stage = replace(prepared.stage, estimates=estimated)
+            stage = replace(prepared.stage, estimates=estimated, asks=asks)
             done = steps.rehearse(stage, plan.steps, (), sizes)
             version = connection.version(stage.conn)
         while len(done) < len(plan.steps) and not done[-1].error:
@@ -76,8 +80,9 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
             notify(Remarked(text))
             with _prepared(work, options, notify) as again:
                 rest = plan.steps[len(done) :]
-                stage = replace(again.stage, estimates=estimated)
+                stage = replace(again.stage, estimates=estimated, asks=asks)
                 done = steps.rehearse(stage, rest, done, sizes)
+        done = data_checks.answered(work, done, options.data_checks)
     return Report(
         database=work.conn.info.dbname,
         server=work.server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 from ..errors import MigratorError
@@ -10,6 +11,7 @@ from ..model import Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Trace
 from .schema import Difference
+from .violations import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,63 @@ class DownCheck:
         return not (self.left or self.lost or self.again or self.error)
 
 
+class Answer(enum.StrEnum):
+    """Whether the rows of the target break what a migration adds."""
+
+    FAILS = "fails"
+    PASSES = "passes"
+    TIMED_OUT = "timed-out"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DataCheck:
+    """What a migration newly requires of rows, and whether those of the target break it.
+
+    Attributes:
+        statement: The one that checks it; None if that is not known.
+        relation: The table, as it is called after the migration.
+        what: Such as `check positive of public.orders`.
+        count: How many `noun`s break it; 0 unless it fails, or if the first ended the check.
+        is_more: Whether there are more than that.
+        examples: Up to three of them, printable.
+        reason: Why there is no answer, or the error that a row causes; None for other answers.
+    """
+
+    statement: Statement | None
+    relation: str
+    what: str
+    answer: Answer
+    count: int = 0
+    is_more: bool = False
+    noun: str = "row"
+    examples: tuple[str, ...] = ()
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Say it in one line."""
+        match self.answer:
+            case Answer.FAILS if self.reason:
+                return f"{self.what} will fail: {self.reason}"
+            case Answer.FAILS:
+                return f"{self.what} will fail: {self._broken}"
+            case Answer.PASSES:
+                return f"{self.what}: checked, no row breaks it"
+            case Answer.TIMED_OUT:
+                return f"{self.what}: not checked in time ({self.reason})"
+        return f"{self.what} cannot be checked: {self.reason}"
+
+    @property
+    def _broken(self) -> str:
+        count = f"{self.count:,}"
+        number = f"more than {count}" if self.is_more else count
+        verb = "breaks" if number == "1" else "break"
+        text = f"{number} {self.noun}{'s' * (number != '1')} {verb} it"
+        rest = ", …" if self.count > len(self.examples) else ""
+        return text + (f" ({'; '.join(self.examples)}{rest})" if self.examples else "")
+
+
 @dataclass(frozen=True, slots=True)
 class RehearsedMigration:
     """A pending migration, and what it did in the rehearsal.
@@ -64,6 +123,8 @@ class RehearsedMigration:
         down: None if there is no down script, the up failed, or the down was not run.
         error: What stopped the up; later migrations were not rehearsed.
         facts: What the catalogs said after it, before its down; before it if it failed.
+        questions: What it newly requires of rows.
+        checks: The answers of the target; none if it was not asked.
     """
 
     step: Step
@@ -72,6 +133,8 @@ class RehearsedMigration:
     down: DownCheck | None = None
     error: MigratorError | None = None
     facts: Facts = field(default_factory=Facts, repr=False)
+    questions: tuple[Question, ...] = ()
+    checks: tuple[DataCheck, ...] = ()
 
     @property
     def is_stuck(self) -> bool:

@@ -24,6 +24,7 @@ from ..sql.script import Script
 from ..tracing.trace import Trace
 from . import downs, facts, schema
 from .estimates import Estimates
+from .lineage import Lineage
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
 
@@ -50,6 +51,7 @@ class Stage:
         observe: Looks at a server process from another session.
         is_guarded: Whether the server is the target's own, so that only the scratch database
             may change.
+        asks: Whether to find out what migrations newly require of rows.
         outcome: What an error says about the target.
         estimates: What the target's planner says of the pending statements.
     """
@@ -64,6 +66,7 @@ class Stage:
     pid: int
     observe: Observe = observe_nothing
     is_guarded: bool = False
+    asks: bool = False
     outcome: str = "This was on the scratch database; the target database was not touched."
     estimates: Estimates = field(default_factory=dict)
 
@@ -87,17 +90,18 @@ def rehearse(
         Those before, then one for each step; fewer if an up failed, or if a migration is stuck,
         so that later ones need another stage.
     """
+    lineage = Lineage(stage.conn) if stage.asks else None
     done = list(before)
     for earlier in done:
-        _, error = _run(stage, earlier.step, traced=False)
+        traced, error = _run(stage, earlier.step, traced=stage.asks)
         if error:
             raise error
+        if lineage:
+            lineage.questions(stage.conn, earlier.step, traced)
         sizes = pending.sizes_after(sizes, _traces([earlier]))
     for planned in steps:
-        # The scratch database has nothing of an interrupted migration.
-        step = replace(planned, start_at=0, unsure=False, resumes=False)
         made = done[-1].facts.made if done else Made()
-        done.append(_rehearse(stage, step, sizes, made))
+        done.append(_rehearse(stage, planned, sizes, made, lineage))
         if done[-1].error or done[-1].is_stuck:
             break
         sizes = pending.sizes_after(sizes, _traces(done[-1:]))
@@ -136,19 +140,25 @@ def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehea
             stage.conn.rollback()
 
 
-def _rehearse(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> RehearsedMigration:
+def _rehearse(
+    stage: Stage, planned: Step, sizes: dict[str, Size], made: Made, lineage: Lineage | None
+) -> RehearsedMigration:
+    # The scratch database has nothing of an interrupted migration.
+    step = replace(planned, start_at=0, unsure=False, resumes=False)
     before = schema.read(stage.conn, stage.schema)
     rehearsed = _up(stage, step, _facts_before(stage, step, sizes, made), _execute)
     if rehearsed.error:
         return rehearsed
     after = schema.read(stage.conn, stage.schema)
+    asked = lineage.questions(stage.conn, planned, rehearsed.traced) if lineage else ()
     down = _check_down(stage, step, before, after)
+    rehearsed = replace(rehearsed, questions=asked)
     if down is None:
         return rehearsed
+    if lineage and not stage.conn.closed:
+        lineage.settle(stage.conn, (*rehearsed.traced, *down.traced))
     return replace(
-        rehearsed,
-        down=down,
-        findings=(*rehearsed.findings, *downs.find(rehearsed, down)),
+        rehearsed, down=down, findings=(*rehearsed.findings, *downs.find(rehearsed, down))
     )
 
 

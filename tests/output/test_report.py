@@ -88,7 +88,14 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "migrations",
     ]
     migration = document["migrations"][0]
-    assert list(migration) == ["version", "statements", "findings", "down", "error"]
+    assert list(migration) == [
+        "version",
+        "statements",
+        "findings",
+        "data_checks",
+        "down",
+        "error",
+    ]
     assert list(migration["statements"][0]) == ["line", "sql", "seconds", "trace"]
     assert list(migration["findings"][0]) == [
         "hazard",

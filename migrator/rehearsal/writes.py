@@ -1,0 +1,206 @@
+"""Tell which tables the statements of a script write to.
+
+The scratch database has no rows, so this goes by locks and words rather than by counts.  In doubt
+a statement counts as one that writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..hazards.statement import StatementTrace
+from ..sql import names, splitter
+from ..sql.script import Script, Statement
+from ..tracing.trace import LockMode, Trace
+from .constraints import Constraint, Table
+
+_DML = frozenset(["insert", "update", "delete", "merge", "copy"])
+_CODE = frozenset(["do", "call", "select", "with", "execute", "values", "table", "explain"])
+# A block without these words only changes the schema.
+_WRITING = re.compile(
+    r"\b(insert|update|delete|merge|copy|truncate|execute|perform|call)\b", re.IGNORECASE
+)
+_CHANGING = re.compile(r"\b(update|delete|merge|conflict)\b", re.IGNORECASE)
+_HEAD = 4000  # characters
+_AFTER_SET = frozenset(["from", "where", "returning"])
+_ACTS = frozenset("cnd")  # CASCADE, SET NULL, SET DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """The tables that a statement may write to, by OID.
+
+    Attributes:
+        changed: Rows may be updated or deleted, in these columns by name; None for any.
+        added: Rows are only inserted.
+        anything: Whether it may write to any table.
+    """
+
+    changed: Mapping[int, frozenset[str] | None]
+    added: frozenset[int] = frozenset()
+    anything: bool = False
+
+
+def of_script(
+    script: Script, traced: Sequence[StatementTrace], tables: Mapping[int, Table]
+) -> Iterator[Writes]:
+    """Yield what each statement of a script may write to, in their order.
+
+    Args:
+        tables: Those before and after the script, by OID.
+    """
+    units = {s.offset: index for index, unit in enumerate(script.units) for s in unit.statements}
+    known = _Known.of(tables)
+    held: set[int] = set()
+    current = -1
+    for statement, trace in traced:
+        if units[statement.offset] != current:
+            current, held = units[statement.offset], set()
+        yield _with_consequences(_of_statement(statement, trace, held, known), known)
+        held |= _locked(trace)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Tables by OID; OIDs by the last part of their names; foreign keys by what they reference."""
+
+    tables: Mapping[int, Table]
+    names: Mapping[str, frozenset[int]]
+    keys: Mapping[int, Sequence[tuple[int, Constraint]]]
+
+    @classmethod
+    def of(cls, tables: Mapping[int, Table]) -> _Known:
+        by_name: defaultdict[str, set[int]] = defaultdict(set)
+        keys: defaultdict[int, list[tuple[int, Constraint]]] = defaultdict(list)
+        for oid, table in tables.items():
+            by_name[names.read([table.alias])[0][0]].add(oid)
+            for key in table.constraints.values():
+                keys[key.references].append((oid, key))
+        return cls(tables, {name: frozenset(oids) for name, oids in by_name.items()}, keys)
+
+
+def _of_statement(
+    statement: Statement, trace: Trace, held: Collection[int], known: _Known
+) -> Writes:
+    """Return what a statement itself may write to.
+
+    Args:
+        held: The tables that its transaction had locked as for a write, or more.
+    """
+    word, text = next(iter(statement.words), ""), statement.text
+    found = {t.relation.oid for t in trace.touches if t.inserted or t.updated or t.deleted}
+    if word in _DML:
+        return _of_dml(statement, trace, held, known)
+    if word in _CODE and (word != "do" or _WRITING.search(text)):
+        found |= _locked(trace) | set(held)
+        return Writes(dict.fromkeys(found), anything=trace.sampled)
+    if word == "truncate":
+        found |= {t.relation.oid for t in trace.touches if t.rewritten}
+    if word == "create" and _has_query(text):
+        found |= {relation.oid for relation in trace.created}
+    return Writes(dict.fromkeys(found))
+
+
+def _of_dml(statement: Statement, trace: Trace, held: Collection[int], known: _Known) -> Writes:
+    word, text = statement.words[0], statement.text
+    # The rest of an INSERT can be long, and names only what it reads.
+    is_insert = word in ("insert", "copy") and not _CHANGING.search(text)
+    tokens = list(splitter.tokens(text[:_HEAD] if is_insert else text))
+    target = _target(word, tokens)
+    words = {target} if is_insert else {name[-1] for name in names.names(tokens)}
+    named = {oid for each in words for oid in known.names.get(each, ())}
+    counted = {t.relation.oid for t in trace.touches if t.inserted or t.updated or t.deleted}
+    # A lock that was held before, or too brief to be sampled, does not show.
+    found = counted | _locked(trace) | (named if trace.sampled else named & set(held))
+    main = frozenset(found & known.names.get(target, frozenset()))
+    if is_insert:
+        return Writes(dict.fromkeys(found - main), main)
+    columns = _set_columns(tokens) if word == "update" else None
+    return Writes({oid: columns if oid in main else None for oid in found})
+
+
+def _with_consequences(written: Writes, known: _Known) -> Writes:
+    """Add what triggers and foreign keys may write; without rows, they do not on the scratch."""
+    tables, changed = known.tables, dict(written.changed)
+    waiting = list(changed)
+    while waiting:
+        oid = waiting.pop()
+        if changed[oid] is not None and oid in tables and tables[oid].fills_on_update:
+            changed[oid] = None
+        for child in _cascades(oid, changed[oid], known):
+            if changed.get(child, frozenset()) is not None:
+                changed[child] = None
+                waiting.append(child)
+    anything = written.anything or any(
+        oid in tables and tables[oid].writes_elsewhere for oid in (*changed, *written.added)
+    )
+    return Writes(changed, written.added, anything)
+
+
+def _cascades(oid: int, columns: frozenset[str] | None, known: _Known) -> Iterator[int]:
+    """Yield the tables whose rows change with the rows of another one.
+
+    Args:
+        columns: The ones that change; None if rows may be deleted.
+    """
+    table = known.tables.get(oid)
+    if table is None:
+        return
+    for child, key in known.keys.get(oid, ()):
+        referenced = {table.columns[n].name for n in key.referenced if n in table.columns}
+        is_moved = key.on_update in _ACTS and (columns is None or bool(columns & referenced))
+        if is_moved or (columns is None and key.on_delete in _ACTS):
+            yield child
+
+
+def _locked(trace: Trace) -> set[int]:
+    return {
+        touch.relation.oid
+        for touch in trace.touches
+        if touch.mode and touch.mode >= LockMode.ROW_EXCLUSIVE and touch.relation.kind in "rp"
+    }
+
+
+def _has_query(text: str) -> bool:
+    """Whether a CREATE fills what it creates: `CREATE TABLE … AS`."""
+    depth = 0
+    for each in splitter.tokens(text):
+        depth += (each == "(") - (each == ")")
+        if not depth and each.lower() == "as":
+            return True
+    return False
+
+
+def _target(word: str, tokens: Sequence[str]) -> str:
+    """Return the last part of the name of the table that a statement writes to."""
+    skipped = {word, "into", "from", "only"}
+    start = next((i for i, each in enumerate(tokens) if each.lower() not in skipped), 0)
+    name, _ = names.read(tokens, start)
+    return name[-1] if name else ""
+
+
+def _set_columns(tokens: Sequence[str]) -> frozenset[str] | None:
+    """Return the columns that an UPDATE sets, quoted as in SQL; None if they cannot be read.
+
+    >>> sorted(_set_columns("update t set a = ( 1 , 2 ) , ( b , c ) = ( 3 , 4 ) where d".split()))
+    ['a', 'b', 'c']
+    """
+    found: set[str] = set()
+    depth, is_left = 0, False
+    for at, each in enumerate(tokens):
+        depth -= each in (")", "]")
+        word = each.lower()
+        if depth == 0 and (word == "set" or (each == "," and found)):
+            is_left = True
+        elif depth == 0 and word in _AFTER_SET and found:
+            break
+        elif each == "=":
+            is_left = False
+        elif is_left and each not in ("(", ")", ",", "[", "]", "."):
+            name, _ = names.read(tokens, at)
+            found |= {names.quoted(name[:1])}
+        depth += each in ("(", "[")
+    return frozenset(found) or None
