@@ -142,3 +142,31 @@ def test_a_standby_is_compared_with_a_scratch_database_of_the_primary(
     result = on_standby(command, "--scratch-url", server_url(primary.server))
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
+
+
+def test_the_rows_of_a_standby_are_asked(
+    primary: Postgres, standby: str, write: Write, directory: Path
+) -> None:
+    write({"01_a.up.sql": "create table a (b int);"})
+    with primary.database() as database:
+        migrate = Migrate(call, database, directory)
+        assert migrate("up").exit_code == 0
+        database.execute("insert into a values (null)")
+        write({"02_b.up.sql": "alter table a alter b set not null;"})
+        url = f"{standby}{database.name}"
+
+        def has_arrived() -> bool:
+            try:
+                with psycopg.connect(url) as conn:
+                    return bool(conn.execute("table a").fetchall())
+            except psycopg.Error:
+                return False
+
+        wait_for(has_arrived)
+        for result in (
+            migrate("rehearse", "--data-url", url),
+            migrate("rehearse", "--scratch-url", server_url(primary.server), database=url),
+        ):
+            assert result.exit_code == 4, result.stderr
+            said = " ".join(result.stdout.split())
+            assert "NOT NULL of public.a.b will fail: 1 row breaks it (ctid=(0,1))" in said
