@@ -279,6 +279,47 @@ def test_the_rehearsal_finds_what_is_shown(
     assert_shown(comparable("\n".join(shown.lines)), result)
 
 
+@pytest.mark.slow
+def test_the_dangerous_migration_goes_as_shown(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    write(
+        {"01_create_accounts.up.sql": "create table accounts (id bigint primary key, email text)"}
+    )
+    assert migrate("up").exit_code == 0
+    database.execute(
+        "insert into accounts select n, case"
+        " when n in (17, 4711, 90210) then null"
+        " when n = 1999999 then 'USER1@example.com'"
+        " else 'user' || n || '@example.com' end"
+        " from generate_series(1, 2000000) n;"
+        "analyze accounts;"
+    )
+    before = sample("walk-before")
+    undo = "drop index accounts_email_key; alter table accounts alter column email drop not null;"
+    write({**before.files, "02_unique_email.down.sql": undo})
+    result = migrate(*before.arguments)
+    assert result.exit_code == 4
+    assert_shown(comparable("\n".join(before.lines)), result)
+    for file in migrate.directory.glob("02_*"):
+        file.unlink()
+    database.execute(
+        "update accounts set email = id || '@example.com' where email is null or id = 1999999"
+    )
+    after = sample("walk-after")
+    add = "alter table accounts add constraint email_is_there check (email is not null)"
+    downs = {
+        "02_require_email.down.sql": "alter table accounts drop constraint email_is_there;",
+        "03_check_email.down.sql": "-- a constraint that is valid may stay so",
+        "04_email_not_null.down.sql": f"{add}; alter table accounts alter email drop not null;",
+        "05_unique_email.down.sql": "drop index concurrently accounts_email_key;",
+    }
+    write({**after.files, **downs})
+    result = migrate(*after.arguments)
+    assert_shown(comparable("\n".join(after.lines)), result)
+    assert result.exit_code == 0
+
+
 def test_the_privileges_are_enough(database: Database, migrate: Migrate, write: Write) -> None:
     first, others = marked("privileges").split("-- A second role", 1)
     roles = ("deploy", "operator", "observer")

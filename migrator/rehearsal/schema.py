@@ -103,6 +103,15 @@ class Difference:
             return Sign.ADDED
         return Sign.REMOVED if self.after is None else Sign.CHANGED
 
+    @property
+    def is_validation(self) -> bool:
+        """Whether a constraint was validated: it accepts the same new rows as before."""
+        return (
+            self.kind in ("constraint", "column")
+            and self.after is not None
+            and (re.sub(" NOT VALID$| not valid", "", self.before or "") == self.after)
+        )
+
 
 @cache
 def _query() -> str:

@@ -229,7 +229,7 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
     return replace(
         check,
         traced=traced,
-        left=compare(before, restored),
+        left=tuple(each for each in compare(before, restored) if not each.is_validation),
         lost=tuple(each.label for each in recreated(before, restored)),
         again=again,
         error=error,

@@ -422,6 +422,21 @@ def test_the_report_says_whether_the_down_undoes_the_up(
     assert said in rehearse(migrate).stdout
 
 
+def test_a_down_may_leave_a_constraint_validated(migrate: Migrate, write: Write) -> None:
+    pending = {
+        "02_a.up.sql": "alter table t add constraint c check (phone <> '') not valid;",
+        "02_a.down.sql": "alter table t drop constraint c;",
+        "03_b.up.sql": "alter table t validate constraint c;",
+        "03_b.down.sql": "-- it stays valid",
+    }
+    start(migrate, write, pending)
+    result = rehearse(migrate)
+    assert result.exit_code == 0, result.stdout
+    changed = "alter table t drop constraint c; alter table t add constraint c check (phone > '');"
+    write({"03_b.down.sql": changed})
+    assert rehearse(migrate).exit_code == 4
+
+
 LEAVES = ("create table a (x int); create table b ();", "drop table b; alter table a rename to c;")
 ALLOW = "-- migrator: allow down-does-not-undo c is kept\n"
 IRREVERSIBLE = "-- migrator: irreversible c is kept\n"
