@@ -11,7 +11,15 @@ import click
 from .. import errors
 from .app import DISAGREEING, App, style, terminal_width
 from .command import command
-from .options import duration, override_option, scratch_option, size, target_option
+from .options import (
+    apply_limits,
+    duration,
+    override_option,
+    role_option,
+    scratch_option,
+    size,
+    target_option,
+)
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
@@ -76,6 +84,7 @@ from .options import duration, override_option, scratch_option, size, target_opt
     metavar="FILE",
     help="Save the plan for `up --plan`.",
 )
+@role_option
 @override_option
 @click.pass_obj
 def rehearse(
@@ -83,6 +92,7 @@ def rehearse(
     /,
     *,
     scratch_url: str | None,
+    role: str | None,
     target: str | None,
     out_of_order: bool,
     from_target: bool,
@@ -115,6 +125,7 @@ def rehearse(
 
     if is_on_target and (scratch_url or from_target):
         raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
+    apply_limits(app, {"role": role})
     data = DataCheckOptions(data_checks, app.other_database(data_url), not no_examples)
     options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
@@ -148,8 +159,9 @@ def rehearse(
 
 @command(epilog="Example: migrator drift")
 @scratch_option
+@role_option
 @click.pass_obj
-def drift(app: App, /, *, scratch_url: str | None) -> None:
+def drift(app: App, /, *, scratch_url: str | None, role: str | None) -> None:
     """Compare this database with what its history should have produced.
 
     Replays the history on a scratch database.  Exits with 4 if there are differences.
@@ -158,6 +170,7 @@ def drift(app: App, /, *, scratch_url: str | None) -> None:
     from ..rehearsal.rehearse import find_drift
     from ..rehearsal.schema import difference_lines
 
+    apply_limits(app, {"role": role})
     with app.opened() as work:
         found = find_drift(work, app.other_database(scratch_url), app.notify)
     app.show(lambda: drift_text(found), lambda: {"drift": list(difference_lines(found))})

@@ -28,7 +28,7 @@ from ..postgres.settings import OWN
 from ..sql import classify, parser
 from ..sql.script import Statement, Unit
 from ..tracing import diff, probe
-from . import cleanup, failure
+from . import cleanup, failure, shared
 from .cleanup import SessionPiece
 from .context import Context
 from .recovery import Begun
@@ -61,11 +61,6 @@ _EXCHANGE_LOCK_TIMEOUT = """
 select set_config('lock_timeout', %(new)s, false)
 where current_setting('lock_timeout')::interval = %(old)s::interval
 """
-_OF_SERVER = frozenset(
-    (verb, noun)
-    for verb in ("create", "alter", "drop")
-    for noun in ("database", "tablespace", "system", "subscription")
-)
 _MAY_COMMIT = frozenset([("call",), ("do",)])  # a second attempt would repeat what it committed
 _DUPLICATE_TABLE = "42P07"
 
@@ -276,7 +271,7 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
         begun: What an earlier run has started last; None if none did.
     """
     (statement,) = step.script.units[index].statements
-    if context.is_guarded and statement.words[:2] in _OF_SERVER:
+    if context.is_guarded and shared.changes_shared(context.conn, statement):
         raise failure.of_shared(failure.Refusal(context, Subject(step), {}))
     if statement.words[:1] in _MAY_COMMIT:
         context = replace(context, settings=replace(context.settings, lock_attempts=1))

@@ -22,7 +22,7 @@ from .statement import (
     touches_of,
 )
 
-_QUERIED = TABLES | frozenset(OTHER_RELATIONS)
+_QUERIED = TABLES | frozenset(OTHER_RELATIONS) - {"c"}
 _EXCLUSIVE = "under ACCESS EXCLUSIVE (blocks reads and writes)"
 _MOST_NAMED = 5  # of the statements that run while a lock is held, and write nothing
 
@@ -33,6 +33,7 @@ def find(context: StatementContext) -> Iterator[Candidate]:
     yield from found
     explained = {c.relation.table or c.relation.name for c in found if c.relation}
     yield from _blocking_scans(context, explained)
+    yield from _detached_references(context)
     yield from _held_locks(context)
 
 
@@ -214,6 +215,23 @@ def _blocking_scans(context: StatementContext, explained: Collection[str]) -> It
             yield Candidate(
                 "blocking-scan", relation, f"scans {relation.name}{{size}} {_under(touch)}"
             )
+
+
+def _detached_references(context: StatementContext) -> Iterator[Candidate]:
+    """Yield the tables that DETACH … CONCURRENTLY scans: their foreign keys name the parent.
+
+    Its locks are too brief to be sampled.  Source: `ATDetachCheckNoForeignKeyRefs`.
+    """
+    if not context.trace.sampled or "detach" not in context.statement.words:
+        return
+    parents = {context.facts.partitions.get(t.relation.name, "") for t in context.existing("rp")}
+    for parent in sorted(parents):
+        for each in context.facts.dependents.get(parent, ()):
+            _, on, table = each.partition(" on table ")
+            if on and each.startswith("constraint "):
+                what = f"scans {table}{{size}} under SHARE (blocks writes)"
+                message = f"{what} for rows that reference the partition"
+                yield Candidate("blocking-scan", Relation(0, table, "r"), message)
 
 
 def _held_locks(context: StatementContext) -> Iterator[Candidate]:

@@ -123,7 +123,7 @@ class Facts:
             is missing here counts as large.
         indexes: By table, after the script: the columns of each valid index that is not
             partial, in order; "" for an expression.
-        foreign_keys: Table and columns of each foreign key, after the script.
+        foreign_keys: Table and columns of each foreign key that is enforced, after the script.
         dependents: By table, view or `table.column`, before the script: what depends on it, as
             in `pg_describe_object`, such as `view public.v`.
         partitions: By partition, before or after the script: the partitioned table at the top.

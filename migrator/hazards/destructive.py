@@ -19,6 +19,8 @@ from .statement import (
     touches_of,
 )
 
+_PUBLISHED = "publication relation"
+
 
 def find(context: StatementContext) -> Iterator[Candidate]:
     """Yield what is dropped, emptied or renamed, lacks an index, or cannot be rolled back."""
@@ -36,7 +38,9 @@ def _drops(context: StatementContext) -> Iterator[Candidate]:
         if kind in TABLES:
             message = f"drops {relation.name}{{size}}{dependents}"
             yield Candidate("table-dropped", relation, message)
-        elif not has_host and not _is_created_again(relation, context):
+        elif has_host or (kind == "S" and _drops_its_default(context)):
+            continue
+        elif not _is_created_again(relation, context):
             message = f"drops {OTHER_RELATIONS[kind]} {relation.name}{dependents}"
             yield Candidate("object-dropped", relation, message)
 
@@ -47,6 +51,12 @@ def _drops_a_host(context: StatementContext) -> bool:
         touch.columns_dropped or (touch.dropped and touch.relation.kind in TABLES)
         for touch in context.trace.touches
     )
+
+
+def _drops_its_default(context: StatementContext) -> bool:
+    """Whether a sequence may be dropped with an identity or a default, and not by itself."""
+    is_by_itself = context.statement.words[:1] == ("drop",)
+    return not is_by_itself and any(touch.defaults_dropped for touch in context.trace.touches)
 
 
 def _dropped_dependents(context: StatementContext, name: str) -> str:
@@ -76,15 +86,30 @@ def _is_created_again(relation: Relation, context: StatementContext) -> bool:
 
 
 def _column_drops(context: StatementContext) -> Iterator[Candidate]:
-    for touch in context.existing(TABLES):
+    for touch in context.existing(TABLES | {"c"}):
         table = touch.relation
         added = _columns_added_before(table, context)
         for column in touch.columns_dropped if not touch.dropped else ():
             if column not in added:
                 name = f"{table.name}.{column}"
-                message = f"drops column {name}{_dropped_dependents(context, name)}"
+                what = "attribute" if table.kind == "c" else "column"
+                message = f"drops {what} {name}{_dropped_dependents(context, name)}"
                 made = (context.name_before(table), column) in context.facts.made.columns
                 yield Candidate("column-dropped", table, message, is_made=made)
+
+
+def _default_drops(context: StatementContext) -> Iterator[Candidate]:
+    for touch in context.existing(TABLES):
+        table = touch.relation
+        again = {c for later in touches_of(table, context.later) for c in later.defaults_set}
+        dropped = [c for c in touch.defaults_dropped if c not in again]
+        needed = [c for c in dropped if c in touch.defaults_needed]
+        for columns, is_note in ((needed, False), ([c for c in dropped if c not in needed], True)):
+            if columns:
+                what = f"the default of {listed(columns)} of {table.name}"
+                effect = "becomes NULL" if is_note else "fails (NOT NULL)"
+                message = f"drops {what}: an INSERT without it {effect}"
+                yield Candidate("default-dropped", table, message, is_note=is_note)
 
 
 def _columns_added_before(table: Relation, context: StatementContext) -> set[str]:
@@ -157,7 +182,8 @@ def _renames(context: StatementContext) -> Iterator[Candidate]:
         }
         for old, new in touch.columns_renamed:
             if old not in added:
-                message = f"renames column {relation.name}.{old} to {new}"
+                what = "attribute" if relation.kind == "c" else "column"
+                message = f"renames {what} {relation.name}.{old} to {new}"
                 made = (context.name_before(relation), old) in context.facts.made.columns
                 yield Candidate("column-renamed", relation, message, is_made=made)
 
@@ -173,16 +199,31 @@ def _is_taken(name: str, context: StatementContext) -> bool:
 
 def _object_drops(context: StatementContext) -> Iterator[Candidate]:
     tables = _dropped_tables(context)
+    publications = {c.name for c in context.trace.objects if c.kind == "publication"}
     has_extension = any(c.kind == "extension" and c.dropped for c in context.trace.objects)
     for change in context.trace.objects:
         exists = (change.kind, change.name) in context.facts.objects
         # The members of an extension are dropped with it.
         is_member = change.kind != "extension" and has_extension
-        is_part = change.name.rpartition(" on ")[2] in tables  # a trigger, policy or rule
+        is_part = _host(change) in tables or _publication(change) in publications
         if change.dropped and not (change.is_ours or exists or is_part or is_member):
             message = f"drops {change.kind} {change.name}"
+            if change.kind == _PUBLISHED:
+                message = f"drops {_host(change)} from publication {_publication(change)}"
             is_note, made = _has_overload(change, context), _is_made(change, context)
             yield Candidate("object-dropped", None, message, is_note=is_note, is_made=made)
+
+
+def _host(change: ObjectChange) -> str:
+    """Return the table of a trigger, policy or rule, or of its place in a publication."""
+    if change.kind == _PUBLISHED:
+        return change.name.partition(" in publication ")[0]
+    return change.name.rpartition(" on ")[2]
+
+
+def _publication(change: ObjectChange) -> str | None:
+    """Return the publication that a table is dropped from; None for another object."""
+    return change.name.partition(" in publication ")[2] if change.kind == _PUBLISHED else None
 
 
 def _has_overload(change: ObjectChange, context: StatementContext) -> bool:
@@ -211,8 +252,7 @@ def _object_renames(context: StatementContext) -> Iterator[Candidate]:
 def _is_made(change: ObjectChange, context: StatementContext) -> bool:
     """Whether an earlier pending script made an object, or the table of a trigger or policy."""
     name, made = change.renamed_from or change.name, context.facts.made
-    table = name.rpartition(" on ")[2]
-    return (change.kind, name) in made.objects or table in made.relations
+    return (change.kind, name) in made.objects or _host(change) in made.relations
 
 
 def _is_made_by(context: StatementContext, change: ObjectChange) -> bool:
@@ -286,6 +326,7 @@ def _outside_transaction(context: StatementContext) -> Iterator[Candidate]:
 _PREDICATES = (
     _drops,
     _column_drops,
+    _default_drops,
     _truncations,
     _constraint_drops,
     _renames,

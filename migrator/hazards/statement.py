@@ -12,7 +12,7 @@ from .catalogue import Facts
 
 TABLES = frozenset("rpf")
 INDEXES = frozenset("iI")
-OTHER_RELATIONS = {"v": "view", "m": "materialized view", "S": "sequence"}
+OTHER_RELATIONS = {"v": "view", "m": "materialized view", "S": "sequence", "c": "composite type"}
 CONSTRAINTS = {
     "c": "check",
     "f": "foreign key",

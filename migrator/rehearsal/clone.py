@@ -143,7 +143,9 @@ class _Properties:
     extensions: frozenset[str]
 
 
-def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Missing:
+def copy_schema(
+    target: Database, scratch: Database, *, lock_timeout: int, role: str | None
+) -> Missing:
     """Copy the target's schema, without rows, to an empty scratch database.
 
     The tables of the history are copied too.  Subscriptions and user mappings are not: they
@@ -158,7 +160,7 @@ def copy_schema(target: Database, scratch: Database, *, lock_timeout: int) -> Mi
     """
     with closing(connection.connect_own(target)) as conn:
         major = conn.info.server_version // 10000
-        dump = dump_schema(target, major, lock_timeout=lock_timeout)
+        dump = dump_schema(target, major, lock_timeout=lock_timeout, role=role)
         wanted = _properties(conn)
     with closing(connection.connect_own(scratch)) as conn:
         roles = wanted.roles - _names(conn, _KNOWN_ROLES)
@@ -227,7 +229,7 @@ def _names(conn: psycopg.Connection[Any], query: str) -> frozenset[str]:
 
 
 def _restore(conn: Connection, dump: str) -> Iterator[Skipped]:
-    """Run a dump, and skip what the server refuses."""
+    """Run a dump, and skip what is refused twice: a new owner needs privileges of its end."""
     wanted = []
     for statement in splitter.split(dump):
         if statement.words[1:3] == ("user", "mapping"):
@@ -235,23 +237,24 @@ def _restore(conn: Connection, dump: str) -> Iterator[Skipped]:
             yield Skipped(" ".join(statement.words), "skipped: it would connect to another server")
         elif not splitter.is_meta_command(statement):
             wanted.append(statement)
-    for start in range(0, len(wanted), _BATCH):
-        yield from _run_batch(conn, wanted[start : start + _BATCH])
+    batches = (wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH))
+    for each in [refused for batch in batches for refused in _run_batch(conn, batch)]:
+        yield from _try(conn, each.text.encode())
     connection.forget(conn)
     for (name,) in conn.execute(_UNPOPULATED).fetchall():
         yield from _try(conn, f"refresh materialized view {name}".encode())
 
 
-def _run_batch(conn: psycopg.Connection[Any], statements: Sequence[Statement]) -> Iterator[Skipped]:
-    """Run statements in one transaction; if that fails, each in its own."""
+def _run_batch(conn: Connection, statements: Sequence[Statement]) -> Iterator[Statement]:
+    """Run statements in one transaction; if that fails, each in its own.  Yield the refused."""
     try:
         run_plainly(conn, "\n".join(each.text for each in statements).encode())
     except psycopg.Error as error:
         _raise_if_lost(conn, error)
         for each in statements:
-            skipped = tuple(_try(conn, each.text.encode()))
             # A dump starts with settings that an older server may not know.
-            yield from skipped if each.words[:1] != ("set",) else ()
+            if [*_try(conn, each.text.encode())] and each.words[:1] != ("set",):
+                yield each
 
 
 def _set_rights(conn: psycopg.Connection[Any], wanted: _Properties) -> Iterator[Skipped]:
@@ -295,14 +298,14 @@ def _raise_if_lost(conn: psycopg.Connection[Any], error: psycopg.Error) -> None:
         raise DatabaseConnectionError(f"the connection was lost: {reason}") from error
 
 
-def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
+def dump_schema(database: Database, major: int, *, lock_timeout: int, role: str | None) -> str:
     """Return the schema of a database as `pg_dump` writes it, in a read-only session.
 
     Args:
-        database: It must be reachable without a passphrase for the key of a client certificate
-            (`sslpassword`), which cannot be passed on.
+        database: Reachable without a passphrase for the key of a client certificate.
         major: The server's version.
         lock_timeout: How long to wait for a table, in milliseconds.
+        role: To read as, for a login that does not inherit; None for the login.
 
     Raises:
         DumpError: No `pg_dump` can read the server's version, or it failed.
@@ -315,10 +318,11 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
     parameters.pop("sslpassword", None)
     given = parameters.get("options") or os.environ.get("PGOPTIONS", "")
     parameters["options"] = f"{given} -c default_transaction_read_only=on".strip()
+    as_role = [f"--role={role}"] if role else []
     where = f"--dbname={make_conninfo('', **parameters)}"
     secret = {"PGPASSWORD": str(password)} if password else {}
     done = subprocess.run(  # noqa: S603 -- our own command
-        (program, *_OPTIONS, f"--lock-wait-timeout={lock_timeout}", where),
+        (program, *_OPTIONS, *as_role, f"--lock-wait-timeout={lock_timeout}", where),
         env=_client_environment(os.environ) | secret,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -328,8 +332,8 @@ def dump_schema(database: Database, major: int, *, lock_timeout: int) -> str:
         raise DumpError(
             "pg_dump could not read the schema of the database",
             detail=done.stderr.decode(errors="replace").strip() or None,
-            hint="let the role read all tables (from PostgreSQL 14: grant pg_read_all_data), and "
-            "connect to the server directly, not to a connection pooler",
+            hint="let the role read all tables (from PostgreSQL 14: grant pg_read_all_data), or "
+            "name one that may: --role NAME; and connect to the server directly, not to a pooler",
         )
     return done.stdout.decode()
 

@@ -64,6 +64,8 @@ join pg_catalog.pg_class c on c.oid = k.conrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
 where k.contype = 'f'
+  -- From PostgreSQL 18 on: NOT ENFORCED checks nothing, so it needs no index.
+  and coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true)
   and (%(tables)s::oid[] is null or k.conrelid = any (%(tables)s::oid[]))
 group by k.oid, n.nspname, c.relname
 """

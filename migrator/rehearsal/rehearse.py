@@ -189,7 +189,9 @@ def _prepared(work: Session, options: RehearsalOptions, notify: Notify) -> Itera
                     return
         because = f", because {why_not}"
     with _scratch_database(work, options.server, notify) as made:
-        missing = clone.copy_schema(work.database, made, lock_timeout=_READ_LOCK_TIMEOUT)
+        missing = clone.copy_schema(
+            work.database, made, lock_timeout=_READ_LOCK_TIMEOUT, role=work.settings.role
+        )
         database, refused = clone.copy_properties(work.database, made)
         with _stage(work, database, options.small, notify) as stage:
             origin = f"{_scratch_name(stage)} with a copy of the schema, without rows{because}"
@@ -266,18 +268,19 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
         closing(connection.connect(made)) as conn,
         closing(connection.connect_own(made)) as watcher,
     ):
-        settings = replace(work.settings, lock_attempts=1)
         with connection.reported():
             with connection.writing(conn):
                 conn.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
             table.ensure(conn, name, trusted=work.settings.trust_history_of)
             pid = connection.backend_pid(conn)
             is_same = connection.started_at(conn) == connection.started_at(work.conn)
+        # Another server may not have the role.
+        role = work.settings.role if is_same else None
         yield Stage(
             conn=conn,
             watcher=watcher,
             schema=name,
-            settings=settings,
+            settings=replace(work.settings, lock_attempts=1, role=role),
             small=small,
             interrupts=interrupts,
             notify=notify,

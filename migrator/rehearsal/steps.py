@@ -134,7 +134,8 @@ def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehea
     """Run a transactional up step, trace it and roll it back; its down is not run."""
     try:
         known = _facts_before(stage, step, sizes, Made())
-        return _up(stage, step, known, transaction.try_out, is_brief=True)
+        rehearsed = _up(stage, step, known, transaction.try_out, is_brief=True)
+        return next(_without_settled([rehearsed]))
     finally:
         if not stage.conn.closed:
             stage.conn.rollback()

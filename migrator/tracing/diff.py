@@ -232,6 +232,11 @@ def _changes(was: _State, now: _State) -> dict[str, Any]:
         ),
         "columns_dropped": tuple(each.name for each in was.columns if each.number not in after),
         "columns_renamed": tuple((a.name, b.name) for a, b in both if a.name != b.name),
+        "defaults_dropped": tuple(b.name for a, b in both if a.is_filled and not b.is_filled),
+        "defaults_needed": tuple(
+            b.name for a, b in both if a.is_filled and not b.is_filled and b.not_null
+        ),
+        "defaults_set": tuple(b.name for a, b in both if b.is_filled and not a.is_filled),
         "not_null_set": tuple(b.name for a, b in both if b.not_null and not a.not_null),
         "types_changed": tuple(b.name for a, b in both if _type(a) != _type(b)),
     }

@@ -128,6 +128,7 @@ _CATALOGS = {
     "pg_rewrite": "rulename <> '_RETURN'",
     "pg_extension": "true",
     "pg_publication": "true",
+    "pg_publication_rel": "true",
     "pg_collation": "true",
     "pg_event_trigger": "true",
     "pg_foreign_server": "true",

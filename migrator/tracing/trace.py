@@ -119,6 +119,9 @@ class Touch:
         written: Whether the text of the statement writes it, also if there were no rows.
         columns_required: The added columns that are NOT NULL and have no default.
         columns_renamed: As pairs of the name before and after.
+        defaults_dropped: Existing columns that no longer have a default, identity or expression.
+        defaults_needed: Those of them that are NOT NULL.
+        defaults_set: Existing columns that have one now, and had none.
         not_null_set: Existing columns that were set NOT NULL.
         types_changed: Existing columns that have a new type or modifier.
     """
@@ -140,6 +143,9 @@ class Touch:
     columns_required: tuple[str, ...] = ()
     columns_dropped: tuple[str, ...] = ()
     columns_renamed: tuple[tuple[str, str], ...] = ()
+    defaults_dropped: tuple[str, ...] = ()
+    defaults_needed: tuple[str, ...] = ()
+    defaults_set: tuple[str, ...] = ()
     not_null_set: tuple[str, ...] = ()
     types_changed: tuple[str, ...] = ()
     constraints: tuple[ConstraintChange, ...] = ()

@@ -225,7 +225,9 @@ def test_a_copied_schema_has_no_differences(postgres: Postgres, target: Database
         "create index invalid_one on public.users (phone)"
     )
     with made(postgres) as (copy, _):
-        loaded = clone.copy_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.copy_schema(
+            config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT, role=None
+        )
         with target.connect() as before, connect(copy) as after:
             found = compare(schema.read(before, None), schema.read(after, None))
             assert list(difference_lines(found)) == ["- user mapping snapshot_reader on server far"]
@@ -249,7 +251,9 @@ def test_roles_that_the_scratch_server_does_not_have_are_named(
             "create table u (id integer); grant select on u to absent"
         )
         with made(contrib_postgres) as (copy, _):
-            loaded = clone.copy_schema(config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT)
+            loaded = clone.copy_schema(
+                config.Database(target.url), copy, lock_timeout=LOCK_TIMEOUT, role=None
+            )
             with connect(copy) as conn2:
                 assert len(conn2.execute("table t").fetchall()) == 0
                 assert len(conn2.execute("table u").fetchall()) == 0
@@ -271,7 +275,7 @@ def test_extensions_that_the_scratch_server_does_not_have_are_named(
     contrib_database.execute("create extension pgcrypto; create view t as select crypt('a', 'b')")
     with made(postgres) as (copy, _):
         target = config.Database(contrib_database.url)
-        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT, role=None)
     assert loaded.extensions == ("pgcrypto",)
     assert any(each.statement.startswith("CREATE VIEW public.t") for each in loaded.skipped)
 
@@ -315,7 +319,7 @@ def test_a_schema_of_several_batches_is_copied_completely_despite_errors(
         with connect(copy) as conn:
             conn.execute("create table t250 (id text)")
         target = config.Database(database.url)
-        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+        loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT, role=None)
         with connect(copy) as conn:
             count = "select count(*) from pg_class where relname ~ '^t[0-9]+$'"
             assert conn.execute(count).fetchone() == (500,)
@@ -331,7 +335,7 @@ def test_a_locked_table_is_waited_for_up_to_the_lock_timeout(
     with database.connect() as holder, made(postgres) as (copy, _):
         holder.execute("begin; lock table t")
         with pytest.raises(DumpError) as caught:
-            clone.copy_schema(config.Database(database.url), copy, lock_timeout=50)
+            clone.copy_schema(config.Database(database.url), copy, lock_timeout=50, role=None)
     assert "LOCK TABLE public.t" in (caught.value.detail or "")
 
 
@@ -342,7 +346,7 @@ def test_pg_dump_gets_the_password_of_the_target(postgres: Postgres, database: D
         try:
             target = config.Database(database.tcp_url("keeper", "p @'\"\\"))
             with made(postgres) as (copy, _):
-                loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT)
+                loaded = clone.copy_schema(target, copy, lock_timeout=LOCK_TIMEOUT, role=None)
             assert loaded == clone.Missing()
         finally:
             conn.execute("drop role keeper")
@@ -356,12 +360,12 @@ def test_pg_dump_runs_read_only_with_the_options_of_the_user(
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=never")
     with pytest.raises(DumpError) as caught:
         clone.dump_schema(
-            config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT
+            config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT, role=None
         )
     assert 'invalid value for parameter "lock_timeout": "never"' in (caught.value.detail or "")
     monkeypatch.setenv("PGOPTIONS", "-c log_statement=all -c log_min_duration_statement=0")
     text = clone.dump_schema(
-        config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT
+        config.Database(database.url), postgres.version, lock_timeout=LOCK_TIMEOUT, role=None
     )
     assert text.startswith("--")
     assert "READ ONLY" in log.read_text()
@@ -379,7 +383,7 @@ def test_pg_dump_gets_what_it_needs_to_connect_and_nothing_else(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MIGRATOR_PG_BINDIR", str(bindir))
     origin = config.Database(database.url, parameters={"password": "of the URL"})
-    text = clone.dump_schema(origin, 99, lock_timeout=LOCK_TIMEOUT)
+    text = clone.dump_schema(origin, 99, lock_timeout=LOCK_TIMEOUT, role=None)
     shown = dict(line.split("=", 1) for line in text.splitlines())
     assert needed.items() | {("PGPASSWORD", "of the URL"), ("LC_ALL", "C")} <= shown.items()
     assert not secret.keys() & shown.keys()

@@ -101,6 +101,7 @@ def shared(database: Database) -> list[Any]:
     )
 
 
+OUTSIDE = "-- migrator: no-transaction\n"
 SHARED = [
     "create role rehearsed;",
     "alter role app password 'initial';",
@@ -113,6 +114,10 @@ SHARED = [
     "create database sidecar;",
     "-- migrator: no-transaction\nalter system set work_mem = '5MB';",
     "-- migrator: no-transaction\ncreate table a ();\nalter role app nologin;\nvacuum;",
+    f"{OUTSIDE}do $$ begin alter role app nologin; commit; end $$;",
+    f"{OUTSIDE}do $$ begin execute 'grant pg_monitor to app'; commit; end $$;",
+    f"{OUTSIDE}create procedure p() language plpgsql as 'begin drop role app; commit; end';\n"
+    "create procedure q() language plpgsql as 'begin call p(); end';\ncall q();",
 ]
 
 
@@ -135,6 +140,40 @@ def test_a_change_of_the_server_is_refused_on_the_server_of_the_target(
     assert "02_b changes what all databases of the server share" in result.stdout
     assert "--scratch-url" in result.stdout
     assert shared(migrate.database) == before
+
+
+def test_a_block_that_commits_and_changes_no_role_is_rehearsed(
+    migrate: Migrate, write: Write, app: str
+) -> None:
+    sql = (
+        f"{OUTSIDE}create table b (x int);\n"
+        "do $$ begin insert into b values (1); commit; grant select on b to app; commit; end $$;"
+    )
+    start(migrate, write, {"02_b.up.sql": sql})
+    result = rehearse(migrate, "--json")
+    assert [each["error"] for each in result.json["migrations"]] == [None]
+
+
+def test_the_schema_is_read_as_the_role_that_a_login_does_not_inherit(
+    migrate: Migrate, write: Write
+) -> None:
+    database = migrate.database
+    database.execute(
+        "create role owner_t; create role deploy login createdb noinherit password 'x'"
+    )
+    database.execute("grant owner_t to deploy; grant all on schema public to owner_t, deploy")
+    database.execute("create table a (id int); alter table a owner to owner_t")
+    try:
+        write({"01_b.up.sql": "alter table a add x int;"})
+        url = database.tcp_url("deploy", "x")
+        arguments = ("rehearse", "--from-target", "--json", "--small", "0")
+        result = migrate(*arguments, "--role", "owner_t", database=url)
+        assert result.exit_code == 0, result.stdout
+        refused = migrate(*arguments, database=url)
+        assert "pg_dump could not read" in refused.stdout
+        assert "--role" in refused.stdout
+    finally:
+        database.execute("drop owned by deploy, owner_t; drop role deploy, owner_t")
 
 
 def test_a_history_that_changes_the_server_is_not_replayed_on_it(

@@ -7,3 +7,4 @@ create table orders (
 );
 create index orders_state on orders (state, at);
 create view states as select state from orders;
+create type place as (street text, town text);

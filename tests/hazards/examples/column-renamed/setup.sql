@@ -6,3 +6,4 @@ create table orders (
     at     timestamptz
 );
 create view states as select state from orders;
+create type place as (street text, town text);

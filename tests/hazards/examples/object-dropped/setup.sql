@@ -25,3 +25,5 @@ create operator === (leftarg = integer, rightarg = integer, function = int4eq);
 create type weather as enum ('rain', 'sun');
 create function degrees_of(weather) returns integer language sql as 'select 20';
 create cast (weather as integer) with function degrees_of(weather);
+create publication news for table orders, tail;
+create type place as (street text, town text);

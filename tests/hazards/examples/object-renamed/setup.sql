@@ -11,3 +11,4 @@ create function twice(integer) returns integer language sql as 'select 2 * $1';
 create type mood as enum ('sad', 'happy');
 create index orders_state on orders (state);
 create schema shop;
+create type place as (street text, town text);

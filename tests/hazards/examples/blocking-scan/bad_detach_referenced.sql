@@ -1,0 +1,1 @@
+alter table days detach partition days_1;

@@ -1,0 +1,1 @@
+alter table weeks detach partition weeks_1;

@@ -1,0 +1,1 @@
+alter type place add attribute country text;

@@ -1,0 +1,1 @@
+alter type place rename attribute town to city;

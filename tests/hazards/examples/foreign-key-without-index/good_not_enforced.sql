@@ -1,0 +1,2 @@
+-- from: 18
+alter table orders add foreign key (other_id) references users not enforced;

@@ -1,0 +1,1 @@
+alter publication news drop table orders;

@@ -1,0 +1,1 @@
+alter publication news set table tail;

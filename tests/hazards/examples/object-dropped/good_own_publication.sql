@@ -1,0 +1,2 @@
+create publication own for table orders;
+alter publication own drop table orders;

@@ -1,0 +1,1 @@
+alter type place rename to address;
