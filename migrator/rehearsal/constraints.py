@@ -29,6 +29,7 @@ class Column:
         not_null: Whether it is NOT NULL, and existing rows have been checked for it.
         collation: Its OID; 0 without one.
         is_generated: Whether it is generated; then it has a default for the catalog, too.
+        is_stored: Whether it is generated, and its values are stored.
         expression: That of a generated column; None for others.
         missing: The value that the rows have which are older than the column; None without one.
     """
@@ -44,6 +45,7 @@ class Column:
     collation: int
     has_default: bool
     is_generated: bool
+    is_stored: bool
     is_identity: bool
     expression: str | None
     missing: str | None
@@ -90,7 +92,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that is unique or belongs to an exclusion constraint.
+    """An index that is unique, partial, of expressions, or of an exclusion constraint.
 
     Attributes:
         name: Quoted as in SQL.

@@ -77,6 +77,7 @@ select json_build_object(
                     'collation', a.attcollation::bigint,
                     'has_default', a.atthasdef,
                     'is_generated', a.attgenerated <> '',
+                    'is_stored', a.attgenerated = 's',
                     'is_identity', a.attidentity <> '',
                     'expression', case when a.attgenerated <> '' then
                         pg_get_expr(d.adbin, d.adrelid)
@@ -183,7 +184,12 @@ select json_build_object(
                 from pg_index i
                 join pg_class c on c.oid = i.indexrelid
                 where i.indrelid = r.oid
-                  and (i.indisunique or i.indisexclusion)
+                  and (
+                      i.indisunique
+                      or i.indisexclusion
+                      or i.indexprs is not null
+                      or i.indpred is not null
+                  )
             )
         ))
         from relations r

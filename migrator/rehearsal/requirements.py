@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,6 +11,10 @@ from . import violations
 from .constraints import Column, Constraint, Domain, Index, Table
 from .conversions import keeps
 from .violations import Question, Stretch
+
+_LITERAL = re.compile(r"""'(?:[^']|'')*'(?:::[\w. "]+(?:\[\])?)?""")
+_CALL = re.compile(r"(\w+)\(")
+_SAFE = frozenset(["and", "any", "coalesce", "in", "lower", "not", "nullif", "or", "upper"])
 
 
 def find(stretch: Stretch) -> Iterator[Question]:
@@ -21,6 +26,7 @@ def find(stretch: Stretch) -> Iterator[Question]:
         yield from _domains(stretch, was, table)
         if was is not table:
             yield from _conversions(stretch, was, table)
+            yield from _computed(stretch, was, table)
             yield from _not_nulls(stretch, was, table)
             yield from _constraints(stretch, was, table)
             yield from _indexes(stretch, was, table)
@@ -52,11 +58,38 @@ def _retypes(touch: Touch, column: str) -> bool:
     return column in touch.types_changed
 
 
+def _computed(stretch: Stretch, was: Table, table: Table) -> Iterator[Question]:
+    for number, column in table.columns.items():
+        before = was.columns.get(number)
+        is_new = before is None or before.expression != column.expression
+        if column.is_stored and is_new and not _is_safe(column.expression or ""):
+            at = stretch.index(table, partial(_adds_column, column=column.name))
+            yield violations.computed(stretch.at(at), table, column)
+
+
+def _adds_column(touch: Touch, column: str) -> bool:
+    return column in touch.columns_added
+
+
+def _is_safe(expression: str) -> bool:
+    """Whether an expression is an error for no value: it only compares, or calls what is known.
+
+    >>> _is_safe("((status = 'open'::text) AND (lower(a) <> b))"), _is_safe("((a)::integer > 0)")
+    (True, False)
+    """
+    plain = _LITERAL.sub("''", expression)
+    return not any(part in plain for part in ("::", "/", "*", "+", "-", "%")) and all(
+        name.lower() in _SAFE for name in _CALL.findall(plain)
+    )
+
+
 def _not_nulls(stretch: Stretch, was: Table, table: Table) -> Iterator[Question]:
     for number, column in table.columns.items():
         before = was.columns.get(number)
         is_new = column.not_null and not (before and before.not_null)
-        if is_new and not _is_set_on_parent(stretch, table, column.name):
+        # An identity fills its column.
+        is_filled = column.is_identity and before is None
+        if is_new and not is_filled and not _is_set_on_parent(stretch, table, column.name):
             does = partial(_sets_not_null, column=column.name)
             yield violations.not_null(stretch.at(stretch.index(table, does)), table, column)
 
@@ -130,7 +163,10 @@ def _indexes(stretch: Stretch, was: Table, table: Table) -> Iterator[Question]:
         constraint = next(constraints, None)
         name = constraint.name if constraint else index.name
         at = stretch.at(stretch.index(table, partial(_adds, name=name), oid))
-        if constraint and constraint.operators:
+        if not index.is_unique and not constraint:
+            if not all(map(_is_safe, (*index.keys, index.predicate or ""))):
+                yield violations.indexed(at, table, index)
+        elif constraint and constraint.operators:
             yield violations.exclusion(at, table, index, constraint)
         else:
             yield violations.unique(at, table, index, constraint)

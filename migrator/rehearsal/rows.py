@@ -145,9 +145,9 @@ def _is_derived(past: Past, table: Table, column: Column) -> bool:
 def example(target: Table) -> str:
     """Return an expression that names a row of the target: by its primary key, else its place."""
     keys = [target.columns[number].name for number in _primary(target)]
-    if not keys:
-        keys = ["ctid"] if target.kind == "r" else ["tableoid", "ctid"]
-    return named((key, key) for key in keys)
+    if not keys and target.kind == "p":
+        return named([("table", "tableoid::pg_catalog.regclass"), ("ctid", "ctid")])
+    return named((key, key) for key in keys or ["ctid"])
 
 
 def _primary(target: Table) -> Iterator[int]:

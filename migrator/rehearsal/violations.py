@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..hazards.statement import StatementTrace
@@ -208,6 +208,22 @@ def _references(columns: Sequence[str], match: str, is_orphan: str) -> str:
     return f"not ({any_null}) and {is_orphan}"
 
 
+def computed(moment: Moment, table: Table, column: Column) -> Question:
+    """Ask for rows for which the expression of a new generated column is an error."""
+    what = f"generated column {table.name}.{column.name}"
+    is_broken = f"pg_column_size({column.name}) < 0"
+    return moment.condition(table, what, [column.number], is_broken)
+
+
+def indexed(moment: Moment, table: Table, index: Index) -> Question:
+    """Ask for rows for which an expression or the predicate of an index is an error."""
+    keys = " or ".join(f"pg_column_size({key}) < 0" for key in index.keys)
+    # A CASE keeps the order: the predicate decides which rows have keys.
+    is_broken = f"case when {index.predicate or 'true'} then {keys} end"
+    what = f"index {index.name} of {table.name}"
+    return moment.condition(table, what, index.columns, is_broken, only=True)
+
+
 def unique(moment: Moment, table: Table, index: Index, constraint: Constraint | None) -> Question:
     """Ask for keys that several rows have."""
     kind = _KINDS[constraint.kind] if constraint else "unique index"
@@ -303,11 +319,9 @@ def _unconvertible(moment: Moment, column: Column, given: str) -> str:
     """
     if not moment.past.target.has_type(column):
         labels = moment.after.enums.get(column.type_oid)
-        if labels is None:
-            raise UnknownRowsError(f"the migration makes the type {column.type}")
-        listed = ", ".join(map(rows.literal, labels))
-        text = f"({_uncast(given)})::pg_catalog.text"
-        return f"{text} operator(pg_catalog.<>) all (array[{listed}]::pg_catalog.text[])"
+        return (
+            _outside_domain(moment, column, given) if labels is None else _unlisted(given, labels)
+        )
     # An explicit cast would cut what an assignment refuses.
     if column.base_type in _VARIABLE and column.modifier >= 0:
         text = f"pg_catalog.rtrim(({given})::pg_catalog.text, ' ')"
@@ -316,6 +330,27 @@ def _unconvertible(moment: Moment, column: Column, given: str) -> str:
         operator = f"operator(pg_catalog.{_BITS[column.base_type]})"
         return f"pg_catalog.length(({given})::pg_catalog.varbit) {operator} {column.modifier}"
     return f"pg_catalog.pg_column_size(({given})::{column.type}) operator(pg_catalog.<) 0"
+
+
+def _unlisted(given: str, labels: Iterable[str]) -> str:
+    """Return the condition for an expression that is no label of an enum that is new."""
+    listed = ", ".join(map(rows.literal, labels))
+    text = f"({_uncast(given)})::pg_catalog.text"
+    return f"{text} operator(pg_catalog.<>) all (array[{listed}]::pg_catalog.text[])"
+
+
+def _outside_domain(moment: Moment, column: Column, given: str) -> str:
+    """Return the condition for an expression that a domain that is new does not allow."""
+    family = list(moment.after.family(column.type_oid))
+    if not family:
+        raise UnknownRowsError(f"the migration makes the type {column.type}")
+    base = family[-1].base_type
+    checks = [each.expression for domain in family for each in domain.constraints.values()]
+    broken = [f"not ({each})" for each in checks]
+    broken += ["value is not distinct from null"] * any(each.not_null for each in family)
+    broken += ["pg_catalog.pg_column_size(value) operator(pg_catalog.<) 0"]
+    values = f"(select ({_uncast(given)})::{base} as value) as v"
+    return f"exists (select from {values} where {' or '.join(broken)})"
 
 
 def _uncast(expression: str) -> str:
