@@ -111,7 +111,9 @@ def _rows(
     size = _size(context, table)
     if write.is_whole:
         return "all rows"
-    return f"about {rows_text(change.rows)} rows" if change and size and size.rows else "rows"
+    if not (change and size and size.rows):
+        return "rows"
+    return f"about {rows_text(change.rows)} row{'s' * (change.rows != 1)}"
 
 
 def _is_empty(context: StatementContext, table: Relation) -> bool:

@@ -52,7 +52,7 @@ def test_all_rows_are_a_finding_whatever_the_statistics_say(
 @pytest.mark.parametrize(
     ("sql", "severity", "message"),
     [
-        ("delete from t where id <= 1;", "information", "deletes about 1 rows of public.t"),
+        ("delete from t where id <= 1;", "information", "deletes about 1 row of public.t"),
         ("delete from t where id <= 900;", "finding", "deletes about 900 rows of public.t"),
         ("update t set phone = '' where id > 990;", "information", "updates about 10 rows of"),
         ("update t set phone = '' where id > 100;", "finding", "updates about 900 rows of"),
