@@ -49,6 +49,22 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as a person reads it.
+
+    >>> [duration(seconds) for seconds in (0.0004, 0.0123, 1.25, 59.96, 119.7, 7300)]
+    ['<1 ms', '12 ms', '1.2 s', '1 min 0 s', '2 min 0 s', '2 h 1 min']
+    """
+    if round(seconds * 1000) < 1:
+        return "<1 ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def listed(versions: Sequence[str]) -> str:
     """Name successive versions; if they are more than five, how many, the first and the last.
 
@@ -204,6 +220,12 @@ class ScratchError(MigratorError):
     """A scratch database cannot be created, or not with the schema of the target."""
 
     code = "scratch"
+
+
+class CopyError(MigratorError):
+    """A database cannot be used as the copy that a rehearsal uses up."""
+
+    code = "copy"
 
 
 class DumpError(MigratorError):

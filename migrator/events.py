@@ -10,7 +10,7 @@ from .model import Plan, Step
 from .sql.script import Statement
 
 if TYPE_CHECKING:
-    from .tracing.trace import Trace
+    from .tracing.trace import Effort, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,7 @@ class Traced:
     step: Step
     statement: Statement
     trace: Trace
+    effort: Effort
 
 
 @dataclass(frozen=True, slots=True)

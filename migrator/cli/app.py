@@ -48,6 +48,7 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.VersionError: 4,
     errors.PlanChangedError: 4,
     errors.ScratchError: 6,
+    errors.CopyError: 6,
     errors.DumpError: 6,
     errors.InternalError: 70,
 }

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from .. import errors
 from .app import DISAGREEING, App, style, terminal_width
@@ -41,6 +42,20 @@ from .options import (
     is_flag=True,
     help="Run the next migration on the database itself and roll it back.  Takes real locks, "
     "and leaves dead rows, WAL and traffic for replicas.",
+)
+@click.option(
+    "--on-copy",
+    "copy_url",
+    metavar="URL",
+    help="Run the migrations on this copy of the database, with its rows.  Uses the copy up.",
+)
+@click.option(
+    "--max-lock",
+    default="1s",
+    show_default=True,
+    callback=duration,
+    metavar="TIME",
+    help="With --on-copy: report locks that block longer than this.",
 )
 @click.option(
     "--small",
@@ -97,6 +112,8 @@ def rehearse(
     out_of_order: bool,
     from_target: bool,
     is_on_target: bool,
+    copy_url: str | None,
+    max_lock: int,
     small: int,
     data_checks: int,
     data_url: str | None,
@@ -120,22 +137,25 @@ def rehearse(
     from ..planning import planner
     from ..rehearsal import plan_file
     from ..rehearsal.data_checks import DataCheckOptions
+    from ..rehearsal.on_copy import CopyOptions, rehearse_on_copy
     from ..rehearsal.on_target import rehearse_on_target
     from ..rehearsal.rehearse import RehearsalOptions, rehearse_plan
 
-    if is_on_target and (scratch_url or from_target):
-        raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
+    _refuse_two_places(is_on_target=is_on_target, has_copy=copy_url is not None)
     apply_limits(app, {"role": role})
     data = DataCheckOptions(data_checks, app.other_database(data_url), not no_examples)
     options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data)
+    copy = app.other_database(copy_url)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
         plan = work.plan(request)
-        report = (
-            rehearse_on_target(work, plan, small, app.notify)
-            if is_on_target
-            else rehearse_plan(work, plan, options, app.notify)
-        )
+        if copy:
+            given = CopyOptions(copy, small, max_lock / 1000)
+            report = rehearse_on_copy(work, plan, given, app.notify)
+        elif is_on_target:
+            report = rehearse_on_target(work, plan, small, app.notify)
+        else:
+            report = rehearse_plan(work, plan, options, app.notify)
         if save:
             app.write(save, plan_file.dump(report, work.entries(), plan_file.target_of(work)))
     if html:
@@ -155,6 +175,23 @@ def rehearse(
     app.show(as_text, lambda: report_json(report))
     if not report.is_clean:
         sys.exit(DISAGREEING)
+
+
+def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
+    """Refuse options that name more than one place to rehearse.
+
+    Raises:
+        UsageError: There are some.
+    """
+    names = ("scratch_url", "from_target", "is_on_target")
+    source = click.get_current_context().get_parameter_source
+    scratch, schema, target = (source(name) is ParameterSource.COMMANDLINE for name in names)
+    if has_copy and (scratch or schema or target):
+        raise errors.UsageError("--on-copy excludes --scratch-url, --from-target and --on-target")
+    if is_on_target and (scratch or schema):
+        raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
+    if source("max_lock") is ParameterSource.COMMANDLINE and not has_copy:
+        raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")
 
 
 @command(epilog="Example: migrator drift")

@@ -28,14 +28,18 @@ class Tracer:
 
     start: bytes
     prepare: bytes
-    schema: str
     watcher: Connection
 
 
-def tracer(watcher: Connection, schema: str) -> Tracer:
-    """Make the tracer of a history; `watcher` is a session that does nothing else."""
-    version = watcher.info.server_version
-    return Tracer(probe.start(schema), probe.prepare(schema, version), schema, watcher)
+def tracer(watcher: Connection, schema: str, *, wal: bool = False) -> Tracer:
+    """Make the tracer of a history.
+
+    Args:
+        watcher: A session that does nothing else.
+        wal: Whether to ask how much WAL each statement wrote.
+    """
+    prepare = probe.prepare(schema, watcher.info.server_version, wal=wal)
+    return Tracer(probe.start(schema, wal=wal), prepare, watcher)
 
 
 @dataclass(frozen=True, slots=True)

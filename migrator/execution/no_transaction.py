@@ -367,10 +367,11 @@ def _sampled(context: Context, step: Step, statement: Statement) -> Iterator[Non
         return
     row = tracer.watcher.execute(tracer.start).fetchone()
     before = diff.read(row[0] if row else "")
-    with probe.sampling(tracer.watcher, context.pid, tracer.schema) as future:
+    with probe.sampling(tracer.watcher, context.pid, tracer.start) as future:
         yield
-    trace = diff.difference(before, future.result(), before)
-    context.notify(Traced(step, statement, trace))
+    after = future.result()
+    trace, effort = diff.difference(before, after, before), diff.effort(before, after)
+    context.notify(Traced(step, statement, trace, effort))
 
 
 def _end_unit(context: Context, step: Step, index: int) -> Command:

@@ -128,7 +128,8 @@ class Attempt:
         subject, seen = answer.subject, diff.read(answer.value or b"")
         assert subject.statement is not None, "only statements of the script are traced"
         trace = diff.difference(self._before, seen, self._at_start)
-        self._context.notify(Traced(subject.step, subject.statement, trace))
+        effort = diff.effort(self._before, seen)
+        self._context.notify(Traced(subject.step, subject.statement, trace, effort))
         self._before = seen
 
     def recorded(self, answer: Answer) -> None:

@@ -9,13 +9,21 @@ from ..sql.location import locate
 from ..sql.script import Script, Statement
 from ..tracing.trace import Relation, names_before
 from . import blocking, destructive, rows
-from .catalogue import Facts, Finding, Severity, Size, hazards, unused
+from .catalogue import Facts, Finding, Severity, Size, Timing, hazards, unused
 from .sizes import size_text
 from .statement import Candidate, StatementContext, StatementTrace
 
+# Another database has other rows, and a scratch database has none.
+_OF_ROWS = frozenset(["breaks-on-data", "lock-too-long"])
+
 
 def find(
-    script: Script, traced: Sequence[StatementTrace], *, facts: Facts, small: int
+    script: Script,
+    traced: Sequence[StatementTrace],
+    *,
+    facts: Facts,
+    small: int,
+    timing: Timing | None = None,
 ) -> tuple[Finding, ...]:
     """Return the hazards of an up script, in the order of its statements.
 
@@ -25,6 +33,8 @@ def find(
     Args:
         traced: The statements of the script, in order; fewer if one failed.
         small: If a hazard costs only time, it is a note for a table below this size in bytes.
+        timing: If a hazard costs only time, it is a note if the blocking lock was held for less
+            than the limit; None if there were no rows to measure that with.
     """
     reasons = {
         (allowance.statement.offset, allowance.hazard): allowance.reason
@@ -32,8 +42,9 @@ def find(
         if allowance.statement and allowance.reason
     }
     findings: list[Finding] = []
-    for context in _contexts(script, traced, facts, small):
+    for context in _contexts(script, traced, facts, small, timing):
         found = [*blocking.find(context), *destructive.find(context), *rows.find(context)]
+        found = [_timed(candidate, context) for candidate in found]
         for candidate in _merge_partitions(found, facts):
             accepted = reasons.get((context.statement.offset, candidate.hazard))
             findings.append(replace(_finding(candidate, context), accepted=accepted))
@@ -56,7 +67,7 @@ def unused_allowances(
         statement = allowance.statement
         if statement is None or statement.offset not in offsets or allowance.hazard in of_down:
             continue
-        is_of_rows = allowance.hazard == "breaks-on-data"  # another database has other rows
+        is_of_rows = allowance.hazard in _OF_ROWS
         if (allowance.hazard, statement.offset) not in known and not is_of_rows:
             yield unused(allowance)
 
@@ -72,7 +83,11 @@ def unused_in_down(script: Script, found: Sequence[Finding]) -> Iterator[Finding
 
 
 def _contexts(
-    script: Script, traced: Sequence[StatementTrace], facts: Facts, small: int
+    script: Script,
+    traced: Sequence[StatementTrace],
+    facts: Facts,
+    small: int,
+    timing: Timing | None,
 ) -> Iterator[StatementContext]:
     units = {s.offset: unit for unit in script.units for s in unit.statements}
     names = names_before(trace for _, trace in traced)
@@ -90,7 +105,13 @@ def _contexts(
             names=names,
             facts=facts,
             small=small,
+            timing=timing,
         )
+
+
+def _timed(candidate: Candidate, context: StatementContext) -> Candidate:
+    relation = candidate.relation
+    return replace(candidate, held=context.seconds_held(relation)) if relation else candidate
 
 
 def _merge_partitions(found: Sequence[Candidate], facts: Facts) -> Iterator[Candidate]:
@@ -104,7 +125,8 @@ def _merge_partitions(found: Sequence[Candidate], facts: Facts) -> Iterator[Cand
         elif (candidate.hazard, parent) not in reported:
             partitions.setdefault((candidate.hazard, parent), []).append(candidate)
     for (_, parent), alike in partitions.items():
-        first, count = alike[0], len({_table(each) for each in alike})
+        first = max(alike, key=lambda each: each.held or 0.0)
+        count = len({_table(each) for each in alike})
         if count == 1:
             yield from alike
         else:
@@ -122,7 +144,9 @@ def _finding(candidate: Candidate, context: StatementContext) -> Finding:
     is_made = candidate.is_made or (relation is not None and context.is_made(relation))
     size = _size(relation, context) if relation else None
     is_small = size is not None and size.bytes < context.small and not candidate.is_finding
-    is_note = candidate.is_note or is_made or (hazard.costs_only_time and is_small)
+    is_quick = candidate.held is not None and not context.is_too_long(candidate.held)
+    is_cheap = hazard.costs_only_time and (is_small or is_quick)
+    is_note = candidate.is_note or is_made or is_cheap
     made = ", made by an earlier pending migration" if is_made else ""
     return Finding(
         hazard,

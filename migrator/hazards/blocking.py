@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from ..errors import duration
 from ..sql import classify
 from ..sql.location import locate
 from ..sql.script import Statement
@@ -35,6 +36,7 @@ def find(context: StatementContext) -> Iterator[Candidate]:
     yield from _blocking_scans(context, explained)
     yield from _detached_references(context)
     yield from _held_locks(context)
+    yield from _long_locks(context)
 
 
 def _rewrites(context: StatementContext) -> Iterator[Candidate]:
@@ -249,6 +251,18 @@ def _held_locks(context: StatementContext) -> Iterator[Candidate]:
             what = f"holds {mode.sql} ({blocks}) on {relation.name}{{size}}"
             message = f"{what} during {count}{work}"
             yield Candidate("lock-held", relation, message, is_finding=is_large, is_note=is_idle)
+
+
+def _long_locks(context: StatementContext) -> Iterator[Candidate]:
+    """Yield the blocking locks that were held too long on a copy with rows."""
+    taken = context.timing.held.get(context.statement.offset, {}) if context.timing else {}
+    for touch in context.existing(_QUERIED):
+        relation, seconds = touch.relation, taken.get(touch.relation.oid, 0.0)
+        blocks = _blocks_while_held(touch, context)
+        if touch.mode and blocks and context.is_too_long(seconds):
+            what = f"{touch.mode.sql} ({blocks}) on {relation.name}{{size}}"
+            message = f"held {what} for {duration(seconds)} on the copy"
+            yield Candidate("lock-too-long", relation, message)
 
 
 def _blocks_while_held(touch: Touch, context: StatementContext) -> str:

@@ -151,6 +151,20 @@ class Facts:
     made: Made = Made()
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a script held blocking locks on existing relations of a copy with rows.
+
+    Attributes:
+        held: By the offset of the statement that took or strengthened the lock, and the OID of
+            the relation: the seconds from then to the end of the transaction.
+        limit: How long is too long, in seconds.
+    """
+
+    held: Mapping[int, Mapping[int, float]]
+    limit: float
+
+
 @cache
 def hazards() -> Mapping[str, Hazard]:
     """Return the hazards by id, in the order of `catalogue.toml`."""

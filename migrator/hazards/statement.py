@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from ..sql.script import Statement, Unit
 from ..tracing.trace import LockMode, Relation, Touch, Trace
-from .catalogue import Facts
+from .catalogue import Facts, Timing
 
 TABLES = frozenset("rpf")
 INDEXES = frozenset("iI")
@@ -41,6 +41,7 @@ class Candidate:
             made.
         missing_index: As in `Finding`.
         lost: As in `Finding`.
+        held: For how many seconds the table's blocking lock was held; None if not measured.
     """
 
     hazard: str
@@ -51,6 +52,7 @@ class Candidate:
     is_made: bool = False
     missing_index: tuple[str, ...] = ()
     lost: str | None = None
+    held: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class StatementContext:
         created: The relations that the script has created so far, by OID.
         names: The names that relations had before the script, by OID.
         small: A table below this size in bytes is small.
+        timing: None if the script did not run on a copy with rows.
     """
 
     statement: Statement
@@ -76,6 +79,7 @@ class StatementContext:
     names: Mapping[int, str]
     facts: Facts
     small: int
+    timing: Timing | None = None
 
     def existing(self, kinds: Collection[str]) -> Iterator[Touch]:
         """Yield the touches of relations of some kinds that the script did not create."""
@@ -125,6 +129,22 @@ class StatementContext:
         """Return the strongest lock that the transaction already held; None if it held none."""
         earlier = touches_of(relation, self.in_transaction(self.before))
         return max((touch.mode for touch in earlier if touch.mode), default=None)
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether a blocking lock was held longer than the limit, on a copy with rows."""
+        return self.timing is not None and seconds > self.timing.limit
+
+    def seconds_held(self, relation: Relation) -> float | None:
+        """Return the longest time that the table had a blocking lock, on a copy with rows.
+
+        Only locks that the transaction had after this statement count; None if it had none.
+        """
+        table = self.table(relation) if relation.table else None
+        oid = table.relation.oid if table else relation.oid
+        held = self.timing.held if self.timing else {}
+        statements = [self.statement, *(each for each, _ in self.in_transaction(self.before))]
+        times = (held[s.offset].get(oid) for s in statements if s.offset in held)
+        return max((each for each in times if each is not None), default=None)
 
 
 def touches_of(relation: Relation, traced: Iterable[StatementTrace]) -> list[Touch]:

@@ -9,18 +9,32 @@ from datetime import datetime
 from importlib import resources
 from itertools import zip_longest
 
+from ..errors import duration
 from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import size_text
 from ..history.recorder import tool_version
 from ..passwords import without_passwords
+from ..rehearsal.locks import Held, held
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
 from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
 from .progress import lock_text
-from .report import DRIFT, NO_DRIFT, checked, down_lines, head, locks, not_rehearsed, total
-from .summary import TITLES, Held, held, summary
+from .report import (
+    DRIFT,
+    NO_DRIFT,
+    checked,
+    down_lines,
+    effort_lines,
+    head,
+    locks,
+    not_rehearsed,
+    total,
+    usage_lines,
+)
+from .summary import TITLES, summary
 from .text import error_text, line_of, plain
 
+_NARROWEST = 0.02  # of the longest statement: the least that can be seen and pointed at
 _MANY = 25  # line numbers fit beside each other
 _BLOCKS = {4: "nothing but other DDL", 5: "writes", 6: "writes", 7: "writes", 8: "reads and writes"}
 
@@ -99,6 +113,7 @@ def _migration(
     script = rehearsed.step.script
     how = "one transaction" if script.transactional else "statement by statement"
     yield f'<p class="soft">{escape(str(script.path))}, {how}</p>'
+    yield from (f'<p class="soft">{escape(line)}</p>' for line in usage_lines(rehearsed))
     if rehearsed.error:
         yield f'<pre class="bad">{escape(error_text(rehearsed.error, plain, program))}</pre>'
     yield from _timeline(report, rehearsed)
@@ -117,12 +132,13 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     """Draw one row for each table, with a bar for each lock."""
     tables: dict[str, list[Held]] = {}
     for lock in held(rehearsed):
-        tables.setdefault(lock.relation, []).append(lock)
+        tables.setdefault(lock.relation.name, []).append(lock)
     if not tables:
         return
     count = len(rehearsed.traced)
-    yield "<h3>Locks, from statement to statement</h3>"
-    columns = f"grid-template-columns: minmax(6rem, 14rem) repeat({count}, minmax(0, 1fr))"
+    how = "in time" if rehearsed.usage else "from statement to statement"
+    yield f"<h3>Locks, {how}</h3>"
+    columns = f"grid-template-columns: minmax(6rem, 14rem) {_columns(rehearsed)}"
     dense = " dense" if count > _MANY else ""
     yield f'<div class="timeline{dense}" style="{columns}">'
     yield '<span class="name soft">line</span>'
@@ -139,6 +155,16 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     yield "</div>"
 
 
+def _columns(rehearsed: RehearsedMigration) -> str:
+    """Give each statement a column: on a copy as wide as the time that it took."""
+    if not rehearsed.usage:
+        return f"repeat({len(rehearsed.traced)}, minmax(0, 1fr))"
+    times = [each.effort.seconds for each in rehearsed.traced]
+    least = max(times) * _NARROWEST
+    shares = (max(each, least) / (sum(times) or 1) for each in times)
+    return " ".join(f"minmax(0, {100 * share:.3f}fr)" for share in shares)
+
+
 def _one_after_another(locks_held: list[Held]) -> Iterator[Held]:
     """Cut each lock where a stronger one on the same table begins."""
     for each, following in zip_longest(locks_held, locks_held[1:]):
@@ -148,12 +174,13 @@ def _one_after_another(locks_held: list[Held]) -> Iterator[Held]:
 
 def _bar(lock: Held, place: int) -> str:
     span = f"grid-row: {place}; grid-column: {lock.first + 2} / {lock.last + 3}"
-    what = lock_text(lock.mode)
+    seconds = "" if lock.seconds is None else f", {duration(lock.seconds)}"
+    what = f"{lock_text(lock.mode)}{seconds}"
     return f'<span class="bar m{lock.mode.value}" style="{span}" title="{what}">{what}</span>'
 
 
 def _row(report: Report, rehearsed: RehearsedMigration, each: TracedStatement) -> str:
-    lines = (*locks(report, each), *checked(rehearsed, each.statement))
+    lines = (*effort_lines(each), *locks(report, each), *checked(rehearsed, each.statement))
     did = "<br>".join(escape(line) for line in lines)
     seen = "".join(
         _finding(finding) for finding in rehearsed.findings if finding.statement is each.statement

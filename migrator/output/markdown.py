@@ -13,6 +13,7 @@ from .report import (
     checked,
     down_lines,
     drift_lines,
+    effort_lines,
     head,
     locks,
     mark,
@@ -20,6 +21,7 @@ from .report import (
     not_rehearsed,
     statement_line,
     total,
+    usage_lines,
 )
 from .summary import TITLES, summary
 from .text import error_text, line_of, plain
@@ -43,6 +45,7 @@ def _text(report: Report, program: str, *, with_locks: bool) -> str:
     lines += _folded("Drift", _listed(drift_lines(report)), len(list(drift_lines(report))))
     for rehearsed in report.migrations:
         lines += ["", f"### {code(rehearsed.step.version)}", ""]
+        lines += [each for line in usage_lines(rehearsed) for each in (escaped(line), "")]
         lines += _findings(rehearsed)
         if rehearsed.error:
             lines += ["", *_fenced([error_text(rehearsed.error, plain, program)])]
@@ -99,6 +102,7 @@ def _row(rehearsed: RehearsedMigration, finding: Finding) -> tuple[str, ...]:
 def _locks(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     for each in rehearsed.traced:
         yield statement_line(each)
+        yield from (f"    {line}" for line in effort_lines(each))
         yield from (f"    {lock}" for lock in locks(report, each))
         yield from (f"    {line}" for line in checked(rehearsed, each.statement))
     yield from checked(rehearsed, None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from ..errors import counted
+from ..errors import counted, duration
 from ..events import (
     Event,
     Losing,
@@ -27,7 +27,7 @@ from ..tracing.trace import LockMode, Touch, Trace
 from .invocation import as_called
 from .json import dumps, of_event
 from .terminal import readable
-from .text import DOING, DONE, Style, duration, line_of
+from .text import DOING, DONE, Style, line_of
 
 _BAR = 20  # columns
 _OFTEN = 30.0  # seconds between two lines about one phase

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import counted, listed
+from ..errors import counted, duration, listed
 from ..hazards.catalogue import Finding, Severity
-from ..hazards.sizes import size_text
+from ..hazards.sizes import bytes_text, rows_text, size_text
+from ..rehearsal.locks import held
 from ..rehearsal.report import (
     Answer,
     DataCheck,
@@ -14,6 +15,7 @@ from ..rehearsal.report import (
     RehearsedMigration,
     Report,
     TracedStatement,
+    Usage,
 )
 from ..rehearsal.schema import Difference, difference_lines
 from ..sql.script import Statement
@@ -36,8 +38,10 @@ def report_text(report: Report, style: Style, program: str) -> str:
     lines = [*head(report), "", *_summary(report, style), *drift_lines(report)]
     for rehearsed in report.migrations:
         lines += ["", style(rehearsed.step.version, bold=True)]
+        lines += [f"  {line}" for line in usage_lines(rehearsed)]
         for each in rehearsed.traced:
             lines.append(f"  {statement_line(each)}")
+            lines += [f"      {line}" for line in effort_lines(each)]
             lines += [f"      {lock}" for lock in locks(report, each)]
             lines += [f"      {line}" for line in checked(rehearsed, each.statement)]
             lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
@@ -73,15 +77,35 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
             {
                 "line": line_of(each.statement),
                 "sql": each.statement.text,
-                "seconds": round(each.seconds, 6),
+                "seconds": round(each.effort.seconds, 6),
+                "wal_bytes": each.effort.wal,
+                "bytes_rewritten": each.rewritten,
+                "rows_changed": None if each.rewritten is None else _rows_changed(each),
                 "trace": to_json(each.trace),
             }
             for each in rehearsed.traced
         ],
         "findings": [_finding(finding) for finding in rehearsed.findings],
         "data_checks": [_check(check) for check in rehearsed.checks],
+        "usage": _usage(rehearsed, rehearsed.usage) if rehearsed.usage else None,
         "down": _down(rehearsed.down) if rehearsed.down else None,
         "error": of_error(rehearsed.error) if rehearsed.error else None,
+    }
+
+
+def _usage(rehearsed: RehearsedMigration, usage: Usage) -> Json:
+    return {
+        "seconds": round(usage.seconds, 6),
+        "temporary_bytes": usage.temporary,
+        "locks": [
+            {
+                "relation": lock.relation.name,
+                "mode": lock.mode.sql,
+                "line": line_of(rehearsed.traced[lock.first].statement),
+                "seconds": None if lock.seconds is None else round(lock.seconds, 6),
+            }
+            for lock in held(rehearsed)
+        ],
     }
 
 
@@ -121,6 +145,34 @@ def _down(down: DownCheck) -> Json:
     }
 
 
+def usage_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
+    """Say what a migration took on a copy with rows; nothing elsewhere."""
+    usage = rehearsed.usage
+    if usage:
+        wal = [each.effort.wal for each in rehearsed.traced if each.effort.wal is not None]
+        used = _written(sum(filter(None, (each.rewritten for each in rehearsed.traced))), sum(wal))
+        temporary = f", {bytes_text(usage.temporary)} of temporary files" if usage.temporary else ""
+        yield f"{duration(usage.seconds)} on the copy{used}{temporary}"
+
+
+def effort_lines(each: TracedStatement) -> Iterator[str]:
+    """Say what a statement took on a copy with rows; nothing elsewhere."""
+    if each.rewritten is not None:
+        rows = _rows_changed(each)
+        changed = f", {rows_text(rows)} row{'s' * (rows != 1)} changed" if rows else ""
+        used = _written(each.rewritten, each.effort.wal or 0)
+        yield f"{duration(each.effort.seconds)}{used}{changed}"
+
+
+def _written(rewritten: int, wal: int) -> str:
+    files = f", {bytes_text(rewritten)} rewritten" if rewritten else ""
+    return files + (f", {bytes_text(wal)} of WAL" if wal else "")
+
+
+def _rows_changed(each: TracedStatement) -> int:
+    return sum(t.inserted + t.updated + t.deleted for t in each.trace.touches)
+
+
 def locks(report: Report, each: TracedStatement) -> Iterator[str]:
     """Say what a statement did to existing tables, with the target's sizes."""
     sizes = {name: size_text(size) for name, size in report.sizes.items()}
@@ -145,7 +197,9 @@ def down_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
         migration = rehearsed.step.migration
         has_down = migration is not None and migration.down is not None
         if not rehearsed.error:
-            yield "down: not run" if has_down else "no down script: the migration is irreversible"
+            where = " on a copy" if rehearsed.usage else ""
+            not_run = f"down: not run{where}"
+            yield not_run if has_down else "no down script: the migration is irreversible"
         return
     if down.irreversible:
         yield f"down: marked irreversible: {down.irreversible}"

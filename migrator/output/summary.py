@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import counted
+from ..errors import counted, duration
+from ..rehearsal.locks import Held, held
 from ..rehearsal.report import RehearsedMigration, Report
-from ..tracing.trace import LockMode
 
 TITLES = ("migration", "findings", "longest blocking lock")
 """The columns of a summary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A lock on an existing table, and the first and last statement during which it is held.
-
-    Attributes:
-        first: From 0.
-        last: The last statement of the transaction, from 0.
-    """
-
-    relation: str
-    mode: LockMode
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +33,6 @@ def summary(report: Report) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def held(rehearsed: RehearsedMigration) -> tuple[Held, ...]:
-    """Return the locks on existing tables, by the time they begin.
-
-    A lock is held to the end of its transaction.
-    """
-    return tuple(_held(rehearsed))
-
-
 def _line(rehearsed: RehearsedMigration) -> Line:
     findings = rehearsed.findings
     accepted = sum(each.accepted is not None for each in findings)
@@ -74,29 +50,16 @@ def _line(rehearsed: RehearsedMigration) -> Line:
 
 
 def _longest(rehearsed: RehearsedMigration) -> str:
-    """Name the lock that blocks most: reads before writes, then for the most statements."""
-    blocking = [each for each in _held(rehearsed) if each.mode.blocks_writes]
+    """Name the lock that blocks most: reads before writes, then for the longest time."""
+    blocking = [each for each in held(rehearsed) if each.mode.blocks_writes]
     if not blocking:
         return "none"
-    worst = max(blocking, key=lambda each: (each.mode.blocks_reads, each.last - each.first))
+    worst = max(blocking, key=_weight)
     during = counted(worst.last - worst.first + 1, "statement")
-    return f"{worst.mode.sql} on {worst.relation}, {during}"
+    time = during if worst.seconds is None else duration(worst.seconds)
+    return f"{worst.mode.sql} on {worst.relation.name}, {time}"
 
 
-def _held(rehearsed: RehearsedMigration) -> Iterator[Held]:
-    ends = _ends(rehearsed)
-    for index, each in enumerate(rehearsed.traced):
-        for touch in each.trace.touches:
-            mode = touch.mode
-            if mode is None or touch.is_ours or not touch.is_stronger:
-                continue
-            if mode >= LockMode.SHARE_UPDATE_EXCLUSIVE and touch.relation.kind not in "iIt":
-                yield Held(touch.relation.name, mode, index, ends[index])
-
-
-def _ends(rehearsed: RehearsedMigration) -> list[int]:
-    """Return for each statement the index of the last one in its transaction."""
-    ends: list[int] = []
-    for unit in rehearsed.step.script.units:
-        ends += [len(ends) + len(unit.statements) - 1] * len(unit.statements)
-    return [min(end, len(rehearsed.traced) - 1) for end in ends]
+def _weight(lock: Held) -> tuple[float, bool, int]:
+    """Weigh a lock by its time, or, where it was not measured, by what it blocks."""
+    return (lock.seconds or 0.0, lock.mode.blocks_reads, lock.last - lock.first)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import BlockedError, MigratorError, StatementError, counted
+from ..errors import BlockedError, MigratorError, StatementError, counted, duration
 from ..model import Direction, Entry, Plan, Status
 from ..planning.problems import ahead_of_files
 from ..sql import effects
@@ -45,22 +45,6 @@ _NARROWEST = 16  # columns for a version
 def plain(text: str, **_style: object) -> str:
     """Leave a text uncoloured."""
     return text
-
-
-def duration(seconds: float) -> str:
-    """Write a time as a person reads it.
-
-    >>> [duration(seconds) for seconds in (0.0004, 0.0123, 1.25, 59.96, 119.7, 7300)]
-    ['<1 ms', '12 ms', '1.2 s', '1 min 0 s', '2 min 0 s', '2 h 1 min']
-    """
-    if round(seconds * 1000) < 1:
-        return "<1 ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def line_of(statement: Statement) -> int:

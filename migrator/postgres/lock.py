@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,25 @@ from pg_catalog.pg_locks,
 where {_IS_LOCK}
   and pid <> pg_backend_pid()
 """.replace("{_IS_LOCK}", _IS_LOCK)
+
+_IS_HELD = """
+select exists (
+    select from pg_catalog.pg_locks, (values (%(key)s::bigint)) as k (key) where {_IS_LOCK}
+)
+""".replace("{_IS_LOCK}", _IS_LOCK)
+
+
+def share_database(conn: Connection, other: Connection) -> bool:
+    """Whether two sessions are in the same database of one server, whatever their URLs say.
+
+    A physical copy has the identifiers of its original, so they cannot tell.  One session takes
+    an advisory lock with a random key, and the other looks for it.
+    """
+    key = {"key": secrets.randbits(63)}
+    with conn.transaction():
+        conn.execute("select pg_catalog.pg_advisory_xact_lock(%(key)s::bigint)", key)
+        row = other.execute(_IS_HELD, key).fetchone()
+    return bool(row and row[0])
 
 
 @contextmanager

@@ -9,18 +9,24 @@ from ..errors import MigratorError
 from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Step
 from ..sql.script import Script, Statement
-from ..tracing.trace import Trace
+from ..tracing.trace import Effort, Trace
 from .schema import Difference
 from .violations import Question
 
 
 @dataclass(frozen=True, slots=True)
 class TracedStatement:
-    """A statement, what it did in the rehearsal, and how long it took there, in seconds."""
+    """A statement, and what it did in the rehearsal.
+
+    Attributes:
+        rewritten: The size of the tables and indexes that it rewrote or built, in bytes; None
+            if that was not measured, as there are no rows.
+    """
 
     statement: Statement
     trace: Trace
-    seconds: float
+    effort: Effort
+    rewritten: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,21 @@ class DataCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a migration used on a copy with rows.
+
+    Attributes:
+        seconds: From its first statement to its commit, without the time of the traces.
+        commit: How many seconds of that the commit took, with the deferred checks before it.
+        temporary: The bytes written to temporary files.
+    """
+
+    seconds: float
+    commit: float
+    temporary: int
+
+
+@dataclass(frozen=True, slots=True)
 class RehearsedMigration:
     """A pending migration, and what it did in the rehearsal.
 
@@ -125,6 +146,7 @@ class RehearsedMigration:
         facts: What the catalogs said after it, before its down; before it if it failed.
         questions: What it newly requires of rows.
         checks: The answers of the target; none if it was not asked.
+        usage: What it used; None if it did not run on a copy with rows, or failed.
     """
 
     step: Step
@@ -135,6 +157,7 @@ class RehearsedMigration:
     facts: Facts = field(default_factory=Facts, repr=False)
     questions: tuple[Question, ...] = ()
     checks: tuple[DataCheck, ...] = ()
+    usage: Usage | None = None
 
     @property
     def is_stuck(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from ..config import Settings
 from ..errors import BlockedError, CancelledError, MigratorError, StatementError
-from ..events import Event, Noticed, Notify, Retrying, StatementFinished, Traced, Waiting
+from ..events import Event, Noticed, Notify, Retrying, Traced, Waiting
 from ..execution import runner, transaction
 from ..execution.context import Context, tracer
 from ..hazards import assess, catalogue, pending, rows
@@ -22,9 +22,10 @@ from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
 from ..tracing.trace import Trace
-from . import downs, facts, schema
+from . import downs, facts, locks, schema
 from .estimates import Estimates
 from .lineage import Lineage
+from .meter import Meter
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
 
@@ -54,6 +55,7 @@ class Stage:
         asks: Whether to find out what migrations newly require of rows.
         outcome: What an error says about the target.
         estimates: What the target's planner says of the pending statements.
+        meter: Measures the migrations on a copy with rows, where no down is run; None elsewhere.
     """
 
     conn: Connection
@@ -69,6 +71,7 @@ class Stage:
     asks: bool = False
     outcome: str = "This was on the scratch database; the target database was not touched."
     estimates: Estimates = field(default_factory=dict)
+    meter: Meter | None = None
 
 
 def rehearse(
@@ -77,7 +80,7 @@ def rehearse(
     before: Iterable[RehearsedMigration],
     sizes: dict[str, Size],
 ) -> tuple[RehearsedMigration, ...]:
-    """Rehearse up steps in order: each up, its down, and the up again.
+    """Rehearse up steps in order: each up, its down, and the up again; on a copy only the up.
 
     Args:
         before: Migrations that were rehearsed on another stage; they are applied first.
@@ -141,11 +144,18 @@ def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehea
             stage.conn.rollback()
 
 
+def from_start(step: Step) -> Step:
+    """Return a step without what an interrupted run has done of it."""
+    return replace(step, start_at=0, unsure=False, resumes=False)
+
+
 def _rehearse(
     stage: Stage, planned: Step, sizes: dict[str, Size], made: Made, lineage: Lineage | None
 ) -> RehearsedMigration:
+    if stage.meter:
+        return _up(stage, planned, _facts_before(stage, planned, sizes, made), _execute)
     # The scratch database has nothing of an interrupted migration.
-    step = replace(planned, start_at=0, unsure=False, resumes=False)
+    step = from_start(planned)
     before = schema.read(stage.conn, stage.schema)
     rehearsed = _up(stage, step, _facts_before(stage, step, sizes, made), _execute)
     if rehearsed.error:
@@ -182,18 +192,23 @@ def _up(
         is_brief: Read only the facts that the step can have changed, as its locks are held.
     """
     old = facts.objects(stage.conn, stage.schema)
+    begin = stage.meter.begin() if stage.meter else 0
     traced, error = _run(stage, step, execute)
     if error:
         findings = _early_use(step, traced, error)
         return RehearsedMigration(step, traced, findings, error=error, facts=known)
+    rehearsed, timing = RehearsedMigration(step, traced), None
+    if stage.meter:
+        rehearsed = stage.meter.end(rehearsed, begin)
+        timing = locks.timing(rehearsed, stage.meter.max_lock)
     touched = {touch.relation.oid for each in traced for touch in each.trace.touches}
     is_same = is_brief and not _may_change_objects(traced)
     new = old if is_same else facts.objects(stage.conn, stage.schema)
     known = facts.after(stage.conn, known, old, new, tables=touched if is_brief else None)
     pairs = [(each.statement, each.trace) for each in traced]
-    findings = assess.find(step.script, pairs, facts=known, small=stage.small)
+    findings = assess.find(step.script, pairs, facts=known, small=stage.small, timing=timing)
     known = replace(known, made=pending.made_after(known, (trace for _, trace in pairs)))
-    return RehearsedMigration(step, traced, findings, facts=known)
+    return replace(rehearsed, findings=findings, facts=known)
 
 
 def _may_change_objects(traced: Iterable[TracedStatement]) -> bool:
@@ -304,16 +319,12 @@ def _run(
     """
     if step.script.problems:
         return (), BlockedError.of(step.script.problems, "in the script")
-    seen: list[TracedStatement] = []
-    seconds: dict[int, float] = {}
+    seen: dict[int, TracedStatement] = {}  # a second attempt traces its statements again
 
     def listen(event: Event) -> None:
         match event:
-            case StatementFinished(statement=statement):
-                seconds[statement.offset] = event.seconds
-            case Traced(statement=statement, trace=trace):
-                took = seconds.get(statement.offset, 0.0)
-                seen.append(TracedStatement(statement, trace, took))
+            case Traced(_, statement, trace, effort):
+                seen[statement.offset] = TracedStatement(statement, trace, effort)
             case Noticed():
                 stage.notify(replace(event, is_repeated=not traced))
             case Waiting() | Retrying():
@@ -327,8 +338,8 @@ def _run(
         if not stage.conn.closed:
             with connection.reported():
                 connection.forget(stage.conn)  # the failed script may have left a role
-        return _with_written(step, seen), error
-    return _with_written(step, seen), None
+        return _with_written(step, tuple(seen.values())), error
+    return _with_written(step, tuple(seen.values())), None
 
 
 def _with_written(step: Step, seen: Sequence[TracedStatement]) -> tuple[TracedStatement, ...]:
@@ -337,6 +348,7 @@ def _with_written(step: Step, seen: Sequence[TracedStatement]) -> tuple[TracedSt
 
 
 def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
+    wal = stage.meter is not None and stage.meter.has_wal
     return Context(
         conn=stage.conn,
         pid=stage.pid,
@@ -345,7 +357,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         interrupts=stage.interrupts,
         notify=notify,
         observe=stage.observe,
-        tracer=tracer(stage.watcher, stage.schema) if traced else None,
+        tracer=tracer(stage.watcher, stage.schema, wal=wal) if traced else None,
         outcome=stage.outcome,
         is_guarded=stage.is_guarded,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from .trace import Change, ConstraintChange, LockMode, ObjectChange, Relation, Touch, Trace
+from .trace import Change, ConstraintChange, Effort, LockMode, ObjectChange, Relation, Touch, Trace
 
 Row = list[Any]
 """A relation or object as the server sent it; `_State` and `_Object` name its items."""
@@ -25,6 +25,8 @@ class Snapshot:
             OIDs of the catalog and of the object.
         complete: Whether it has everything, so that what is missing no longer exists.
         sampled: Whether the locks were seen from another session.
+        asked, answered: When the query began and ended, in seconds since 1970.
+        wal: How many bytes of WAL the server had written before; None if not asked for.
     """
 
     locks: Mapping[int, LockMode] = field(default_factory=dict)
@@ -33,6 +35,9 @@ class Snapshot:
     objects: Mapping[tuple[int, int], Row] = field(default_factory=dict, repr=False)
     complete: bool = False
     sampled: bool = False
+    asked: float = 0.0
+    answered: float = 0.0
+    wal: int | None = None
 
 
 class _Column(NamedTuple):
@@ -93,10 +98,19 @@ def read(text: str | bytes) -> Snapshot:
         relations={row[1]: row for row in rows if len(row) > _GONE},
         objects={(row[0], row[1]): row for row in answer["objects"] or []},
         complete=answer["complete"],
+        asked=answer["asked"],
+        answered=answer["answered"],
+        wal=answer["wal"],
     )
 
 
 _GONE = 2  # items of a relation that no longer exists: the lock and the OID
+
+
+def effort(before: Snapshot, after: Snapshot) -> Effort:
+    """Return how long the one statement between two snapshots took, and how much WAL it wrote."""
+    wal = None if before.wal is None or after.wal is None else after.wal - before.wal
+    return Effort(after.asked - before.answered, after.answered, wal)
 
 
 def difference(before: Snapshot, after: Snapshot, start: Snapshot) -> Trace:

@@ -143,9 +143,21 @@ _OBJECTS = "\nunion all\n".join(
 )
 _REGCLASSES = ", ".join(f"'pg_catalog.{catalog}'::regclass" for catalog in _CATALOGS)
 
+# The arguments are evaluated in their order.
+_BEGIN = """
+    'asked', extract(epoch from pg_catalog.statement_timestamp())::double precision,
+    'wal', {wal},
+"""
+_END = "'answered', extract(epoch from pg_catalog.clock_timestamp())::double precision"
+WAL = """
+pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint
+"""
+"""How many bytes of WAL the server has written, as SQL; a standby and some services refuse it."""
+
 _START = """
 select pg_catalog.json_build_object(
     'complete', true,
+    {begin}
     'relations', (
         select pg_catalog.json_agg({relation})
         from pg_catalog.pg_class c
@@ -156,7 +168,8 @@ select pg_catalog.json_build_object(
         select pg_catalog.json_agg({object})
         from ({objects}) o
         cross join lateral pg_catalog.pg_identify_object(o.classid, o.objid, 0) d
-    )
+    ),
+    {end}
 )::text
 """
 
@@ -176,6 +189,7 @@ with locks as materialized (
 )
 select pg_catalog.json_build_object(
     'complete', false,
+    {begin}
     'relations', (
         select pg_catalog.json_agg(
             case when c.oid is null then
@@ -202,7 +216,8 @@ select pg_catalog.json_build_object(
               and nspname !~ '^pg_'
         ) o
         {identity}
-    )
+    ),
+    {end}
 )::text
 """
 _IDENTITY = """
@@ -233,28 +248,33 @@ where pid = %s
 _LONGEST_PAUSE = 0.02  # seconds between two samples of a long statement
 
 
-def start(schema: str) -> bytes:
+def start(schema: str, *, wal: bool = False) -> bytes:
     """Return the query for the start of a transaction: all relations and objects.
 
     It takes 1 ms with few tables, and 0.2 s with 5,000 tables (30,000 relations).
 
     Args:
         schema: That of our own tables, which are left out.
+        wal: Whether to ask how much WAL was written.
     """
-    relation = _RELATION.format(mode="null", has_details=_HAS_COLUMNS)
     return _START.format(
-        relation=relation, is_included=_is_included(schema), object=_OBJECT, objects=_OBJECTS
+        relation=_RELATION.format(mode="null", has_details=_HAS_COLUMNS),
+        is_included=_is_included(schema),
+        object=_OBJECT,
+        objects=_OBJECTS,
+        begin=_begin(wal=wal),
+        end=_END,
     ).encode()
 
 
-def after_statement(schema: str, server_version: int) -> bytes:
+def after_statement(schema: str, server_version: int, *, wal: bool = False) -> bytes:
     """Return the query for after each statement: the locked relations and objects.
 
     Columns and constraints are included if the lock allows them to change, which takes at least
     SHARE UPDATE EXCLUSIVE.
 
     Args:
-        schema: As in `start`.
+        schema, wal: As in `start`.
         server_version: As in `psycopg.ConnectionInfo.server_version`.
     """
     details = f"l.mode >= {LockMode.SHARE_UPDATE_EXCLUSIVE} and {_HAS_COLUMNS}"
@@ -265,11 +285,13 @@ def after_statement(schema: str, server_version: int) -> bytes:
         object=_OBJECT,
         regclasses=_REGCLASSES,
         identity=_IDENTITY if server_version >= 140000 else _IDENTITY_13.format(exists=_EXISTS),
+        begin=_begin(wal=wal),
+        end=_END,
     ).encode()
 
 
 @contextmanager
-def sampling(conn: psycopg.Connection[Any], pid: int, schema: str) -> Iterator[Future[Snapshot]]:
+def sampling(conn: psycopg.Connection[Any], pid: int, query: bytes) -> Iterator[Future[Snapshot]]:
     """Watch a statement outside a transaction from another session, during a `with`.
 
     After the `with`, the future has the snapshot.  A lock that was held for less than a
@@ -278,17 +300,17 @@ def sampling(conn: psycopg.Connection[Any], pid: int, schema: str) -> Iterator[F
     Args:
         conn: In autocommit mode, and used for nothing else meanwhile.
         pid: The server process that runs the statement.
-        schema: As in `start`.
+        query: That of `start`.
     """
     done = Event()
     with ThreadPoolExecutor(max_workers=1) as pool:
         try:
-            yield pool.submit(sample, conn, pid, schema, done)
+            yield pool.submit(sample, conn, pid, query, done)
         finally:
             done.set()
 
 
-def sample(conn: psycopg.Connection[Any], pid: int, schema: str, done: Event) -> Snapshot:
+def sample(conn: psycopg.Connection[Any], pid: int, query: bytes, done: Event) -> Snapshot:
     """Return the locks that a session held or waited for until `done`, and all relations then."""
     locks: dict[int, LockMode] = {}
     began = time.monotonic()
@@ -297,18 +319,18 @@ def sample(conn: psycopg.Connection[Any], pid: int, schema: str, done: Event) ->
             locks[oid] = max(LockMode.parse(mode), locks.get(oid, LockMode.ACCESS_SHARE))
         if done.wait(min((time.monotonic() - began) / 100, _LONGEST_PAUSE)):
             break
-    row = conn.execute(start(schema)).fetchone()
+    row = conn.execute(query).fetchone()
     assert row is not None, "the query has no condition"
     return replace(diff.read(row[0]), locks=locks, sampled=True)
 
 
-def prepare(schema: str, server_version: int) -> bytes:
+def prepare(schema: str, server_version: int, *, wal: bool = False) -> bytes:
     """Return the statement that prepares `after_statement`, to be run by `EXECUTE`.
 
     Planning the query takes four times as long as running it.  DEALLOCATE ALL or DISCARD ALL in
     a migration drops it.
     """
-    return b"prepare migrator_trace as " + after_statement(schema, server_version)
+    return b"prepare migrator_trace as " + after_statement(schema, server_version, wal=wal)
 
 
 def forget(conn: psycopg.Connection[Any]) -> None:
@@ -320,6 +342,10 @@ def forget(conn: psycopg.Connection[Any]) -> None:
 
 EXECUTE = b"execute migrator_trace"
 DEALLOCATE = b"deallocate migrator_trace"
+
+
+def _begin(*, wal: bool) -> str:
+    return _BEGIN.format(wal=WAL if wal else "null")
 
 
 def _is_included(schema: str) -> str:

@@ -192,6 +192,21 @@ class Trace:
     sampled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a statement took, by the server's clock, and what it wrote.
+
+    Attributes:
+        seconds: Without the time of the trace.
+        resumed: When the trace of it was complete and the script went on, in seconds since 1970.
+        wal: The bytes of WAL that the server wrote meanwhile; None if that was not asked for.
+    """
+
+    seconds: float
+    resumed: float
+    wal: int | None = None
+
+
 def names_before(traces: Iterable[Trace]) -> dict[int, str]:
     """Return the names that relations had before the first of some traces, by OID."""
     names: dict[int, str] = {}

@@ -29,7 +29,7 @@ from migrator.model import Direction, Step
 from migrator.output import reference
 from migrator.output.json import of_error, of_event
 from migrator.sql import parser
-from migrator.tracing.trace import Trace
+from migrator.tracing.trace import Effort, Trace
 
 from ..conftest import call
 from ..test_readme import CODES
@@ -43,7 +43,7 @@ EVENTS: tuple[Event, ...] = (
     StepFinished(STEP, 1),
     StatementFinished(STEP, STATEMENT, 1, "SELECT 1", 1),
     Noticed(STEP, STATEMENT, Notice("NOTICE", "00000", "a")),
-    Traced(STEP, STATEMENT, Trace()),
+    Traced(STEP, STATEMENT, Trace(), Effort(0.0, 0.0)),
     Progressed(STEP, STATEMENT, 1, Progress("VACUUM", "a", 1, 2, "blocks")),
     Waiting("01_a", (BACKEND,), 1),
     Retrying(STEP, 1, 2, 1, "a", ()),

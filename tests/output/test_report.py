@@ -93,10 +93,19 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "statements",
         "findings",
         "data_checks",
+        "usage",
         "down",
         "error",
     ]
-    assert list(migration["statements"][0]) == ["line", "sql", "seconds", "trace"]
+    assert list(migration["statements"][0]) == [
+        "line",
+        "sql",
+        "seconds",
+        "wal_bytes",
+        "bytes_rewritten",
+        "rows_changed",
+        "trace",
+    ]
     assert list(migration["findings"][0]) == [
         "hazard",
         "severity",

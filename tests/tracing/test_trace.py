@@ -116,7 +116,14 @@ def table(oid: int, mode: int | None = None, **given: Any) -> list[Any]:
 
 
 def snapshot(*relations: list[Any], complete: bool = False, objects: Any = None) -> Snapshot:
-    answer = {"complete": complete, "relations": list(relations) or None, "objects": objects}
+    answer = {
+        "complete": complete,
+        "asked": 0,
+        "wal": None,
+        "relations": list(relations) or None,
+        "objects": objects,
+        "answered": 0,
+    }
     return diff.read(json.dumps(answer))
 
 

@@ -1,0 +1,267 @@
+"""Run pending migrations on a copy of the target with rows, which they use up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from .. import session
+from ..config import Database
+from ..errors import (
+    CancelledError,
+    CopyError,
+    DatabaseConnectionError,
+    EmbeddedServerError,
+    ScratchError,
+    listed,
+)
+from ..events import Notify, Remarked
+from ..execution import runner
+from ..execution.runner import Lock
+from ..hazards.catalogue import Size
+from ..history import place, table
+from ..model import AppliedMigration, Plan, Step
+from ..postgres import activity, connection
+from ..postgres.lock import share_database
+from ..session import Session
+from . import estimates, meter, steps
+from .meter import Meter
+from .rehearse import table_sizes
+from .report import RehearsedMigration, Report
+from .steps import Stage
+
+_NEW_COPY = "a rehearsal uses its copy up: make a new one"
+_OUTCOME = "This was on the copy; the target database was not touched."
+
+Rows = Mapping[str, AppliedMigration]
+"""The rows of a history by version."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """Which copy to use up, and what to report.
+
+    Attributes:
+        small: As in `RehearsalOptions`.
+        max_lock: A blocking lock that is held longer is a finding, in seconds.
+    """
+
+    database: Database
+    small: int
+    max_lock: float
+
+
+def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: Notify) -> Report:
+    """Apply a plan to a copy of the target, with real commits; its downs are not run.
+
+    What the target has applied and the copy has not is applied first.  The target is only read.
+
+    Raises:
+        CopyError: The copy is the target itself, a standby or unreachable, or its history is not
+            an earlier state of the target's.
+        CancelledError: The user stopped it; the copy stays as it is then.
+        MigratorError: As `runner.locked`.
+    """
+    sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
+    with _stopped_on_copy(), _opened(work, options.database, notify) as copy:
+        check(work, copy)
+        missing, planned = _compare(_rows(work), _rows(copy), plan)
+        with runner.locked(copy, notify) as lock:
+            if lock.shares_sessions:
+                raise CopyError(
+                    "the copy is behind a pooler in transaction mode",
+                    hint="connect to PostgreSQL itself: --on-copy URL",
+                )
+            with _stage(work, copy, lock, options, notify) as stage:
+                _catch_up(work, stage, missing)
+                done = _rehearse(replace(stage, estimates=estimated), planned, sizes)
+        return _report(work, copy, plan, done, sizes)
+
+
+def check(work: Session, copy: Session) -> None:
+    """Check that a copy is neither the target itself nor a standby.
+
+    Raises:
+        CopyError: It is, or it cannot be told from the target.
+    """
+    with connection.reported():
+        if share_database(copy.conn, work.conn):
+            raise CopyError(
+                "the copy is the database itself; nothing was run",
+                hint="restore a backup or a snapshot under another name or on another server, "
+                "and give its URL",
+            )
+        if _is_standby(copy):
+            raise CopyError(
+                "the copy is a read-only standby",
+                hint="detach it from its primary and promote it: select pg_promote();",
+            )
+        if _is_standby(work) and _may_be_primary(work, copy):
+            raise CopyError(
+                "the database is a standby, and the copy may be its primary; nothing was run",
+                hint="connect to the primary, so that the two can be told apart: "
+                "migrator --database-url URL rehearse",
+            )
+
+
+def _is_standby(work: Session) -> bool:
+    return bool(work.conn.execute("select pg_is_in_recovery()").fetchall()[0][0])
+
+
+def _may_be_primary(work: Session, copy: Session) -> bool:
+    """Whether a standby and another database could be of one cluster."""
+    ours, theirs = (connection.system_identifier(each.conn) for each in (work, copy))
+    return ours is None or theirs is None or ours == theirs
+
+
+@contextmanager
+def _opened(work: Session, database: Database, notify: Notify) -> Iterator[Session]:
+    """Connect to the copy, and find its history where the target has its own."""
+    try:
+        with session.reached(database, notify) as reached:
+            conn = connection.connect(reached)
+            with closing(conn), connection.reported(work.history.schema):
+                trusted = work.settings.trust_history_of
+                found = place.locate(conn, work.history.schema, trusted=trusted)
+                yield Session(work.settings, reached, conn, found, work.migrations)
+    except (DatabaseConnectionError, EmbeddedServerError) as error:
+        raise CopyError(
+            f"the copy cannot be used: {error.message}",
+            detail=error.detail,
+            hint="check that it is running, and the URL of --on-copy",
+        ) from error
+
+
+@contextmanager
+def _stopped_on_copy() -> Iterator[None]:
+    """Add to the message of an interrupt what became of the copy."""
+    try:
+        yield
+    except CancelledError as error:
+        raise CancelledError(
+            "interrupted; the copy stays as it is, and the target database was not touched",
+            signal=error.signal,
+        ) from error
+
+
+@contextmanager
+def _stage(
+    work: Session, copy: Session, lock: Lock, options: CopyOptions, notify: Notify
+) -> Iterator[Stage]:
+    with (
+        closing(connection.connect_own(copy.database)) as watcher,
+        activity.watching(copy.database) as observe,
+        connection.reported(copy.history.schema),
+    ):
+        yield Stage(
+            conn=copy.conn,
+            watcher=watcher,
+            schema=copy.history.schema,
+            settings=copy.settings,
+            small=options.small,
+            interrupts=lock.interrupts,
+            notify=notify,
+            pid=copy.history.pid,
+            observe=observe,
+            is_guarded=connection.started_at(copy.conn) == connection.started_at(work.conn),
+            outcome=_OUTCOME,
+            meter=Meter(copy.conn, options.max_lock, meter.has_wal(copy.conn)),
+        )
+
+
+def _rows(work: Session) -> Rows:
+    if not work.history.exists:
+        return {}
+    work.history.refuse_foreign()
+    with connection.reported(work.history.schema):
+        return {row.version: row for row in table.read(work.conn, work.history, downs=True)}
+
+
+def _compare(
+    ours: Rows, copied: Rows, plan: Plan
+) -> tuple[tuple[AppliedMigration, ...], tuple[Step, ...]]:
+    """Compare the histories of the target and of the copy.
+
+    Returns:
+        What the target has applied and the copy has not, and the steps to run on the copy.
+
+    Raises:
+        CopyError: The copy's history is not an earlier state of the target's.
+    """
+    if ours and not copied:
+        raise CopyError(
+            "the copy has no history, so it is not a copy of this database",
+            hint="restore a backup or a snapshot of this database, and give its URL",
+        )
+    if more := [version for version in copied if version not in ours]:
+        raise CopyError(
+            f"the copy has applied what the database has not: {listed(sorted(more))}",
+            hint=_NEW_COPY,
+        )
+    if others := [v for v, row in copied.items() if not _may_precede(row, ours[v])]:
+        raise CopyError(
+            "the copy has other scripts applied than the database, or is interrupted in one: "
+            + listed(sorted(others)),
+            hint="make a new copy of the database as it is",
+        )
+    missing = (row for version, row in ours.items() if version not in copied)
+    planned = (s if s.version in copied else steps.from_start(s) for s in plan.steps)
+    return tuple(row for row in missing if not row.interrupted), tuple(planned)
+
+
+def _may_precede(copied: AppliedMigration, ours: AppliedMigration) -> bool:
+    if copied.interrupted or ours.interrupted:
+        return copied.statements_done == ours.statements_done and copied.in_step == ours.in_step
+    return copied.checksum == ours.checksum
+
+
+def _catch_up(work: Session, stage: Stage, missing: tuple[AppliedMigration, ...]) -> None:
+    """Apply to the copy what the target has applied since.
+
+    Raises:
+        CopyError: One of the scripts cannot be run.
+    """
+    if not missing:
+        return
+    versions = [row.version for row in sorted(missing, key=lambda row: row.ordinal)]
+    stage.notify(Remarked(f"applying to the copy what the database has: {listed(versions)}"))
+    try:
+        steps.replay(stage, missing, work.migrations)
+    except steps.ReplayError as error:
+        raise CopyError(
+            f"the copy cannot be brought to the state of the database: {error}",
+            hint="make a newer copy",
+        ) from error
+
+
+def _rehearse(
+    stage: Stage, planned: tuple[Step, ...], sizes: dict[str, Size]
+) -> tuple[RehearsedMigration, ...]:
+    done = steps.rehearse(stage, planned, (), sizes)
+    if done and isinstance(done[-1].error, ScratchError):
+        error = replace(done[-1].error, hint="use a copy on another server")
+        return (*done[:-1], replace(done[-1], error=error))
+    return done
+
+
+def _report(
+    work: Session,
+    copy: Session,
+    plan: Plan,
+    done: tuple[RehearsedMigration, ...],
+    sizes: dict[str, Size],
+) -> Report:
+    info = copy.conn.info
+    return Report(
+        database=work.conn.info.dbname,
+        server=work.server,
+        server_version=connection.version(work.conn),
+        scratch_version=connection.version(copy.conn),
+        origin=f"the copy {info.dbname} on {session.server_name(info.host, info.port)}",
+        missing=(),
+        drift=None,
+        migrations=done,
+        sizes=sizes,
+        not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
+    )
