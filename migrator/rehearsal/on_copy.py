@@ -13,6 +13,9 @@ from ..errors import (
     CopyError,
     DatabaseConnectionError,
     EmbeddedServerError,
+    HistoryError,
+    ReadOnlyError,
+    RunnerLockError,
     ScratchError,
     listed,
 )
@@ -20,6 +23,7 @@ from ..events import Notify, Remarked
 from ..execution import runner
 from ..execution.runner import Lock
 from ..hazards.catalogue import Size
+from ..hazards.sizes import bytes_text
 from ..history import place, table
 from ..model import AppliedMigration, Plan, Step
 from ..postgres import activity, connection
@@ -31,7 +35,10 @@ from .rehearse import table_sizes
 from .report import RehearsedMigration, Report
 from .steps import Stage
 
+_SIMILAR = 0.8  # of the size: a copy of last night is somewhat smaller
 _NEW_COPY = "a rehearsal uses its copy up: make a new one"
+_CHECK_URL = "check that it is running, and the URL of --on-copy"
+_UNREACHABLE = (DatabaseConnectionError, EmbeddedServerError)
 _OUTCOME = "This was on the copy; the target database was not touched."
 
 Rows = Mapping[str, AppliedMigration]
@@ -61,12 +68,13 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
         CopyError: The copy is the target itself, a standby or unreachable, or its history is not
             an earlier state of the target's.
         CancelledError: The user stopped it; the copy stays as it is then.
-        MigratorError: As `runner.locked`.
     """
     sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
-    with _stopped_on_copy(), _opened(work, options.database, notify) as copy:
+    ours = _rows(work)
+    with _about_copy(), _opened(work, options.database, notify) as copy:
         check(work, copy)
-        missing, planned = _compare(_rows(work), _rows(copy), plan)
+        missing, planned = _compare(ours, _rows(copy), plan)
+        lacks = tuple(_lacks(sizes, table_sizes(copy)))
         with runner.locked(copy, notify) as lock:
             if lock.shares_sessions:
                 raise CopyError(
@@ -76,7 +84,7 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
             with _stage(work, copy, lock, options, notify) as stage:
                 _catch_up(work, stage, missing)
                 done = _rehearse(replace(stage, estimates=estimated), planned, sizes)
-        return _report(work, copy, plan, done, sizes)
+        return _report(work, copy, plan, done, sizes, lacks)
 
 
 def check(work: Session, copy: Session) -> None:
@@ -118,26 +126,22 @@ def _may_be_primary(work: Session, copy: Session) -> bool:
 @contextmanager
 def _opened(work: Session, database: Database, notify: Notify) -> Iterator[Session]:
     """Connect to the copy, and find its history where the target has its own."""
-    try:
-        with session.reached(database, notify) as reached:
-            conn = connection.connect(reached)
-            with closing(conn), connection.reported(work.history.schema):
-                trusted = work.settings.trust_history_of
-                found = place.locate(conn, work.history.schema, trusted=trusted)
-                yield Session(work.settings, reached, conn, found, work.migrations)
-    except (DatabaseConnectionError, EmbeddedServerError) as error:
-        raise CopyError(
-            f"the copy cannot be used: {error.message}",
-            detail=error.detail,
-            hint="check that it is running, and the URL of --on-copy",
-        ) from error
+    schema, trusted = work.history.schema, work.settings.trust_history_of
+    with session.reached(database, notify) as reached, connection.connect(reached) as conn:
+        with connection.reported(schema):
+            found = place.locate(conn, schema, trusted=trusted)
+        yield Session(work.settings, reached, conn, found, work.migrations)
 
 
 @contextmanager
-def _stopped_on_copy() -> Iterator[None]:
-    """Add to the message of an interrupt what became of the copy."""
+def _about_copy() -> Iterator[None]:
+    """Say in messages that they are about the copy, and what became of it."""
     try:
         yield
+    except (*_UNREACHABLE, HistoryError, ReadOnlyError, RunnerLockError) as error:
+        hint = _CHECK_URL if isinstance(error, _UNREACHABLE) else error.hint
+        message = f"the copy cannot be used: {error.message}"
+        raise CopyError(message, detail=error.detail, hint=hint) from error
     except CancelledError as error:
         raise CancelledError(
             "interrupted; the copy stays as it is, and the target database was not touched",
@@ -167,6 +171,16 @@ def _stage(
             is_guarded=connection.started_at(copy.conn) == connection.started_at(work.conn),
             outcome=_OUTCOME,
             meter=Meter(copy.conn, options.max_lock, meter.has_wal(copy.conn)),
+        )
+
+
+def _lacks(ours: Mapping[str, Size], copied: Mapping[str, Size]) -> Iterator[str]:
+    """Say that the copy is so much smaller that its times say little."""
+    expected, found = (sum(size.bytes for size in each.values()) for each in (ours, copied))
+    if found < expected * _SIMILAR:
+        yield (
+            f"the tables of the copy have {bytes_text(found)}, those of the database "
+            f"{bytes_text(expected)}, where everything takes longer"
         )
 
 
@@ -251,6 +265,7 @@ def _report(
     plan: Plan,
     done: tuple[RehearsedMigration, ...],
     sizes: dict[str, Size],
+    lacks: tuple[str, ...],
 ) -> Report:
     info = copy.conn.info
     return Report(
@@ -259,7 +274,7 @@ def _report(
         server_version=connection.version(work.conn),
         scratch_version=connection.version(copy.conn),
         origin=f"the copy {info.dbname} on {session.server_name(info.host, info.port)}",
-        missing=(),
+        missing=lacks,
         drift=None,
         migrations=done,
         sizes=sizes,

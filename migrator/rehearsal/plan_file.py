@@ -139,7 +139,7 @@ def dump(report: Report, entries: Iterable[Entry], target: Target) -> str:
                         "checksum": _checksum(each.step),
                         "down": _down_checksum(each.step),
                         "locks": _locks(each),
-                        "traces": [to_json(one.trace) for one in each.traced],
+                        "traces": [to_json(trace) for trace in _traces(each)],
                     }
                     for each in report.migrations
                     if not each.error
@@ -149,6 +149,14 @@ def dump(report: Report, entries: Iterable[Entry], target: Target) -> str:
         )
         + "\n"
     )
+
+
+def _traces(rehearsed: RehearsedMigration) -> Iterator[Trace]:
+    """Yield a trace for each statement; an empty one for what an interrupted run had finished."""
+    known = {each.statement.offset: each.trace for each in rehearsed.traced}
+    for unit in rehearsed.step.script.units:
+        for statement in unit.statements:
+            yield known.get(statement.offset, Trace())
 
 
 def _locks(rehearsed: RehearsedMigration) -> list[tuple[str, str]]:

@@ -306,6 +306,64 @@ def test_a_copy_on_another_server(migrate: Migrate, write: Write) -> None:
         assert applied(copy) == ["01_t"]
 
 
+def test_a_copy_without_the_rows_is_said_to_be_smaller(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    copy.execute("truncate t")
+    write(REWRITE)
+    result = on_copy(migrate, copy, "--json")
+    (smaller,) = result.json["missing"]
+    assert smaller.startswith("the tables of the copy have ")
+
+
+def test_a_frozen_copy_is_refused(migrate: Migrate, copy: Database, write: Write) -> None:
+    write(REWRITE)
+    copy.execute(f"alter database {copy.name} set default_transaction_read_only = on")
+    result = on_copy(migrate, copy)
+    assert result.exit_code == 6
+    assert "error: the copy cannot be used: the database is read-only by default" in result.stderr
+    assert on_copy(migrate, copy, "--override-read-only").exit_code == 0
+
+
+def test_an_interrupted_migration_runs_from_its_start_on_an_older_copy(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    script = "-- migrator: no-transaction\ncreate table u (a int);\nselect 1/({});\n"
+    write({"02_b.up.sql": script.format("1 - 1")})
+    assert migrate("up").exit_code == 1
+    write({"02_b.up.sql": script.format("1")})
+    result = on_copy(migrate, copy, "--json")
+    assert result.exit_code == 0, result.stdout
+    assert [each["line"] for each in statements(result)] == [2, 3]
+
+
+def test_the_rest_of_an_interrupted_migration_runs_on_a_copy_of_that_state(
+    migrate: Migrate, write: Write, tmp_path: Path
+) -> None:
+    script = "-- migrator: no-transaction\ncreate table u (a int);\nselect 1/({});\n"
+    write({"01_b.up.sql": script.format("1 - 1")})
+    assert migrate("up").exit_code == 1
+    write({"01_b.up.sql": script.format("1")})
+    plan = tmp_path / "plan.json"
+    with copied(migrate.database) as copy:
+        result = on_copy(migrate, copy, "--json", "--save", str(plan))
+        assert result.exit_code == 0, result.stdout
+        assert [each["line"] for each in statements(result)] == [3]
+        assert applied(copy) == ["01_b"]
+    (step,) = json.loads(plan.read_text())["steps"]
+    assert len(step["traces"]) == 2
+    assert migrate("up", "--plan", str(plan)).exit_code == 0
+
+
+def test_a_connection_that_is_lost_is_an_error_on_the_copy(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    write({"02_b.up.sql": "select pg_terminate_backend(pg_backend_pid());"})
+    result = on_copy(migrate, copy)
+    assert result.exit_code in (4, 6)
+    assert "copy" in result.stdout + result.stderr
+
+
 def test_the_saved_plan_is_run_on_the_target(
     migrate: Migrate, copy: Database, write: Write, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -35,23 +36,24 @@ def primary() -> Iterator[Postgres]:
         yield postgres
 
 
-@pytest.fixture(scope="module")
-def standby(primary: Postgres) -> Iterator[str]:
-    """The start of the URL of a hot standby: the name of a database follows."""
+@contextmanager
+def copied(primary: Postgres, *options: str) -> Iterator[str]:
+    """Run a physical copy, and give the start of its URL: the name of a database follows."""
     folder = Path(tempfile.mkdtemp(prefix="migrator-standby-"))
     folder.chmod(0o755)
     data, port, account = folder / "data", free_port(), primary.server.account
     source = f"postgresql://copier@127.0.0.1:{primary.server.port}"
-    copy = (find_program("pg_basebackup", primary), "-D", data, "-R", "-c", "fast", "-d", source)
-    subprocess.run(copy, check=True)
+    copy = (*options, "-c", "fast", "-d", source)
+    program = find_program("pg_basebackup", primary)
+    subprocess.run([program, "-D", data, *copy], check=True)
     if account:
         for path in (folder, data, *data.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid)
-    program, *_ = postgres_command(primary.server, folder)
+    server, *_ = postgres_command(primary.server, folder)
     settings = ("max_connections=200", "max_prepared_transactions=10", "listen_addresses=127.0.0.1")
-    options = [part for each in settings for part in ("-c", each)]
+    given = [part for each in settings for part in ("-c", each)]
     process = subprocess.Popen(
-        [program, "-D", data, "-p", str(port), "-k", folder, *options],
+        [server, "-D", data, "-p", str(port), "-k", folder, *given],
         user=account.pw_uid if account else None,
         group=account.pw_gid if account else None,
         extra_groups=[] if account else None,
@@ -66,7 +68,7 @@ def standby(primary: Postgres) -> Iterator[str]:
         try:
             psycopg.connect(f"{url}postgres").close()
         except psycopg.OperationalError:
-            assert process.poll() is None, "the standby did not start"
+            assert process.poll() is None, "the copy did not start"
             return False
         return True
 
@@ -79,26 +81,37 @@ def standby(primary: Postgres) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def standby(primary: Postgres) -> Iterator[str]:
+    """The start of the URL of a hot standby: the name of a database follows."""
+    with copied(primary, "-R") as url:
+        yield url
+
+
 @pytest.fixture
-def on_standby(
-    primary: Postgres, standby: str, write: Write, directory: Path
-) -> Iterator[Callable[..., Result]]:
-    """The program on a standby whose primary has one migration applied, of two."""
+def on_primary(primary: Postgres, write: Write, directory: Path) -> Iterator[Migrate]:
+    """The program on the primary, with one migration applied, of two."""
     write({"01_a.up.sql": "create table a ();", "02_b.up.sql": "create table b ();"})
     with primary.database() as database:
         migrate = Migrate(call, database, directory)
         assert migrate("up", "--to", "01").exit_code == 0
-        url = f"{standby}{database.name}"
+        yield migrate
 
-        def has_arrived() -> bool:
-            try:
-                with psycopg.connect(url) as conn:
-                    return bool(conn.execute("table migration_versions").fetchall())
-            except psycopg.Error:
-                return False
 
-        wait_for(has_arrived)
-        yield partial(migrate, database=url)
+@pytest.fixture
+def on_standby(on_primary: Migrate, standby: str) -> Callable[..., Result]:
+    """The program on a standby whose primary has one migration applied, of two."""
+    url = f"{standby}{on_primary.database.name}"
+
+    def has_arrived() -> bool:
+        try:
+            with psycopg.connect(url) as conn:
+                return bool(conn.execute("table migration_versions").fetchall())
+        except psycopg.Error:
+            return False
+
+    wait_for(has_arrived)
+    return partial(on_primary, database=url)
 
 
 @pytest.mark.usefixtures("project_folder")
@@ -133,6 +146,36 @@ def test_a_trial_run_on_a_standby_is_refused(on_standby: Callable[..., Result]) 
     result = on_standby("rehearse", "--on-target")
     assert result.exit_code == 6
     assert "error: the server is a read-only standby" in result.stderr
+
+
+@pytest.mark.usefixtures("on_standby")
+def test_a_standby_is_no_copy(on_primary: Migrate, standby: str) -> None:
+    result = on_primary("rehearse", "--on-copy", f"{standby}{on_primary.database.name}")
+    assert result.exit_code == 6
+    assert "error: the copy is a read-only standby\n" in result.stderr
+    assert "select pg_promote();" in result.stderr
+
+
+def test_the_primary_of_a_standby_is_no_copy(
+    on_standby: Callable[..., Result], on_primary: Migrate
+) -> None:
+    result = on_standby("rehearse", "--on-copy", on_primary.database.url)
+    assert result.exit_code == 6
+    assert "error: the database is a standby, and the copy may be its primary" in result.stderr
+
+
+def test_a_physical_copy_is_told_from_its_original(on_primary: Migrate, primary: Postgres) -> None:
+    database = on_primary.database
+    identity = "select system_identifier from pg_control_system()"
+    with copied(primary) as start:
+        url = f"{start}{database.name}"
+        with psycopg.connect(url) as conn:
+            assert conn.execute(identity).fetchall() == database.rows(identity)
+        result = on_primary("rehearse", "--on-copy", url)
+        assert result.exit_code == 0, result.stderr
+        with psycopg.connect(url) as conn:
+            assert conn.execute("select from pg_tables where tablename = 'b'").fetchall()
+    assert not database.rows("select from pg_tables where tablename = 'b'")
 
 
 @pytest.mark.parametrize("command", ["rehearse", "drift"])
