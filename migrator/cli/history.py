@@ -12,12 +12,19 @@ from .. import errors
 from .app import DISAGREEING, App, style, terminal_width
 from .command import command
 from .confirmation import confirm
-from .options import complete_version, override_option, scratch_option, yes_option
+from .options import (
+    complete_version,
+    ignore_option,
+    override_option,
+    scratch_option,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from ..execution.baseline import Decision
     from ..model import Entry
     from ..output.json import Json
+    from ..rehearsal.ignore import Pattern
     from ..rehearsal.schema import Difference
 
 _PENDING, _INTERRUPTED = 3, 7
@@ -96,11 +103,19 @@ def log(app: App, /, *, version: str | None, limit: int) -> None:
 @click.argument("version", shell_complete=complete_version)
 @click.option("--unchecked", is_flag=True, help="Do not check that the database has their schema.")
 @scratch_option
+@ignore_option
 @yes_option
 @override_option
 @click.pass_obj
 def baseline(
-    app: App, /, *, version: str, unchecked: bool, scratch_url: str | None, yes: bool
+    app: App,
+    /,
+    *,
+    version: str,
+    unchecked: bool,
+    scratch_url: str | None,
+    yes: bool,
+    ignore: tuple[Pattern, ...],
 ) -> None:
     """Record migrations as applied without running them.
 
@@ -114,7 +129,10 @@ def baseline(
         if not unchecked:
             migrations = baseline.of_baseline(work, version)
             server = app.other_database(scratch_url)
-            _refuse_missing(compare_with_files(work, migrations, server, app.notify), app)
+            found = compare_with_files(work, migrations, server, ignore, app.notify)
+            _refuse_missing(found.differences, app)
+            for note in found.notes:
+                app.remark(note)
         confirm(app, work, f"record all migrations up to {version} as applied", yes=yes)
         versions = baseline.baseline(work, version, app.notify)
     lines = [f"{name}: recorded as applied" for name in versions] or [
@@ -131,7 +149,8 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
         HistoryError: Something is missing.
     """
     from .. import events
-    from ..rehearsal.schema import Sign, difference_lines
+    from ..rehearsal.differences import difference_lines
+    from ..rehearsal.schema import Sign
 
     missing = [each for each in found if each.sign is Sign.REMOVED]
     if missing:

@@ -15,6 +15,8 @@ from .keys import variable_of
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from ..rehearsal.ignore import Pattern
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -100,6 +102,34 @@ def scratch_option(command: Decorated) -> Decorated:
         envvar="MIGRATOR_SCRATCH_URL",
         metavar="URL",
         help="Create the scratch database on this server [default: the database's own].",
+    )(command)
+
+
+def _patterns(
+    ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[Pattern, ...]:
+    if not value:
+        return ()
+    from ..rehearsal.ignore import PatternError, parse
+
+    found = []
+    for text in value:
+        try:
+            found.append(parse(text))
+        except PatternError as error:
+            problem = f"invalid pattern for {parameter.opts[0]}, {text}: {error}"
+            raise click.UsageError(problem, ctx) from error
+    return tuple(found)
+
+
+def ignore_option(command: Decorated) -> Decorated:
+    """Add the option of every command that compares the database with a scratch database."""
+    return click.option(
+        "--ignore",
+        multiple=True,
+        callback=_patterns,
+        metavar="PATTERN",
+        help='Leave out, for example "public.events_*" or "schema partman".  May be repeated.',
     )(command)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -15,6 +16,7 @@ from .command import command
 from .options import (
     apply_limits,
     duration,
+    ignore_option,
     override_option,
     role_option,
     scratch_option,
@@ -22,9 +24,14 @@ from .options import (
     target_option,
 )
 
+if TYPE_CHECKING:
+    from ..rehearsal.ignore import Pattern
+    from ..rehearsal.pair import Pair
+
 
 @command(epilog="Example: migrator rehearse --html report.html")
 @scratch_option
+@ignore_option
 @target_option
 @click.option(
     "--out-of-order",
@@ -122,6 +129,7 @@ def rehearse(
     html: Path | None,
     sarif: Path | None,
     save: Path | None,
+    ignore: tuple[Pattern, ...],
 ) -> None:
     """Show what `up` would lock, rewrite and scan.
 
@@ -144,7 +152,7 @@ def rehearse(
     _refuse_two_places(is_on_target=is_on_target, has_copy=copy_url is not None)
     apply_limits(app, {"role": role})
     data = DataCheckOptions(data_checks, app.other_database(data_url), not no_examples)
-    options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data)
+    options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data, ignore)
     copy = app.other_database(copy_url)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
@@ -194,22 +202,57 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
         raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")
 
 
-@command(epilog="Example: migrator drift")
+@command(epilog="Example: migrator drift --ignore 'schema partman' --ignore owner")
 @scratch_option
 @role_option
+@ignore_option
+@click.option(
+    "--sql",
+    "name",
+    is_flag=False,
+    flag_value="drift",
+    metavar="[NAME]",
+    help="Also write a new pair of files that brings the differences into the history.",
+)
 @click.pass_obj
-def drift(app: App, /, *, scratch_url: str | None, role: str | None) -> None:
+def drift(
+    app: App,
+    /,
+    *,
+    scratch_url: str | None,
+    ignore: tuple[Pattern, ...],
+    name: str | None,
+    role: str | None,
+) -> None:
     """Compare this database with what its history should have produced.
 
     Replays the history on a scratch database.  Exits with 4 if there are differences.
     """
-    from ..output.report import drift_text
-    from ..rehearsal.rehearse import find_drift
-    from ..rehearsal.schema import difference_lines
+    from ..output.report import drift_json, drift_text
+    from ..rehearsal.rehearse import find_drift, write_drift
 
     apply_limits(app, {"role": role})
+    server = app.other_database(scratch_url)
+    paths: tuple[Path, ...] = ()
     with app.opened() as work:
-        found = find_drift(work, app.other_database(scratch_url), app.notify)
-    app.show(lambda: drift_text(found), lambda: {"drift": list(difference_lines(found))})
-    if found:
+        if name is None:
+            found = find_drift(work, server, ignore, app.notify)
+        else:
+            found, pair = write_drift(work, server, ignore, app.notify)
+            paths = _write_pair(app, name, pair, work.conn.info.dbname) if pair else ()
+        database = work.conn.info.dbname
+    kept = f"the files were written: {', '.join(map(str, paths))}" if paths else None
+    app.show(
+        lambda: drift_text(found, database, paths), lambda: drift_json(found, paths), kept=kept
+    )
+    if found.differences:
         sys.exit(DISAGREEING)
+
+
+def _write_pair(app: App, name: str, pair: Pair, database: str) -> tuple[Path, Path]:
+    from ..files import directory
+    from ..output.pair import pair_texts
+
+    folder = app.settings.directory
+    version = directory.next_version(folder, name, now=datetime.now(UTC))
+    return directory.write_pair(folder, version, pair_texts(pair, version, database))

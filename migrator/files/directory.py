@@ -157,24 +157,47 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
     """Write the next pair of files, up and down, from a template; overwrite nothing.
 
     Args:
-        name: Any words; they are converted to lower case and joined with `_`.
-        now: The time for the new number, if the other files have timestamps.
+        name: As in `next_version`.
+        now: As in `next_version`.
 
     Raises:
         UsageError: The name contains no ASCII letter or digit, or a path separator.
         DirectoryError: The files cannot be written; neither is left.
     """
+    version = next_version(directory, name, now=now)
+    texts = (template.format(version=version) for template in (_UP_TEMPLATE, _DOWN_TEMPLATE))
+    return write_pair(directory, version, texts)
+
+
+def next_version(directory: Path, name: str, *, now: datetime) -> str:
+    """Return the version of the next pair of files.
+
+    Args:
+        name: Any words; they are converted to lower case and joined with `_`.
+        now: The time for the new number, if the other files have timestamps.
+
+    Raises:
+        UsageError: The name contains no ASCII letter or digit, or a path separator.
+    """
     stem = _slug(name)
     known = read_migrations(directory) if os.path.lexists(directory) else ()
-    version = f"{_new_number(known, now)}_{stem}"
+    return f"{_new_number(known, now)}_{stem}"
+
+
+def write_pair(directory: Path, version: str, texts: Iterable[str]) -> tuple[Path, Path]:
+    """Write a pair of files, up and down; overwrite nothing.
+
+    Raises:
+        DirectoryError: The files cannot be written; neither is left.
+    """
     paths = (directory / f"{version}.up.sql", directory / f"{version}.down.sql")
     written: list[Path] = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path, template in zip(paths, (_UP_TEMPLATE, _DOWN_TEMPLATE), strict=True):
+        for path, text in zip(paths, texts, strict=True):
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)
-                file.write(template.format(version=version))
+                file.write(text)
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)

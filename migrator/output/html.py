@@ -16,13 +16,13 @@ from ..history.recorder import tool_version
 from ..passwords import without_passwords
 from ..rehearsal.locks import Held, held
 from ..rehearsal.report import RehearsedMigration, Report, TracedStatement
-from ..rehearsal.schema import difference_lines
 from ..tracing.trace import LockMode
 from .progress import lock_text
 from .report import (
     DRIFT,
     NO_DRIFT,
     checked,
+    diff_lines,
     down_lines,
     effort_lines,
     head,
@@ -99,11 +99,14 @@ def _legend() -> Iterator[str]:
 def _drift(report: Report) -> Iterator[str]:
     if report.drift is None:
         yield '<p class="soft">Drift was not compared.</p>'
-    elif not report.drift:
-        yield f'<p class="good">{NO_DRIFT}</p>'
-    else:
+        return
+    if report.drift.differences:
         yield f'<h2 class="bad">{DRIFT}</h2>'
-        yield f"<pre>{escape(chr(10).join(difference_lines(report.drift)))}</pre>"
+        lines = diff_lines(report.drift, report.database)
+        yield f"<pre>{escape(chr(10).join(lines))}</pre>"
+    else:
+        yield f'<p class="good">{NO_DRIFT}</p>'
+    yield from (f'<p class="soft">{escape(note)}</p>' for note in report.drift.notes)
 
 
 def _migration(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ..errors import counted, duration, listed
 from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import bytes_text, rows_text, size_text
+from ..rehearsal.differences import count, difference_lines, differences_json
+from ..rehearsal.drift import Drift
 from ..rehearsal.locks import held
 from ..rehearsal.report import (
     Answer,
@@ -17,7 +20,6 @@ from ..rehearsal.report import (
     TracedStatement,
     Usage,
 )
-from ..rehearsal.schema import Difference, difference_lines
 from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .json import Json, of_error
@@ -27,7 +29,6 @@ from .text import Style, error_text, line_of
 
 NO_DRIFT = "no drift: the schema matches its history"
 DRIFT = "drift: the schema does not match its history"
-_DRIFT_SIGNS = "+ only in the database, - only in the history, ~ different"
 _LEFT_SIGNS = "+ left over, - not restored, ~ different"
 _AGAIN_SIGNS = "+ only the second time, - only the first time, ~ different"
 _SQL_WIDTH = 72  # characters of a statement's first line
@@ -63,7 +64,8 @@ def report_json(report: Report) -> Json:
         "scratch_version": report.scratch_version,
         "origin": report.origin,
         "missing": list(report.missing),
-        "drift": None if report.drift is None else list(difference_lines(report.drift)),
+        "drift": None if report.drift is None else differences_json(report.drift.differences),
+        "drift_notes": list(report.drift.notes) if report.drift else [],
         "clean": report.is_clean,
         "not_rehearsed": list(report.not_rehearsed),
         "migrations": [_migration(each) for each in report.migrations],
@@ -137,9 +139,9 @@ def _check(check: DataCheck) -> Json:
 def _down(down: DownCheck) -> Json:
     return {
         "undoes": down.undoes,
-        "left": list(difference_lines(down.left)),
+        "left": differences_json(down.left),
         "lost": list(down.lost),
-        "again": list(difference_lines(down.again)),
+        "again": differences_json(down.again),
         "irreversible": down.irreversible,
         "error": of_error(down.error) if down.error else None,
     }
@@ -229,13 +231,14 @@ def total(report: Report) -> str:
     open_findings = sum(finding.is_open for finding in findings)
     accepted = sum(finding.accepted is not None for finding in findings)
     failed = sum(each.error is not None for each in report.migrations)
+    drifted = count(report.drift.differences) if report.drift else 0
     parts = [
         counted(len(report.migrations), "migration"),
         counted(open_findings, "finding"),
         *([f"{accepted} more accepted"] if accepted else []),
         *([f"{failed} failed"] if failed else []),
         *([f"{len(report.not_rehearsed)} not rehearsed"] if report.not_rehearsed else []),
-        *([f"drift in {counted(_objects(report.drift), 'object')}"] if report.drift else []),
+        *([f"drift in {counted(drifted, 'object')}"] if drifted else []),
     ]
     return ", ".join(parts)
 
@@ -256,30 +259,46 @@ def not_rehearsed(report: Report) -> Iterator[str]:
         yield f"not rehearsed, because {last} failed: {listed(report.not_rehearsed)}"
 
 
-def drift_text(differences: Iterable[Difference]) -> str:
-    """Write the differences between a database and its history, and how many there are."""
-    differences = tuple(differences)
-    if not differences:
-        return NO_DRIFT
-    total = counted(_objects(differences), "difference")
-    lines = difference_lines(differences)
-    return "\n".join([f"{DRIFT} ({_DRIFT_SIGNS})", "", *lines, "", total])
+def drift_text(drift: Drift, database: str, written: Iterable[Path] = ()) -> str:
+    """Write the differences between a database and its history, and how many there are.
+
+    Args:
+        written: The pair of files that brings them into the history; none if it was not asked for.
+    """
+    notes = [f"note: {note}" for note in drift.notes]
+    if not drift.differences:
+        return "\n".join([NO_DRIFT, *notes])
+    total = counted(count(drift.differences), "difference")
+    notes += [f"written: {path}" for path in written]
+    return "\n".join([DRIFT, *diff_lines(drift, database), "", *notes, total])
 
 
-def _objects(differences: Iterable[Difference]) -> int:
-    """Count the objects that are shown; their parts are in the same line."""
-    return sum(not line.startswith(" ") for line in difference_lines(differences))
+def drift_json(drift: Drift, written: tuple[Path, ...] = ()) -> Json:
+    """Return the differences between a database and its history as JSON; `written` as above."""
+    return {
+        "drift": differences_json(drift.differences),
+        "notes": list(drift.notes),
+        **dict(zip(("up", "down"), map(str, written), strict=False)),
+    }
+
+
+def diff_lines(drift: Drift, database: str) -> Iterator[str]:
+    """Write the differences between the history and a database, in the manner of a diff."""
+    yield from ("--- the history", f"+++ the database {database}")
+    yield from difference_lines(drift.differences)
 
 
 def drift_lines(report: Report) -> Iterator[str]:
     """Say how the database differs from its history."""
     if report.drift is None:
         yield "drift: not compared"
-    elif not report.drift:
-        yield NO_DRIFT
+        return
+    if report.drift.differences:
+        yield DRIFT
+        yield from (f"  {line}" for line in diff_lines(report.drift, report.database))
     else:
-        yield f"{DRIFT} ({_DRIFT_SIGNS})"
-        yield from (f"  {line}" for line in difference_lines(report.drift))
+        yield NO_DRIFT
+    yield from report.drift.notes
 
 
 def _findings(

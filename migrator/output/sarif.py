@@ -69,10 +69,10 @@ def _results(report: Report, folder: Path) -> Iterator[Json]:
         for finding in rehearsed.findings:
             yield _of_finding(finding, rehearsed, folder)
         yield from (_of_error(each, rehearsed, folder) for each in _errors(rehearsed))
-    if report.drift:
+    if report.drift and report.drift.differences:
         # A code host shows only what is in a file: any of them will do.
         for rehearsed in report.migrations[:1]:
-            labels = ", ".join(f"{each.sign} {each.label}" for each in report.drift)
+            labels = ", ".join(f"{each.sign} {each.label}" for each in report.drift.differences)
             yield _result(_DRIFT, "error", f"drift: {labels}", _file(rehearsed, folder))
 
 

@@ -18,14 +18,16 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, data_checks, downs, estimates, facts, schema, scratch, steps
+from . import clone, data_checks, downs, drift, estimates, facts, scratch, steps
 from .data_checks import DataCheckOptions
+from .drift import Drift
+from .ignore import Pattern
+from .pair import Pair
 from .report import Report
-from .schema import ROLE_KINDS, Difference, Sign
+from .schema import Sign
 from .steps import Stage
 
 _EMBEDDED = Database(embedded="postgres")
-_READ_LOCK_TIMEOUT = 2000  # milliseconds that a read of the target waits for a lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class RehearsalOptions:
         from_target: Whether to copy the target's schema instead of replaying the history.
         small: Hazards that cost only time are notes for tables below this size, in bytes.
         data_checks: How to check the rows of the target.
+        ignore: What drift leaves out.
     """
 
     server: Database | None
     from_target: bool
     small: int
     data_checks: DataCheckOptions
+    ignore: tuple[Pattern, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
     with _target_untouched():
         with _prepared(work, options, notify) as prepared:
             # The rehearsal changes the schema, so drift is looked for first.
-            drift = _drift(work, prepared.stage) if prepared.is_from_history else None
+            found = (
+                _drift(work, prepared.stage, options.ignore) if prepared.is_from_history else None
+            )
             stage = replace(prepared.stage, estimates=estimated, asks=asks)
             done = steps.rehearse(stage, plan.steps, (), sizes)
             version = connection.version(stage.conn)
@@ -90,39 +96,54 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         scratch_version=version,
         origin=prepared.origin,
         missing=prepared.missing,
-        drift=drift,
+        drift=found,
         migrations=tuple(downs.with_unused(each) for each in done),
         sizes=sizes,
         not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
     )
 
 
-def find_drift(work: Session, server: Database | None, notify: Notify) -> tuple[Difference, ...]:
+def find_drift(
+    work: Session, server: Database | None, patterns: Iterable[Pattern], notify: Notify
+) -> Drift:
     """Return how the target differs from what its history creates.
 
     Args:
         server: As in `RehearsalOptions`.
+        patterns: What is left out.
 
     Raises:
         HistoryError: The history cannot be replayed.
         MigratorError: As in `rehearse_plan`.
     """
-    with _empty_stage(work, server, notify) as stage:
-        if why_not := _replay(work, stage):
-            raise HistoryError(
-                f"cannot compare the database with its history: {why_not}",
-                hint="check the files: migrator verify; or use another server: --scratch-url URL",
-            )
-        return _drift(work, stage)
+    with _replayed(work, server, notify) as stage:
+        return _drift(work, stage, patterns)
+
+
+def write_drift(
+    work: Session, server: Database | None, patterns: Iterable[Pattern], notify: Notify
+) -> tuple[Drift, Pair | None]:
+    """Return what `find_drift` does, and scripts for it; None for no drift.
+
+    Raises:
+        MigratorError: As `find_drift`.
+    """
+    with _replayed(work, server, notify) as stage:
+        return drift.find_and_write(work, stage.conn, patterns, has_roles=stage.is_guarded)
 
 
 def compare_with_files(
-    work: Session, migrations: Iterable[Migration], server: Database | None, notify: Notify
-) -> tuple[Difference, ...]:
+    work: Session,
+    migrations: Iterable[Migration],
+    server: Database | None,
+    patterns: Iterable[Pattern],
+    notify: Notify,
+) -> Drift:
     """Return what files create and the target lacks or has in another form.
 
     Args:
         server: As in `RehearsalOptions`.
+        patterns: What is left out.
 
     Raises:
         HistoryError: The files cannot be applied to an empty database.
@@ -136,30 +157,21 @@ def compare_with_files(
                 f"cannot compare the database with the files: {error}",
                 hint="use another server: --scratch-url URL; or skip this check: --unchecked",
             ) from error
-        found = _drift(work, stage)
-    return tuple(each for each in found if each.sign is not Sign.ADDED)
+        found = _drift(work, stage, patterns)
+    lacking = (each for each in found.differences if each.sign is not Sign.ADDED)
+    return Drift(tuple(lacking), found.notes)
 
 
-def _drift(work: Session, stage: Stage) -> tuple[Difference, ...]:
-    expected = schema.read(stage.conn, work.history.schema)
-    with connection.reported(), work.conn.transaction():
-        _read_only(work)
-        found = schema.read(work.conn, work.history.schema)
+def _drift(work: Session, stage: Stage, patterns: Iterable[Pattern]) -> Drift:
     # Another server has other roles.
-    leave_out = () if stage.is_guarded else ROLE_KINDS
-    return schema.compare(expected, found, leave_out=leave_out)
+    return drift.find(work, stage.conn, patterns, has_roles=stage.is_guarded)
 
 
 def table_sizes(work: Session) -> dict[str, Size]:
     """Return the sizes of the target's tables, by name."""
     with connection.reported(), work.conn.transaction():
-        _read_only(work)
+        drift.read_only(work)
         return facts.sizes(work.conn)
-
-
-def _read_only(work: Session) -> None:
-    work.conn.execute("set transaction read only, not deferrable")
-    work.conn.execute(f"set local lock_timeout = {_READ_LOCK_TIMEOUT}".encode())
 
 
 @contextmanager
@@ -190,7 +202,7 @@ def _prepared(work: Session, options: RehearsalOptions, notify: Notify) -> Itera
         because = f", because {why_not}"
     with _scratch_database(work, options.server, notify) as made:
         missing = clone.copy_schema(
-            work.database, made, lock_timeout=_READ_LOCK_TIMEOUT, role=work.settings.role
+            work.database, made, lock_timeout=drift.READ_LOCK_TIMEOUT, role=work.settings.role
         )
         database, refused = clone.copy_properties(work.database, made)
         with _stage(work, database, options.small, notify) as stage:
@@ -258,6 +270,22 @@ def _empty_stage(work: Session, server: Database | None, notify: Notify) -> Iter
             notify(Remarked(text))
         with _stage(work, database, 0, notify) as stage:
             yield stage
+
+
+@contextmanager
+def _replayed(work: Session, server: Database | None, notify: Notify) -> Iterator[Stage]:
+    """Replay the history on a scratch database, for the time of the `with`.
+
+    Raises:
+        HistoryError: The history cannot be replayed.
+    """
+    with _empty_stage(work, server, notify) as stage:
+        if why_not := _replay(work, stage):
+            raise HistoryError(
+                f"cannot compare the database with its history: {why_not}",
+                hint="check the files: migrator verify; or use another server: --scratch-url URL",
+            )
+        yield stage
 
 
 @contextmanager

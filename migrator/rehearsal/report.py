@@ -10,6 +10,7 @@ from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Effort, Trace
+from .drift import Drift
 from .schema import Difference
 from .violations import Question
 
@@ -184,7 +185,7 @@ class Report:
     scratch_version: str
     origin: str
     missing: tuple[str, ...]
-    drift: tuple[Difference, ...] | None
+    drift: Drift | None
     migrations: tuple[RehearsedMigration, ...]
     sizes: dict[str, Size]
     not_rehearsed: tuple[str, ...] = ()
@@ -192,7 +193,8 @@ class Report:
     @property
     def is_clean(self) -> bool:
         """Whether it leaves nothing to decide."""
-        return not (self.drift or self.not_rehearsed) and not any(
+        has_drift = self.drift is not None and self.drift.differences
+        return not (has_drift or self.not_rehearsed) and not any(
             each.error or any(finding.is_open for finding in each.findings)
             for each in self.migrations
         )

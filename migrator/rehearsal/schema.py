@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -113,6 +112,16 @@ class Difference:
         )
 
 
+def schema_of(name: str) -> str:
+    """Return the first part of a name, as it is quoted there.
+
+    >>> schema_of('"a.b".c'), schema_of("s.t")
+    ('"a.b"', 's')
+    """
+    part = _FIRST_PART.match(name)
+    return part[0] if part else name
+
+
 @cache
 def _query() -> str:
     return resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
@@ -181,33 +190,6 @@ def recreated(
     return tuple(sorted(outermost, key=_sort_key))
 
 
-def difference_lines(differences: Iterable[Difference]) -> Iterator[str]:
-    """Write differences as lines: a sign and the object, and below it what changed, indented.
-
-    Objects that were added, removed or changed with another one, such as the columns of a table
-    or of partitions, are only counted in the line of that one.
-    """
-    every = tuple(differences)
-    by_label = {each.label: each for each in every}
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    shown = []
-    for each in every:
-        if root := _root(each, by_label):
-            counts[root][each.kind] += each.kind != "owner"  # every object has one
-        else:
-            shown.append(each)
-    for each in shown:
-        yield f"{each.sign} {each.label}{_column_definition(each)}{_counted(counts[each.label])}"
-        if each.before is not None and each.after is not None:
-            yield from _diff(each.before, each.after)
-
-
-def _column_definition(each: Difference) -> str:
-    if each.kind != "column" or each.sign is Sign.CHANGED:
-        return ""
-    return " " + " ".join((each.after or each.before or "").split())
-
-
 def _difference(old: SchemaObject | None, new: SchemaObject | None) -> Difference:
     known = new or old
     assert known is not None, "a label comes from at least one schema"
@@ -248,52 +230,17 @@ def _last_name(table: str, column: SchemaObject) -> str:
 
 
 _ORDER = ("table", "view", "materialized view", "column order", "column", "constraint", "index")
+_NAMED_OTHERWISE = ("comment", "index", "owner", "privileges")
 _KIND = r"(?:[a-z-]+ )*"
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^".(]+)'
+_FIRST_PART = re.compile(_IDENTIFIER)
 _TABLE = re.compile(rf"{_KIND}({_IDENTIFIER}(?:\.{_IDENTIFIER})?)")
 
 
 def _sort_key(each: SchemaObject | Difference) -> tuple[str, int, str, str]:
     """Return a sort key: the table that an object is about, then the kind, then the name."""
-    about = each.parents[0] if each.kind == "index" and each.parents else each.name
+    is_named_after_it = each.kind not in _NAMED_OTHERWISE or not each.parents
+    about = each.name if is_named_after_it else each.parents[0]
     table = _TABLE.match(about)
     rank = _ORDER.index(each.kind) if each.kind in _ORDER else len(_ORDER)
     return table[1] if table else about, rank, each.kind, each.name
-
-
-def _root(each: Difference, by_label: dict[str, Difference]) -> str | None:
-    """Return the outermost difference that includes this one; None if none does."""
-    for label in each.parents:
-        parent = by_label.get(label)
-        if parent and _includes(parent, each):
-            return _root(parent, by_label) or label
-    return None
-
-
-def _includes(parent: Difference, each: Difference) -> bool:
-    if parent.sign is not each.sign:
-        return False
-    return parent.sign is not Sign.CHANGED or (
-        parent.kind == each.kind and _edit(parent) == _edit(each)
-    )
-
-
-def _edit(changed: Difference) -> tuple[list[str], list[str]]:
-    """Return the words that changed, without those that are the same at either end."""
-    before, after = (changed.before or "").split(), (changed.after or "").split()
-    while before and after and before[0] == after[0]:
-        del before[0], after[0]
-    while before and after and before[-1] == after[-1]:
-        del before[-1], after[-1]
-    return before, after
-
-
-def _counted(kinds: Counter[str]) -> str:
-    parts = [f"{count} × {kind}" for kind, count in sorted(kinds.items()) if count]
-    return f" (with {', '.join(parts)})" if parts else ""
-
-
-def _diff(before: str, after: str) -> Iterator[str]:
-    changes = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
-    for line in list(changes)[3:]:  # without the header
-        yield "  …" if line.startswith("@@") else f"  {line[:1]} {line[1:]}".rstrip()

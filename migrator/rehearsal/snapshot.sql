@@ -122,7 +122,8 @@ where r.relkind in ('v', 'm')
 -- sequences
 
 union all
-select r.kind, 'pg_class'::regclass, r.oid, 0, r.name, array['column ' || o.name], 0, r.oid::text,
+select r.kind, 'pg_class'::regclass, r.oid, 0, r.name, array_remove(array['column ' || o.name], null), 0,
+       r.oid::text,
        concat_ws(
            ' ',
            case when r.relpersistence = 'u' then 'unlogged' end,
@@ -467,7 +468,8 @@ where s.subdbid = (select oid from pg_database where datname = current_database(
 -- rare objects, named by pg_identify_object() and described by their catalog row
 
 union all
-select i.type, x.class, x.oid, 0, i.identity, '{}', 0, '', x.definition, x.owner, x.acl, x.acl_type
+select case i.type when 'default acl' then 'default privileges' else i.type end,
+       x.class, x.oid, 0, i.identity, '{}', 0, '', x.definition, x.owner, x.acl, x.acl_type
 from (
     select 'pg_cast'::regclass::oid as class,
            oid,
@@ -656,45 +658,60 @@ from (
     select 'pg_am'::regclass, oid, concat_ws(' ', amtype, amhandler), null, null, null
     from pg_am
     union all
+    -- those in one schema are added to those of the role
     select 'pg_default_acl'::regclass, oid, '', defaclrole, defaclacl,
-           case defaclobjtype when 'S' then 's' else defaclobjtype end
+           case
+               when defaclnamespace <> 0 then null
+               when defaclobjtype = 'S' then 's'
+               else defaclobjtype
+           end
     from pg_default_acl
 ) as x
 cross join lateral pg_identify_object(x.class, x.oid, 0) as i
 where x.oid >= 16384  -- FirstNormalObjectId: lower OIDs are the server's own objects
   and (i.schema is null or i.schema !~ '^pg_' and i.schema <> 'information_schema')
   and (x.oid, x.class) not in (select objid, classid from member)
+),
+labelled as materialized (
+    select *, kind || ' ' || name as label
+    from object
 )
 select kind, name, coalesce(definition, ''), identity, parents, position
 from object
+where kind <> 'default privileges'
 
--- comments, owners and privileges of all objects
+-- comments and owners of all objects, and their privileges, one row for each grantee
 
 union all
-select 'comment', t.kind || ' ' || t.name, d.description, '', array[t.kind || ' ' || t.name], 0
-from object t
+select 'comment', 'on ' || t.label, d.description, '', array[t.label], 0
+from labelled t
 join pg_description d on d.classoid = t.class and d.objoid = t.oid and d.objsubid = t.sub
 union all
-select 'owner', t.kind || ' ' || t.name, pg_get_userbyid(t.owner)::text, '',
-       array[t.kind || ' ' || t.name], 0
-from object t
+select 'owner', 'of ' || t.label, pg_get_userbyid(t.owner)::text, '', array[t.label], 0
+from labelled t
 where t.owner is not null
+  and t.kind <> 'default privileges'
 union all
-select 'privileges', t.kind || ' ' || t.name, coalesce(p.granted, 'none'), '',
-       array[t.kind || ' ' || t.name], 0
-from object t
+select case when d.is_default then t.kind else 'privileges' end,
+       'of ' || p.grantee || case when d.is_default then ' ' || t.name else ' on ' || t.label end,
+       coalesce(p.granted, 'none'),
+       '',
+       case when d.is_default then '{}' else array[t.label] end,
+       0
+from labelled t
+cross join lateral (select t.kind = 'default privileges' as is_default) as d
 cross join lateral (
-    select string_agg(g.granted, E'\n' order by g.granted) filter (where g.actual) as granted,
-           string_agg(g.granted, E'\n' order by g.granted) filter (where not g.actual) as usual
+    select g.grantee,
+           string_agg(g.granted, '; ' order by g.granted) filter (where g.actual) as granted,
+           string_agg(g.granted, '; ' order by g.granted) filter (where not g.actual) as usual
     from (
         select e.actual,
+               case e.grantee
+                   when 0 then 'public'
+                   when t.owner then 'its owner'
+                   else quote_ident(pg_get_userbyid(e.grantee))
+               end as grantee,
                string_agg(lower(e.privilege_type), ', ' order by e.privilege_type)
-                   || ' to '
-                   || case e.grantee
-                       when 0 then 'public'
-                       when t.owner then 'its owner'
-                       else quote_ident(pg_get_userbyid(e.grantee))
-                   end
                    || case when e.is_grantable then ' with grant option' else '' end as granted
         from (
             select true as actual, a.* from aclexplode(t.acl) as a
@@ -703,6 +720,7 @@ cross join lateral (
         ) as e
         group by e.actual, e.grantee, e.is_grantable
     ) as g
+    group by g.grantee
 ) as p
 where t.acl is not null
   and p.granted is distinct from p.usual

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from migrator.rehearsal.differences import difference_lines
 from migrator.rehearsal.schema import (
     ROLE_KINDS,
     Schema,
     SchemaObject,
     Sign,
     compare,
-    difference_lines,
     recreated,
 )
 
@@ -39,7 +39,7 @@ def index(name: str, definition: str = "btree (email)") -> SchemaObject:
 
 
 def owner(name: str) -> SchemaObject:
-    return SchemaObject("owner", "table public.users", name, "", ("table public.users",))
+    return SchemaObject("owner", "of table public.users", name, "", ("table public.users",))
 
 
 USERS = (table(), column("id", "bigint"), column("email", at=2))
@@ -76,8 +76,8 @@ COMPARED: list[tuple[Schema, Schema, list[str]]] = [
         [
             "+ table public.apes",
             "- column public.users.email text",
-            "+ index public.an_index",
-            "+ index public.users_email",
+            "+ index public.an_index btree (email)",
+            "+ index public.users_email btree (email)",
             "- table public.zebras",
         ],
     ),
@@ -129,7 +129,7 @@ def test_a_difference_has_both_definitions() -> None:
 
 def test_kinds_can_be_left_out() -> None:
     before, after = [table(), owner("app")], [table(), owner("postgres")]
-    assert [each.label for each in compare(before, after)] == ["owner table public.users"]
+    assert [each.label for each in compare(before, after)] == ["owner of table public.users"]
     assert compare(before, after, leave_out=ROLE_KINDS) == ()
 
 

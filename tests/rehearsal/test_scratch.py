@@ -19,7 +19,8 @@ from migrator import config
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
 from migrator.events import Event, Remarked
 from migrator.rehearsal import clone, schema, scratch
-from migrator.rehearsal.schema import compare, difference_lines
+from migrator.rehearsal.differences import difference_lines
+from migrator.rehearsal.schema import compare
 
 from ..conftest import Database, Postgres, ScratchDatabases, process_environment
 from .test_snapshots import BASE
