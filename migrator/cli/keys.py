@@ -23,7 +23,7 @@ Key = tuple[str, str]
 """A key by its table, the name of a command or empty for the top, and its name."""
 
 # They choose the file, or answer a question that it asks: typed, or set by a variable.
-_NEVER = ("config", "env", "yes")
+_NEVER = ("config", "env", "sql", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
 _BITS = 64  # of an integer, as in TOML
 _CHECKS = {

@@ -122,11 +122,20 @@ def _patterns(
     return tuple(found)
 
 
+class _Pattern(click.types.StringParamType):
+    """Text, of which a variable holds several: patterns contain spaces and commas."""
+
+    name = "pattern"
+    envvar_list_splitter = ";"
+
+
 def ignore_option(command: Decorated) -> Decorated:
     """Add the option of every command that compares the database with a scratch database."""
     return click.option(
         "--ignore",
         multiple=True,
+        type=_Pattern(),
+        envvar="MIGRATOR_IGNORE",
         callback=_patterns,
         metavar="PATTERN",
         help='Leave out, for example "public.events_*" or "schema partman".  May be repeated.',
