@@ -19,9 +19,9 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 
 # Those of the commands.
 with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
-	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url
+	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
-	from-target on-target override-read-only markdown accept applied reverted unchecked fix
+	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
 of-program := config env dir schema trust-history-of
 of-command := $(with-value) $(switches) $(of-program) allow-empty json verbose
 # Those of all other targets.
@@ -118,7 +118,7 @@ migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone
 migrate-verify: ## check the files against the history: offline=1 (the files only) fix=1 (rename)
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
-migrate-drift: ## compare the database with what its history should have produced: ignore="schema x" sql=NAME
+migrate-drift: ## compare the database with what its history should have produced: ignore=owner sql=NAME
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
