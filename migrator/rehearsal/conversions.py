@@ -63,8 +63,9 @@ def find(
                 if number is None:
                     continue
                 key = (oid, number)
+                was = before.tables[oid].columns.get(number) if oid in before.tables else None
                 is_first = key not in found and key not in past.conversions
-                is_same = before.tables[oid].columns[number].name == column and column in target
+                is_same = was is not None and was.name == column and column in target
                 expression = given.get(names.read([column])[0][0])
                 if not is_plain or not is_same or not is_first:
                     found[key] = None

@@ -116,23 +116,33 @@ def _with_columns(
     before: Requirements,
     after: Requirements,
 ) -> Past:
-    filled = past.filled | set(_filled(pairs, before, after))
+    filled = past.filled | set(_filled(pairs, before, after, past.target))
     found = conversions.find(pairs, before, after, past)
     return replace(past, filled=filled, conversions={**past.conversions, **found})
 
 
 def _filled(
-    pairs: Sequence[StatementTrace], before: Requirements, after: Requirements
+    pairs: Sequence[StatementTrace],
+    before: Requirements,
+    after: Requirements,
+    target: Requirements,
 ) -> Iterator[tuple[int, int]]:
-    """Yield the new columns of tables that were rewritten while columns were added."""
+    """Yield the columns that are not on the target and got values when a table was rewritten.
+
+    That is, when they were added, or when their type was changed.
+    """
     for _, trace in pairs:
         for touch in trace.touches:
             oid = touch.relation.oid
-            if touch.rewritten and touch.columns_added and oid in after.tables:
-                old = before.tables[oid].columns if oid in before.tables else {}
-                for number, column in after.tables[oid].columns.items():
-                    if number not in old and column.missing is None:
-                        yield oid, number
+            if not touch.rewritten or oid not in after.tables:
+                continue
+            old = before.tables[oid].columns if oid in before.tables else {}
+            known = target.tables[oid].columns if oid in target.tables else {}
+            for number, column in after.tables[oid].columns.items():
+                is_added = touch.columns_added and number not in old
+                is_changed = column.name in touch.types_changed and number not in known
+                if (is_added or is_changed) and column.missing is None:
+                    yield oid, number
 
 
 def _renumbered(past: Past, before: Mapping[int, Table], now: Mapping[int, Table]) -> Past:

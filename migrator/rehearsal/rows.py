@@ -111,9 +111,11 @@ def converted(past: Past, table: Table, column: Column) -> str:
     """Return the expression that a changed type is assigned from.
 
     Raises:
-        UnknownRowsError: It cannot be read.
+        UnknownRowsError: It cannot be read, or the target has no such column.
     """
-    found = past.target.tables[table.oid].columns[column.number]
+    found = past.target.tables[table.oid].columns.get(column.number)
+    if found is None:
+        raise UnknownRowsError(FILLED)
     expression = past.conversions.get((table.oid, column.number), found.name)
     if expression is None:
         raise UnknownRowsError(_UNREADABLE)

@@ -431,3 +431,20 @@ def test_inserted_rows_do_not_hide_those_that_break_it(migrate: Migrate, write: 
     assert broken(migrate("--json", "rehearse")) == [
         "NOT NULL of public.orders.note will fail: 1 row breaks it (id=3)"
     ]
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_new_column_keeps_its_default_when_its_type_changes(
+    migrate: Migrate, write: Write, files: int
+) -> None:
+    add = "alter table orders add grade int default 1;"
+    change = "alter table orders alter grade drop default, alter grade type text;"
+    strict = "alter table orders alter grade set not null;"
+    prepare(migrate, write, add if files == 2 else f"{add}\n{change}\n{strict}")
+    if files == 2:
+        write({"03_strict.up.sql": f"{change}\n{strict}"})
+    result = migrate("--json", "rehearse")
+    assert broken(result) == []
+    assert ("unknown", "the migration itself fills it") in [
+        (each["answer"], each["reason"]) for each in checks(result)
+    ]
