@@ -84,8 +84,9 @@ select json_build_object(
                     end,
                     'missing', case when a.atthasmissing then
                         format(
-                            '(%%L::%%s[])[1]',
-                            a.attmissingval::text,
+                            '%%L::%%s',
+                            -- The text of an array in an array would be read as one array.
+                            (a.attmissingval::text::text[])[1],
                             format_type(a.atttypid, a.atttypmod)
                         )
                     end

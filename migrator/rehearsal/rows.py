@@ -71,7 +71,7 @@ def source(past: Past, table: Table, columns: Collection[int], *, only: bool) ->
         UnknownRowsError: Pending statements write to the table, or fill one of the columns.
     """
     if past.is_new(table.oid):
-        return _empty(past, table)
+        return _empty(past, table, columns)
     check_known(past, table, _closure(past, table, columns))
     needed = [table.columns[number] for number in sorted(_closure(past, table, columns))]
     base = [each for each in needed if not _is_derived(past, table, each)]
@@ -122,10 +122,11 @@ def converted(past: Past, table: Table, column: Column) -> str:
     return expression
 
 
-def _empty(past: Past, table: Table) -> str:
+def _empty(past: Past, table: Table, columns: Collection[int]) -> str:
     if past.everything or table.oid in past.added or table.oid in past.changed:
         raise UnknownRowsError(FILLED)
-    items = [f"null::{each.type} as {each.name}" for each in table.columns.values()]
+    needed = (table.columns[number] for number in sorted(set(columns)))
+    items = [f"null::{each.type} as {each.name}" for each in needed]
     more = [f"null::text as {EXAMPLE}", "null::tid as ctid", "null::oid as tableoid"]
     return f"(select {', '.join([*items, *more])} where false) as {table.alias}"
 

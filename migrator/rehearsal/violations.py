@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..hazards.statement import StatementTrace
+from ..sql import splitter
 from ..sql.script import Statement
 from ..tracing.trace import Touch
 from . import rows
@@ -144,6 +145,15 @@ class Moment:
 def not_null(moment: Moment, table: Table, column: Column) -> Question:
     """Ask for nulls; a row value whose fields are null is none."""
     what = f"NOT NULL of {table.name}.{column.name}"
+
+    def query() -> str:
+        rows.check_known(moment.past, table, [column.number])
+        # The type may be one that the migration makes.
+        return _counted("select null::pg_catalog.text as example where false")
+
+    target = moment.past.target.tables.get(table.oid)
+    if column.missing and target and column.number not in target.columns:
+        return moment.question(table, what, query)
     return moment.condition(
         table, what, [column.number], f"{column.name} is not distinct from null"
     )
@@ -358,9 +368,24 @@ def _uncast(expression: str) -> str:
 
     >>> _uncast("status :: text :: public . mood"), _uncast("lower ( a :: text )")
     ('status :: text', 'lower ( a :: text )')
+    >>> _uncast('( "type" :: text :: "Type_new" )'), _uncast("( a ) || ( b )")
+    ('"type" :: text', '( a ) || ( b )')
     """
-    inner, _, name = expression.rpartition(" :: ")
+    tokens = list(splitter.tokens(expression))
+    while tokens[:1] == ["("] and _closing(tokens) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    inner, _, name = " ".join(tokens).rpartition(" :: ")
     return inner if inner and re.fullmatch(r'[\w$ ."]+', name) else expression
+
+
+def _closing(tokens: Sequence[str]) -> int:
+    """Return where the parenthesis closes that the first token opens."""
+    depth = 0
+    for index, each in enumerate(tokens):
+        depth += (each == "(") - (each == ")")
+        if not depth:
+            return index
+    return len(tokens)
 
 
 def _counted(query: str) -> str:

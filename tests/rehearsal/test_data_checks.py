@@ -448,3 +448,42 @@ def test_a_new_column_keeps_its_default_when_its_type_changes(
     assert ("unknown", "the migration itself fills it") in [
         (each["answer"], each["reason"]) for each in checks(result)
     ]
+
+
+MAKES_AN_ENUM = """
+create type mood_new as enum ('glad');
+alter table customers alter mood type mood_new using ("mood"::text::mood_new);
+alter type mood rename to mood_old;
+alter type mood_new rename to mood;
+drop type mood_old;
+"""
+
+
+def test_an_enum_that_is_made_again_is_checked_under_parentheses(
+    migrate: Migrate, write: Write
+) -> None:
+    prepare(migrate, write, MAKES_AN_ENUM)
+    assert [each["answer"] for each in checks(migrate("--json", "rehearse"))] == ["passes"]
+    migrate.database.execute("insert into customers values (3, '', '', 'sad')")
+    assert broken(migrate("--json", "rehearse")) == [
+        "type public.mood of public.customers.mood will fail: 1 row breaks it (id=3)"
+    ]
+
+
+def test_columns_with_a_constant_default_are_checked_whatever_their_type(
+    migrate: Migrate, write: Write
+) -> None:
+    script = """
+    create type size as enum ('s', 'm');
+    create table boxes (id int primary key, size size not null);
+    alter table orders
+        add size size not null default 's',
+        add sizes size[] not null default '{s,m}',
+        add numbers int[] not null default '{1}',
+        add box int references boxes,
+        add check (1 = any (numbers));
+    """
+    prepare(migrate, write, script)
+    answers = [each["answer"] for each in checks(migrate("--json", "rehearse"))]
+    assert answers == ["passes"] * 5
+    assert migrate("up").exit_code == 0
