@@ -147,12 +147,15 @@ def not_null(moment: Moment, table: Table, column: Column) -> Question:
     what = f"NOT NULL of {table.name}.{column.name}"
 
     def query() -> str:
+        # Whatever the type, which may be one that the migration makes.
         rows.check_known(moment.past, table, [column.number])
-        # The type may be one that the migration makes.
-        return _counted("select null::pg_catalog.text as example where false")
+        rows.value(moment.past, table, column)
+        source = rows.source(moment.past, table, (), only=False)
+        is_broken = "false" if column.missing else "true"
+        return _counted(f"select {EXAMPLE} as example from {source} where {is_broken}")
 
     target = moment.past.target.tables.get(table.oid)
-    if column.missing and target and column.number not in target.columns:
+    if target and column.number not in target.columns and not column.is_generated:
         return moment.question(table, what, query)
     return moment.condition(
         table, what, [column.number], f"{column.name} is not distinct from null"

@@ -19,7 +19,14 @@ from typing import Any
 
 import psycopg
 
-from tests.conftest import Database, Migrate, call, serve, variables_of_the_user
+from tests.conftest import (
+    Database,
+    Migrate,
+    call,
+    serve,
+    stop_ignoring_signals,
+    variables_of_the_user,
+)
 from tests.rehearsal import fill
 from tests.test_corpora import BEFORE, HISTORIES, OUR_TABLES, History, prepared, set_up
 
@@ -252,6 +259,7 @@ def main() -> None:
     parser.add_argument("--last", type=int, default=10_000)
     parser.add_argument("--window", type=int, default=WINDOW)
     arguments = parser.parse_args()
+    stop_ignoring_signals()
     for name in variables_of_the_user():
         del os.environ[name]
     source = os.environ.get("MIGRATOR_PG_BINDIR")

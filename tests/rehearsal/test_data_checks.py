@@ -487,3 +487,15 @@ def test_columns_with_a_constant_default_are_checked_whatever_their_type(
     answers = [each["answer"] for each in checks(migrate("--json", "rehearse"))]
     assert answers == ["passes"] * 5
     assert migrate("up").exit_code == 0
+
+
+def test_a_new_column_without_a_default_is_checked_whatever_its_type(
+    migrate: Migrate, write: Write
+) -> None:
+    script = "create type size as enum ('s', 'm');\nalter table orders add size size not null;"
+    prepare(migrate, write, script)
+    assert broken(migrate("--json", "rehearse")) == [
+        "NOT NULL of public.orders.size will fail: 2 rows break it (id=1; id=2)"
+    ]
+    migrate.database.execute("truncate orders")
+    assert [each["answer"] for each in checks(migrate("--json", "rehearse"))] == ["passes"]
