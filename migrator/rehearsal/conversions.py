@@ -54,7 +54,10 @@ def find(
             oid = touch.relation.oid
             if not touch.types_changed or oid not in after.tables or past.is_new(oid):
                 continue
-            numbers = {c.name: n for n, c in after.tables[oid].columns.items()}
+            old = before.tables[oid].columns if oid in before.tables else {}
+            # A later statement may rename the column.
+            numbers = {c.name: n for n, c in old.items()}
+            numbers |= {c.name: n for n, c in after.tables[oid].columns.items()}
             target = {c.name for c in past.target.tables[oid].columns.values()}
             is_plain = statement.words[:2] == ("alter", "table")
             given = using(statement) if is_plain else {}
@@ -63,11 +66,11 @@ def find(
                 if number is None:
                     continue
                 key = (oid, number)
-                was = before.tables[oid].columns.get(number) if oid in before.tables else None
+                was = old.get(number)
                 is_first = key not in found and key not in past.conversions
                 is_same = was is not None and was.name == column and column in target
                 expression = given.get(names.read([column])[0][0])
-                if not is_plain or not is_same or not is_first:
+                if not is_plain or not is_first or (expression is not None and not is_same):
                     found[key] = None
                 elif expression is not None:
                     found[key] = expression

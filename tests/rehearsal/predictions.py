@@ -22,6 +22,7 @@ import psycopg
 from tests.conftest import (
     Database,
     Migrate,
+    Result,
     call,
     serve,
     stop_ignoring_signals,
@@ -196,7 +197,7 @@ class Walk:
 
     def _rehearse(self, to: str) -> dict[str, Any]:
         result = self.program("rehearse", "--from-target", "--to", to, "--json")
-        document = result.json
+        document: Any = result.json if result.stdout else _without_document(result)
         if "migrations" not in document:
             self.tally.stopped = f"rehearse --to {to}: {document['error']['message']}"
             return {}
@@ -208,11 +209,15 @@ class Walk:
 
     def _up(self, *options: str) -> tuple[int, Any]:
         result = self.program("up", *options, "--json")
-        return result.exit_code, result.json
+        return result.exit_code, result.json if result.stdout else _without_document(result)
 
     def _apply(self, *options: str) -> None:
         code, document = self._up(*options)
         assert code == 0, document
+
+
+def _without_document(result: Result) -> Any:
+    return {"error": {"message": result.stderr}}
 
 
 def _alarms(expected: Any) -> list[Any]:

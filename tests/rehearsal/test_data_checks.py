@@ -499,3 +499,30 @@ def test_a_new_column_without_a_default_is_checked_whatever_its_type(
     ]
     migrate.database.execute("truncate orders")
     assert [each["answer"] for each in checks(migrate("--json", "rehearse"))] == ["passes"]
+
+
+def test_a_renamed_column_without_using_is_converted_under_its_old_name(
+    migrate: Migrate, write: Write
+) -> None:
+    script = """
+    alter table orders rename note to remark;
+    alter table orders rename region to note;
+    alter table orders alter remark type varchar(3);
+    """
+    prepare(migrate, write, script)
+    assert [each["answer"] for each in checks(migrate("--json", "rehearse"))] == ["passes"]
+    migrate.database.execute("insert into orders values (3, 1, 'n', 1, 'long')")
+    (said,) = broken(migrate("--json", "rehearse"))
+    assert said.endswith("public.orders.remark will fail: 1 row breaks it (id=3)")
+
+
+def test_a_column_that_is_renamed_after_its_conversion_keeps_its_using(
+    migrate: Migrate, write: Write
+) -> None:
+    script = """
+    alter table orders alter note type int using length(note);
+    alter table orders rename note to remark;
+    """
+    prepare(migrate, write, script)
+    assert broken(migrate("--json", "rehearse")) == []
+    assert migrate("up").exit_code == 0
