@@ -193,17 +193,14 @@ def _without_effect(path: PurePath, units: Iterable[Unit]) -> Iterator[Migration
 
 
 def _refused_anywhere(
-    path: PurePath, statements: Iterable[Statement]
+    path: PurePath, statements: Sequence[Statement]
 ) -> Iterator[MigrationFileError]:
+    yield from psql_commands(path, statements)
     for statement in statements:
-        if statement.backslash is not None:
-            yield _psql_command(path, statement, statement.backslash)
         if effects.wrong_encoding(statement):
             message = "client_encoding must be UTF8, the encoding of the file"
             yield _problem(path, statement, message, "remove the statement")
         match statement.words:
-            case (command, *_) if command.startswith("\\"):
-                yield _psql_command(path, statement, statement.offset)
             case ("set", *rest) if "standard_conforming_strings" in rest and "on" not in rest:
                 message = "standard_conforming_strings must be on"
                 hint = "remove the statement, and write E'…' where a backslash is an escape"
@@ -215,6 +212,15 @@ def _refused_anywhere(
                 message = "COPY … FROM STDIN is not followed by data"
                 hint = "end the statement with ;, and begin the data on the next line"
                 yield _problem(path, statement, message, hint)
+
+
+def psql_commands(path: PurePath, statements: Iterable[Statement]) -> Iterator[MigrationFileError]:
+    """Yield the psql commands among and in statements."""
+    for statement in statements:
+        if statement.backslash is not None:
+            yield _psql_command(path, statement, statement.backslash)
+        if statement.words[:1] and statement.words[0].startswith("\\"):
+            yield _psql_command(path, statement, statement.offset)
 
 
 def _psql_command(path: PurePath, statement: Statement, offset: int) -> MigrationFileError:
