@@ -87,6 +87,12 @@ if TYPE_CHECKING:
     help="Check the rows on this replica of the database.",
 )
 @click.option("--no-examples", is_flag=True, help="Leave values of rows out of the report.")
+@click.option(
+    "--queries",
+    metavar="SOURCE",
+    help="Check that these queries still work after each migration: a file of SQL, or "
+    "pg_stat_statements.",
+)
 @click.option("--markdown", is_flag=True, help="Print the report as Markdown, for a pull request.")
 @click.option(
     "--html",
@@ -125,6 +131,7 @@ def rehearse(
     data_checks: int,
     data_url: str | None,
     no_examples: bool,
+    queries: str | None,
     markdown: bool,
     html: Path | None,
     sarif: Path | None,
@@ -152,7 +159,8 @@ def rehearse(
     _refuse_two_places(is_on_target=is_on_target, has_copy=copy_url is not None)
     apply_limits(app, {"role": role})
     data = DataCheckOptions(data_checks, app.other_database(data_url), not no_examples)
-    options = RehearsalOptions(app.other_database(scratch_url), from_target, small, data, ignore)
+    scratch = app.other_database(scratch_url)
+    options = RehearsalOptions(scratch, from_target, small, data, ignore, queries)
     copy = app.other_database(copy_url)
     request = planner.Request(planner.Action.UP, target, out_of_order=out_of_order)
     with app.opened() as work:
@@ -191,13 +199,14 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
     Raises:
         UsageError: There are some.
     """
-    names = ("scratch_url", "from_target", "is_on_target")
+    names = ("scratch_url", "from_target", "queries", "is_on_target")
     source = click.get_current_context().get_parameter_source
-    scratch, schema, target = (source(name) is ParameterSource.COMMANDLINE for name in names)
-    if has_copy and (scratch or schema or target):
-        raise errors.UsageError("--on-copy excludes --scratch-url, --from-target and --on-target")
-    if is_on_target and (scratch or schema):
-        raise errors.UsageError("--on-target excludes --scratch-url and --from-target")
+    *others, target = (source(name) is ParameterSource.COMMANDLINE for name in names)
+    others_named = "--scratch-url, --from-target, --queries"
+    if has_copy and (any(others) or target):
+        raise errors.UsageError(f"--on-copy excludes {others_named} and --on-target")
+    if is_on_target and any(others):
+        raise errors.UsageError(f"--on-target excludes {others_named}")
     if source("max_lock") is ParameterSource.COMMANDLINE and not has_copy:
         raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")
 

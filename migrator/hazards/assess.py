@@ -13,8 +13,8 @@ from .catalogue import Facts, Finding, Severity, Size, Timing, hazards, unused
 from .sizes import size_text
 from .statement import Candidate, StatementContext, StatementTrace
 
-# Another database has other rows, and a scratch database has none.
-_OF_ROWS = frozenset(["breaks-on-data", "lock-too-long"])
+# Another database has other rows and queries, and a scratch database has no rows.
+_OF_TARGET = frozenset(["breaks-on-data", "lock-too-long", "query-broken"])
 
 
 def find(
@@ -67,8 +67,8 @@ def unused_allowances(
         statement = allowance.statement
         if statement is None or statement.offset not in offsets or allowance.hazard in of_down:
             continue
-        is_of_rows = allowance.hazard in _OF_ROWS
-        if (allowance.hazard, statement.offset) not in known and not is_of_rows:
+        is_of_target = allowance.hazard in _OF_TARGET
+        if (allowance.hazard, statement.offset) not in known and not is_of_target:
             yield unused(allowance)
 
 

@@ -180,11 +180,15 @@ def _unwrapped(value: Any) -> Any:
 
 
 def accepted(script: Script, statement: Statement | None, hazard: str) -> str | None:
-    """Return the reason for which a script accepts a hazard of a statement; None without one."""
+    """Return the reason for which a script accepts a hazard of a statement; None without one.
+
+    Args:
+        statement: None for a finding that may be that of any statement.
+    """
     for allowance in script.options.allowances:
         above = allowance.statement
-        is_same = above and statement and above.offset == statement.offset
-        if is_same and allowance.hazard == hazard:
+        is_above = statement is None or (above and above.offset == statement.offset)
+        if is_above and allowance.hazard == hazard:
             return allowance.reason or None
     return None
 
@@ -223,6 +227,17 @@ def not_undone(what: str, accepted: str | None) -> Finding:
         accepted: As in `Finding`.
     """
     return Finding(hazards()["down-does-not-undo"], None, None, what, accepted=accepted)
+
+
+def query_broken(statement: Statement | None, what: str, accepted: str | None) -> Finding:
+    """Return the finding on a query of the running release that a migration breaks.
+
+    Args:
+        statement: The one that breaks it; None if that is not known.
+        what: The error, the query and its calls: lower case, no full stop.
+        accepted: As in `Finding`.
+    """
+    return Finding(hazards()["query-broken"], statement, None, what, accepted=accepted)
 
 
 def unused(allowance: Allowance) -> Finding:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import counted, duration, listed
 from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import bytes_text, rows_text, size_text
+from ..passwords import without_passwords
 from ..rehearsal.differences import count, difference_lines, differences_json
 from ..rehearsal.drift import Drift
 from ..rehearsal.locks import held
@@ -15,6 +16,7 @@ from ..rehearsal.report import (
     Answer,
     DataCheck,
     DownCheck,
+    QueryCheck,
     RehearsedMigration,
     Report,
     TracedStatement,
@@ -66,9 +68,28 @@ def report_json(report: Report) -> Json:
         "missing": list(report.missing),
         "drift": None if report.drift is None else differences_json(report.drift.differences),
         "drift_notes": list(report.drift.notes) if report.drift else [],
+        "queries": _query_check(report.queries) if report.queries else None,
         "clean": report.is_clean,
         "not_rehearsed": list(report.not_rehearsed),
         "migrations": [_migration(each) for each in report.migrations],
+    }
+
+
+def _query_check(check: QueryCheck) -> Json:
+    return {
+        "source": check.queries.source,
+        "checked": check.checked,
+        "left_out": [
+            {
+                "query": without_passwords(each.query.text),
+                "line": each.query.location.line if each.query.location else None,
+                "reason": each.reason,
+            }
+            for each in check.left_out
+        ],
+        "unprivileged": check.unprivileged,
+        "hidden_roles": check.queries.hidden,
+        "cut": check.queries.is_cut,
     }
 
 
@@ -250,6 +271,20 @@ def head(report: Report) -> Iterator[str]:
         f"rehearsed on {report.origin}"
     )
     yield from report.missing
+    if report.queries:
+        yield from _queries(report.queries)
+
+
+def _queries(check: QueryCheck) -> Iterator[str]:
+    """Say how many queries were checked, and why the others were not."""
+    read, left_out = check.queries, len(check.left_out)
+    cut = f" (the first {len(read.queries)})" if read.is_cut else ""
+    reason = f"; {left_out} left out, because they cannot be prepared" if left_out else ""
+    yield f"queries checked: {check.checked} of {read.source}{cut}{reason}"
+    if check.unprivileged:
+        yield f"queries checked without the privileges of their roles: {check.unprivileged}"
+    if read.hidden:
+        yield f"roles whose queries are hidden: {read.hidden} (grant pg_read_all_stats to see them)"
 
 
 def not_rehearsed(report: Report) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -159,6 +159,20 @@ def explain(conn: psycopg.Connection[Any], statement: str) -> Any:
     row = _PlainCursor(conn).execute(text, binary=True).fetchone()
     assert row is not None, "a plan is one row"
     return row[0][0]["Plan"]
+
+
+def prepare(conn: psycopg.Connection[Any], name: str, types: Sequence[str], query: str) -> None:
+    """Prepare a query under a name, without running it, under the settings of the session.
+
+    Args:
+        types: Of its first parameters; `unknown` for one that PostgreSQL is to infer.
+
+    Raises:
+        psycopg.Error: PostgreSQL refused it, or it is more than one statement.
+    """
+    declared = f"({', '.join(types)})" if types else ""
+    # In the binary format the server accepts one statement only.
+    _PlainCursor(conn).execute(f"prepare {name} {declared} as {query}".encode(), binary=True)
 
 
 def settle(conn: Connection) -> None:

@@ -18,7 +18,18 @@ from ..interrupts import Interrupts
 from ..model import AppliedMigration, Migration, Plan
 from ..postgres import connection
 from ..session import Session
-from . import clone, data_checks, downs, drift, estimates, facts, scratch, steps
+from . import (
+    clone,
+    data_checks,
+    downs,
+    drift,
+    estimates,
+    facts,
+    queries,
+    query_check,
+    scratch,
+    steps,
+)
 from .data_checks import DataCheckOptions
 from .drift import Drift
 from .ignore import Pattern
@@ -41,6 +52,8 @@ class RehearsalOptions:
         small: Hazards that cost only time are notes for tables below this size, in bytes.
         data_checks: How to check the rows of the target.
         ignore: What drift leaves out.
+        queries: The file of the queries that must survive, or `pg_stat_statements`; None for
+            no queries.
     """
 
     server: Database | None
@@ -48,6 +61,7 @@ class RehearsalOptions:
     small: int
     data_checks: DataCheckOptions
     ignore: tuple[Pattern, ...]
+    queries: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,8 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
     sizes = table_sizes(work)
     estimated = estimates.read(work, plan.steps)
     asks = options.data_checks.limit > 0
+    wanted = queries.read(work.conn, options.queries) if options.queries else None
+    checked = None
     with _target_untouched():
         with _prepared(work, options, notify) as prepared:
             # The rehearsal changes the schema, so drift is looked for first.
@@ -89,6 +105,11 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
                 stage = replace(again.stage, estimates=estimated, asks=asks)
                 done = steps.rehearse(stage, rest, done, sizes)
         done = data_checks.answered(work, done, options.data_checks)
+        if wanted and done:
+            # The first scratch database is no longer in the state of the target.
+            as_before = replace(options, from_target=not prepared.is_from_history)
+            with _prepared(work, as_before, notify) as again:
+                checked, done = query_check.check(again.stage, done, wanted)
     return Report(
         database=work.conn.info.dbname,
         server=work.server,
@@ -100,6 +121,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         migrations=tuple(downs.with_unused(each) for each in done),
         sizes=sizes,
         not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
+        queries=checked,
     )
 
 

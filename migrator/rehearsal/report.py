@@ -11,6 +11,7 @@ from ..model import Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Effort, Trace
 from .drift import Drift
+from .queries import Queries, Query
 from .schema import Difference
 from .violations import Question
 
@@ -167,6 +168,35 @@ class RehearsedMigration:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A query that was not checked, and why: PostgreSQL's message before any migration."""
+
+    query: Query
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCheck:
+    """Which queries of the running release were checked.
+
+    Attributes:
+        queries: All that were read.
+        left_out: Those that cannot be planned before the migrations either.
+        unprivileged: How many were checked without the privileges of their role, which the
+            scratch database does not have or the rehearsal may not take.
+    """
+
+    queries: Queries
+    left_out: tuple[LeftOut, ...] = ()
+    unprivileged: int = 0
+
+    @property
+    def checked(self) -> int:
+        """How many queries were checked."""
+        return len(self.queries.queries) - len(self.left_out)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A rehearsal.
 
@@ -177,6 +207,7 @@ class Report:
         drift: How the target differs from its history; None if they were not compared.
         sizes: Of the target's tables, by name.
         not_rehearsed: The versions after one that failed, in their order.
+        queries: None if no queries were given, or nothing is pending.
     """
 
     database: str
@@ -189,6 +220,7 @@ class Report:
     migrations: tuple[RehearsedMigration, ...]
     sizes: dict[str, Size]
     not_rehearsed: tuple[str, ...] = ()
+    queries: QueryCheck | None = None
 
     @property
     def is_clean(self) -> bool:

@@ -301,6 +301,20 @@ def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
             )
 
 
+def try_out(stage: Stage, step: Step) -> MigratorError | None:
+    """Run a transactional step up to its commit, and leave its transaction open.
+
+    Returns:
+        The error that stopped it; None if its transaction is open.
+    """
+    return _run(stage, step, transaction.try_out, traced=False)[1]
+
+
+def run(stage: Stage, step: Step) -> MigratorError | None:
+    """Run a step without tracing it; return the error that stopped it."""
+    return _run(stage, step, traced=False)[1]
+
+
 def _is_empty(script: Script) -> bool:
     return not script.problems and not any(unit.statements for unit in script.units)
 

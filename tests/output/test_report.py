@@ -85,6 +85,7 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "missing",
         "drift",
         "drift_notes",
+        "queries",
         "clean",
         "not_rehearsed",
         "migrations",
