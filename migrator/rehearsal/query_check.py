@@ -8,6 +8,7 @@ a revoked privilege, because the executor checks it when it starts (ExecCheckPer
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -28,7 +29,8 @@ from .report import LeftOut, QueryCheck, RehearsedMigration
 from .steps import Stage
 
 _SHOWN = 160  # characters of a query
-_MOST = 20  # findings of a migration
+_MOST = 20  # findings of a statement
+_TRIALS = 50  # runs of a part of a migration
 _NAME = "migrator_query"
 _INFERRED = "unknown"
 _SETTINGS = {
@@ -59,10 +61,16 @@ select array(
 )
 from pg_catalog.pg_prepared_statements s
 """
+_SEQUENCES = """
+select format('%I.%I', schemaname, sequencename),
+       coalesce(last_value, start_value),
+       last_value is not null
+from pg_catalog.pg_sequences
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Runnable:
+class Runnable:
     """A query that can be planned before the migrations, and how.
 
     Attributes:
@@ -77,49 +85,103 @@ class _Runnable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Broken:
+class Broken:
     """A query that a migration breaks.
 
     Attributes:
-        version: Of the migration.
-        statement: The one that breaks it; None if that is not known.
         error: PostgreSQL's message.
+        statement: The one that breaks it; None if that is not known.
         repaired_by: The version after which it can be planned again; None if there is none.
     """
 
-    runnable: _Runnable
-    version: str
-    statement: Statement | None
+    runnable: Runnable
+    step: Step
     error: str
+    statement: Statement | None
     repaired_by: str | None = None
 
 
 def check(
-    stage: Stage, done: Sequence[RehearsedMigration], queries: Queries
-) -> tuple[QueryCheck, tuple[RehearsedMigration, ...]]:
+    stage: Stage, done: Iterable[RehearsedMigration], queries: Queries
+) -> tuple[QueryCheck, tuple[Broken, ...]]:
     """Check queries on a stage in the state of the target, which applies the migrations.
 
-    Args:
-        done: The rehearsed migrations, in order.
+    Returns:
+        What was checked, and the queries that break, by migration.
 
     Raises:
         CancelledError: The user stopped it.
-        DatabaseConnectionError: The connection was lost.
-
-    Returns:
-        What was checked, and the migrations with the findings.
+        MigratorError: A migration fails that succeeded in the rehearsal.
     """
     with connection.reported():
         runnable, left_out = _runnable(stage, queries.queries)
         own = stage.conn.info.user
         others = [each for each in runnable if each.query.role not in (None, own)]
-        unprivileged = sum(each.role is None for each in others)
-        broken = _follow(stage, [each.step for each in done if not each.error], runnable)
-    checked = QueryCheck(queries, tuple(left_out), unprivileged)
-    return checked, tuple(_with_findings(each, broken) for each in done)
+        broken: tuple[Broken, ...] = ()
+        before: set[Runnable] = set()
+        for step in _steps(done):
+            if error := steps.run(stage, step):
+                raise error
+            failures = _failures(stage, runnable)
+            repaired = before - failures.keys()
+            broken = tuple(_repaired(each, step, repaired) for each in broken)
+            only = _only(_statements(step))
+            new = ((each, error) for each, error in failures.items() if each not in before)
+            broken += tuple(Broken(each, step, text, only) for each, text in new)
+            before = set(failures)
+    unprivileged = sum(each.role is None for each in others)
+    return QueryCheck(queries, tuple(left_out), unprivileged), broken
 
 
-def _runnable(stage: Stage, queries: Iterable[Query]) -> tuple[list[_Runnable], list[LeftOut]]:
+def can_locate(broken: Broken) -> bool:
+    """Whether `locate` may find the statement that breaks a query."""
+    return broken.statement is None and broken.step.script.transactional
+
+
+def locate(
+    stage: Stage, done: Iterable[RehearsedMigration], broken: Sequence[Broken]
+) -> tuple[Broken, ...]:
+    """Find the statements that break queries, on a stage in the state of the target.
+
+    Returns:
+        The same; without a statement where a migration does not run part by part.
+
+    Raises:
+        CancelledError: The user stopped it.
+    """
+    found: dict[tuple[str, Runnable], Statement] = {}
+    with connection.reported():
+        for step in _steps(done):
+            errors = {e.runnable: e.error for e in broken if e.step == step and can_locate(e)}
+            trials = iter(range(_TRIALS))
+            for each, statement in _culprits(stage, step, errors, trials, _statements(step)):
+                found[step.version, each] = statement
+            if steps.run(stage, step):
+                break  # after `check`, only because of what the trials have left
+    return tuple(
+        replace(each, statement=found.get((each.step.version, each.runnable), each.statement))
+        for each in broken
+    )
+
+
+def with_findings(rehearsed: RehearsedMigration, broken: Iterable[Broken]) -> RehearsedMigration:
+    """Add a finding for each query that a migration breaks."""
+    by_statement: dict[Statement | None, list[Broken]] = {}
+    for each in broken:
+        if each.step.version == rehearsed.step.version:
+            by_statement.setdefault(each.statement, []).append(each)
+    found: list[Finding] = []
+    for statement, alike in by_statement.items():
+        accepted = catalogue.accepted(rehearsed.step.script, statement, "query-broken")
+        found += (catalogue.query_broken(statement, text, accepted) for text in _texts(alike))
+    return replace(rehearsed, findings=(*rehearsed.findings, *found))
+
+
+def _steps(done: Iterable[RehearsedMigration]) -> list[Step]:
+    return [steps.from_start(each.step) for each in done if not each.error]
+
+
+def _runnable(stage: Stage, queries: Iterable[Query]) -> tuple[list[Runnable], list[LeftOut]]:
     """Find out which queries can be planned, and how."""
     path = stage.conn.execute(
         "select reset_val from pg_catalog.pg_settings where name = 'search_path'"
@@ -138,14 +200,14 @@ def _runnable(stage: Stage, queries: Iterable[Query]) -> tuple[list[_Runnable], 
     return runnable, left_out
 
 
-def _first_runnable(conn: Connection, query: Query, path: str) -> _Runnable | str:
+def _first_runnable(conn: Connection, query: Query, path: str) -> Runnable | str:
     """Return how a query can be planned: as its role, else as ours; or the reason why not.
 
     Its parameters have the types that PostgreSQL infers, unless it cannot be planned with them.
     """
     reason = ""
     for role in dict.fromkeys((query.role, None)):
-        plain = _Runnable(query, role, query.path or path, ())
+        plain = Runnable(query, role, query.path or path, ())
         try:
             with conn.transaction(force_rollback=True):
                 _prepare(conn, plain)
@@ -162,7 +224,7 @@ def _first_runnable(conn: Connection, query: Query, path: str) -> _Runnable | st
     return reason
 
 
-def _prepare(conn: Connection, runnable: _Runnable) -> None:
+def _prepare(conn: Connection, runnable: Runnable) -> None:
     settings = {**_SETTINGS, "search_path": runnable.path}
     if runnable.role:
         settings["role"] = runnable.role
@@ -174,7 +236,7 @@ def _prepare(conn: Connection, runnable: _Runnable) -> None:
     prepare(conn, _NAME, runnable.types, runnable.query.text)
 
 
-def _refusal(conn: Connection, runnable: _Runnable) -> psycopg.Error | None:
+def _refusal(conn: Connection, runnable: Runnable) -> psycopg.Error | None:
     """Return the error with which PostgreSQL refuses to plan a query."""
     values = ", ".join(["null"] * len(runnable.types))
     try:
@@ -194,7 +256,7 @@ def _message(conn: Connection, error: psycopg.Error) -> str:
     return error.diag.message_primary or " ".join(str(error).split())
 
 
-def _failures(stage: Stage, runnable: Iterable[_Runnable]) -> dict[_Runnable, str]:
+def _failures(stage: Stage, runnable: Iterable[Runnable]) -> dict[Runnable, str]:
     """Return the queries that cannot be planned, with PostgreSQL's message."""
     found = {}
     for each in runnable:
@@ -210,35 +272,7 @@ def _stop_if_interrupted(stage: Stage) -> None:
         raise CancelledError("interrupted", signal=stage.interrupts.signal)
 
 
-def _follow(
-    stage: Stage, pending: Iterable[Step], runnable: Sequence[_Runnable]
-) -> tuple[_Broken, ...]:
-    """Apply the steps one by one; return the queries that they break, in order."""
-    broken: tuple[_Broken, ...] = ()
-    before: set[_Runnable] = set()
-    for planned in pending:
-        step = steps.from_start(planned)
-        statements = _statements(step)
-        failures = _failures_after(stage, step, len(statements), runnable)
-        new = {each: error for each, error in (failures or {}).items() if each not in before}
-        culprits = dict(_culprits(stage, step, new, 0, len(statements)))
-        if steps.run(stage, step):
-            break
-        if failures is None:
-            failures = _failures(stage, runnable)
-            new = {each: error for each, error in failures.items() if each not in before}
-        only = statements[0] if len(statements) == 1 else None
-        repaired = before - failures.keys()
-        broken = tuple(_repaired(each, step, repaired) for each in broken)
-        broken += tuple(
-            _Broken(each, step.version, culprits.get(each, only), error)
-            for each, error in new.items()
-        )
-        before = set(failures)
-    return broken
-
-
-def _repaired(broken: _Broken, step: Step, repaired: Collection[_Runnable]) -> _Broken:
+def _repaired(broken: Broken, step: Step, repaired: Collection[Runnable]) -> Broken:
     is_repaired = broken.runnable in repaired and broken.repaired_by is None
     return replace(broken, repaired_by=step.version) if is_repaired else broken
 
@@ -247,67 +281,83 @@ def _statements(step: Step) -> tuple[Statement, ...]:
     return tuple(statement for unit in step.script.units for statement in unit.statements)
 
 
-def _failures_after(
-    stage: Stage, step: Step, count: int, runnable: Iterable[_Runnable]
-) -> dict[_Runnable, str] | None:
-    """Run the first statements of a step and roll them back; return what fails after them.
-
-    Returns:
-        None if the step is not one transaction, or does not run up to there.
-    """
-    if not step.script.transactional:
-        return None
-    (unit,) = step.script.units
-    part = replace(step.script, units=(replace(unit, statements=unit.statements[:count]),))
-    if steps.try_out(stage, replace(step, script=part)):
-        return None
-    try:
-        return _failures(stage, runnable)
-    finally:
-        if not stage.conn.closed:
-            stage.conn.rollback()
+def _only(statements: tuple[Statement, ...]) -> Statement | None:
+    return statements[0] if len(statements) == 1 else None
 
 
 def _culprits(
-    stage: Stage, step: Step, broken: dict[_Runnable, str], low: int, high: int
-) -> Iterator[tuple[_Runnable, Statement]]:
+    stage: Stage,
+    step: Step,
+    broken: dict[Runnable, str],
+    trials: Iterator[int],
+    statements: tuple[Statement, ...],
+) -> Iterator[tuple[Runnable, Statement]]:
     """Find the statements that break queries, by halves.
 
     Args:
-        broken: They fail with this message after `high` statements of the step, and do not, or
-            with another one, after `low`.
+        broken: They fail with this message after these successive statements of the step; not,
+            or with another message, before them.
+        trials: One for each time that the step may be run.
     """
-    if not broken:
+    if not (broken and statements):
         return
-    if high - low == 1:
-        yield from ((each, _statements(step)[low]) for each in broken)
+    if only := _only(statements):
+        yield from ((each, only) for each in broken)
         return
-    middle = (low + high) // 2
-    failures = _failures_after(stage, step, middle, broken)
+    middle = len(statements) // 2
+    failures = _failures_after(stage, step, statements[middle - 1], broken, trials)
     if failures is not None:
         early = {each: error for each, error in broken.items() if failures.get(each) == error}
         late = {each: error for each, error in broken.items() if each not in early}
-        yield from _culprits(stage, step, early, low, middle)
-        yield from _culprits(stage, step, late, middle, high)
+        yield from _culprits(stage, step, early, trials, statements[:middle])
+        yield from _culprits(stage, step, late, trials, statements[middle:])
 
 
-def _with_findings(rehearsed: RehearsedMigration, broken: Sequence[_Broken]) -> RehearsedMigration:
-    version, script = rehearsed.step.version, rehearsed.step.script
-    by_statement: dict[Statement | None, list[_Broken]] = {}
-    for each in broken:
-        if each.version == version:
-            by_statement.setdefault(each.statement, []).append(each)
-    found: list[Finding] = []
-    for statement, alike in by_statement.items():
-        accepted = catalogue.accepted(script, statement, "query-broken")
-        texts = _texts(alike)
-        found += (catalogue.query_broken(statement, text, accepted) for text in texts)
-    return replace(rehearsed, findings=(*rehearsed.findings, *found))
+def _failures_after(
+    stage: Stage,
+    step: Step,
+    last: Statement,
+    runnable: Iterable[Runnable],
+    trials: Iterator[int],
+) -> dict[Runnable, str] | None:
+    """Run a step up to a statement and roll it back; return what fails in between.
+
+    Returns:
+        None if there is no trial left, or the step does not run up to there.
+    """
+    (unit,) = step.script.units
+    part = replace(unit, statements=unit.statements[: unit.statements.index(last) + 1])
+    script = replace(step.script, units=(part,))
+    if next(trials, None) is None:
+        return None
+    sequences = _sequences(stage)
+    try:
+        is_run = steps.try_out(stage, replace(step, script=script)) is None
+        return _failures(stage, runnable) if is_run else None
+    finally:
+        if not stage.conn.closed:
+            stage.conn.rollback()
+            _restore(stage, sequences)
 
 
-def _texts(broken: Iterable[_Broken]) -> Iterator[str]:
+def _sequences(stage: Stage) -> dict[str, tuple[int, bool]]:
+    """Return the value of each sequence, and whether it has been used, by name."""
+    rows = stage.conn.execute(_SEQUENCES).fetchall()
+    return {name: (value, is_used) for name, value, is_used in rows}
+
+
+def _restore(stage: Stage, before: dict[str, tuple[int, bool]]) -> None:
+    """Set the sequences back, which a rollback does not."""
+    after = _sequences(stage)
+    for name, state in before.items():
+        if after.get(name) != state:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                stage.conn.execute("select setval(%s::regclass, %s, %s)", (name, *state))
+
+
+def _texts(broken: Iterable[Broken]) -> Iterator[str]:
     """Say which queries break, each in one line; those that several roles run once."""
-    merged: dict[tuple[str, str], list[_Broken]] = {}
+    merged: dict[tuple[str, str], list[Broken]] = {}
     for each in broken:
         query = " ".join(without_passwords(each.runnable.query.text).split())
         shown = query if len(query) <= _SHOWN else query[: _SHOWN - 1] + "…"
@@ -318,7 +368,7 @@ def _texts(broken: Iterable[_Broken]) -> Iterator[str]:
         yield f"{len(merged) - _MOST} more queries fail after it"
 
 
-def _notes(alike: Sequence[_Broken]) -> str:
+def _notes(alike: Sequence[Broken]) -> str:
     first, queries = alike[0], [each.runnable.query for each in alike]
     calls = [query.calls for query in queries if query.calls is not None]
     roles = sorted({each.runnable.role for each in alike if each.runnable.role})

@@ -34,7 +34,8 @@ from .data_checks import DataCheckOptions
 from .drift import Drift
 from .ignore import Pattern
 from .pair import Pair
-from .report import Report
+from .queries import Queries
+from .report import QueryCheck, RehearsedMigration, Report
 from .schema import Sign
 from .steps import Stage
 
@@ -108,8 +109,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         if wanted and done:
             # The first scratch database is no longer in the state of the target.
             as_before = replace(options, from_target=not prepared.is_from_history)
-            with _prepared(work, as_before, notify) as again:
-                checked, done = query_check.check(again.stage, done, wanted)
+            checked, done = _check_queries(work, done, wanted, as_before, notify)
     return Report(
         database=work.conn.info.dbname,
         server=work.server,
@@ -123,6 +123,22 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
         queries=checked,
     )
+
+
+def _check_queries(
+    work: Session,
+    done: tuple[RehearsedMigration, ...],
+    wanted: Queries,
+    options: RehearsalOptions,
+    notify: Notify,
+) -> tuple[QueryCheck, tuple[RehearsedMigration, ...]]:
+    """Check queries on a scratch database of their own; what breaks them, on one more."""
+    with _prepared(work, options, notify) as prepared:
+        checked, broken = query_check.check(prepared.stage, done, wanted)
+    if any(map(query_check.can_locate, broken)):
+        with _prepared(work, options, notify) as prepared:
+            broken = query_check.locate(prepared.stage, done, broken)
+    return checked, tuple(query_check.with_findings(each, broken) for each in done)
 
 
 def find_drift(

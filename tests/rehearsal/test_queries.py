@@ -210,9 +210,11 @@ def check_directly(database: Database, change: str, query: str) -> tuple[int, li
             pid=connection.backend_pid(conn),
         )
         queries = Queries("test", (Query(query),))
-        checked, (rehearsed,) = query_check.check(stage, [RehearsedMigration(step)], queries)
+        rehearsed = RehearsedMigration(step)
+        checked, broken = query_check.check(stage, [rehearsed], queries)
+    findings = query_check.with_findings(rehearsed, broken).findings
     assert database.rows("select version from migration_versions") == [("1_a",)]
-    return checked.checked, [finding.message for finding in rehearsed.findings]
+    return checked.checked, [finding.message for finding in findings]
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -258,6 +260,50 @@ select 1;
         if finding["hazard"] == "query-broken"
     ]
     assert reasons == [None, None, "it runs at night only"]
+
+
+def test_the_check_leaves_sequences_where_the_migrations_expect_them(
+    start: Migrate, write: Write, queries: Path
+) -> None:
+    write(
+        {
+            "02_plans.up.sql": "create table plans (id serial primary key);",
+            "03_rows.up.sql": "insert into plans default values;\n"
+            "create table items (plan int references plans);\n"
+            "insert into items values (1);\nalter table people drop age;\n",
+            "04_drop.up.sql": "select 1;\nalter table people drop name;\n",
+        }
+    )
+    result = check(start, queries, "select age from people; select name from people;")
+    assert failed(result) == []
+    assert [(version, line) for version, line, _ in broken(result)] == [
+        ("03_rows", 4),
+        ("04_drop", 2),
+    ]
+
+
+@pytest.mark.parametrize("form", ["", "--markdown", "--html", "--sarif"])
+def test_every_form_of_the_report_has_the_query_and_its_place(
+    start: Migrate, write: Write, queries: Path, tmp_path: Path, form: str
+) -> None:
+    write({"02_change.up.sql": "select 1;\nalter table people drop age;\n"})
+    queries.write_text("select age from people")
+    file = tmp_path / "report"
+    options = {"": (), "--markdown": (form,)}.get(form, (form, file))
+    result = start("rehearse", "--queries", queries, *options)
+    text = file.read_text() if file.exists() else result.stdout
+    assert "query-broken" in text
+    assert "select age from people" in text
+    place = {"": "line 2: column", "--markdown": "02_change.up.sql:2", "--sarif": '"startLine": 2'}
+    assert place.get(form, "queries checked: 1 of") in text
+
+
+def test_an_accepted_query_is_not_called_unused_without_queries(
+    start: Migrate, write: Write
+) -> None:
+    script = "-- migrator: allow query-broken since May\nalter table people drop age;\n"
+    write({"02_change.up.sql": script})
+    assert "allow-unused" not in start("rehearse", "--json").stdout
 
 
 def test_a_query_that_a_later_migration_repairs_is_broken_between_the_two(
