@@ -111,7 +111,10 @@ def _contexts(
 
 def _timed(candidate: Candidate, context: StatementContext) -> Candidate:
     relation = candidate.relation
-    return replace(candidate, held=context.seconds_held(relation)) if relation else candidate
+    # What a missing index costs, it costs later.
+    if relation is None or candidate.missing_index:
+        return candidate
+    return replace(candidate, held=context.seconds_held(relation))
 
 
 def _merge_partitions(found: Sequence[Candidate], facts: Facts) -> Iterator[Candidate]:

@@ -35,6 +35,7 @@ from .summary import TITLES, summary
 from .text import error_text, line_of, plain
 
 _NARROWEST = 0.02  # of the longest statement: the least that can be seen and pointed at
+_NARROW = 0.03  # of the width: a number needs as much
 _MANY = 25  # line numbers fit beside each other
 _BLOCKS = {4: "nothing but other DDL", 5: "writes", 6: "writes", 7: "writes", 8: "reads and writes"}
 
@@ -141,13 +142,19 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     count = len(rehearsed.traced)
     how = "in time" if rehearsed.usage else "from statement to statement"
     yield f"<h3>Locks, {how}</h3>"
-    columns = f"grid-template-columns: minmax(6rem, 14rem) {_columns(rehearsed)}"
+    if rehearsed.usage:
+        shares = _shares(rehearsed)
+        widths = " ".join(f"minmax(0, {100 * each:.3f}fr)" for each in shares)
+    else:
+        shares, widths = [1.0] * count, f"repeat({count}, minmax(0, 1fr))"
+    columns = f"grid-template-columns: minmax(6rem, 14rem) {widths}"
     dense = " dense" if count > _MANY else ""
     yield f'<div class="timeline{dense}" style="{columns}">'
     yield '<span class="name soft">line</span>'
     every = -(-count // _MANY)  # as many numbers as fit
     for index, each in enumerate(rehearsed.traced):
-        number = line_of(each.statement) if index % every == 0 else ""
+        is_shown = index % every == 0 and shares[index] >= _NARROW
+        number = line_of(each.statement) if is_shown else ""
         yield f'<span class="head">{number}</span>'
     for place, (relation, locks_held) in enumerate(tables.items(), 2):
         size = report.sizes.get(relation)
@@ -158,14 +165,12 @@ def _timeline(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     yield "</div>"
 
 
-def _columns(rehearsed: RehearsedMigration) -> str:
-    """Give each statement a column: on a copy as wide as the time that it took."""
-    if not rehearsed.usage:
-        return f"repeat({len(rehearsed.traced)}, minmax(0, 1fr))"
+def _shares(rehearsed: RehearsedMigration) -> list[float]:
+    """Return the share of the width for each statement: by the time that it took on a copy."""
     times = [each.effort.seconds for each in rehearsed.traced]
     least = max(times) * _NARROWEST
-    shares = (max(each, least) / (sum(times) or 1) for each in times)
-    return " ".join(f"minmax(0, {100 * share:.3f}fr)" for share in shares)
+    shown = [max(each, least) for each in times]
+    return [each / (sum(shown) or 1) for each in shown]
 
 
 def _one_after_another(locks_held: list[Held]) -> Iterator[Held]:

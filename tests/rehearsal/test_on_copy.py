@@ -170,6 +170,17 @@ def test_hazards_are_weighed_with_the_time_of_their_locks(
     assert result.exit_code == (4 if "lock-too-long" in expected else 0)
 
 
+def test_a_missing_index_costs_time_later(migrate: Migrate, copy: Database, write: Write) -> None:
+    write(
+        {
+            "02_b.up.sql": "create table u (id int primary key);\n"
+            "alter table t add u_id int references u;\n"
+        }
+    )
+    found = findings(on_copy(migrate, copy, "--json", "--max-lock", "1h"))
+    assert found["foreign-key-without-index"] == "finding"
+
+
 def test_a_long_lock_is_accepted_by_a_comment(
     migrate: Migrate, copy: Database, write: Write
 ) -> None:
