@@ -418,3 +418,50 @@ def test_options_that_exclude_each_other(
     result = migrate("rehearse", *options)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_the_partitions_of_a_table_are_reported_as_one(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    for database in (migrate.database, copy):
+        database.execute(
+            "create table p (id int, n int) partition by range (id);"
+            "create table p1 partition of p for values from (0) to (9);"
+            "create table p2 partition of p for values from (9) to (99);"
+            "insert into p select n, n from generate_series(1, 50) n"
+        )
+    write(
+        {
+            "02_b.up.sql": "alter table p alter n type bigint;\n",
+            "03_c.up.sql": "lock table p1, p2 in share mode;\n",
+        }
+    )
+    result = on_copy(migrate, copy, "--json", "--max-lock", "0")
+    messages = [
+        finding["message"]
+        for migration in result.json["migrations"]
+        for finding in migration["findings"]
+        if finding["hazard"] == "lock-too-long"
+    ]
+    assert [message.partition(" for ")[0] for message in messages] == [
+        "held ACCESS EXCLUSIVE (blocks reads and writes) on public.p (16 kB)",
+        "held SHARE (blocks writes) on 2 partitions of public.p (16 kB)",
+    ]
+
+
+def test_what_a_concurrent_build_blocks_is_not_guessed(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    write(
+        {
+            "02_b.up.sql": "-- migrator: no-transaction\n"
+            "create index concurrently t_id on t (id);\n"
+            "reindex index concurrently t_id;\nvacuum full t;\n"
+        }
+    )
+    result = on_copy(migrate, copy, "--json", "--max-lock", "0")
+    assert [
+        (finding["line"], finding["message"].partition(" (")[0])
+        for finding in result.json["migrations"][0]["findings"]
+        if finding["hazard"] == "lock-too-long"
+    ] == [(4, "held ACCESS EXCLUSIVE")]
