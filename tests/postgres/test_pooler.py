@@ -184,6 +184,24 @@ def test_doctor_finds_a_pooler_that_shares_sessions_and_notes_another(
     assert {**result.json, kind: []} == empty
 
 
+def test_the_target_is_no_copy_of_itself_through_a_pooler(
+    migrate: Migrate, write: Write, url: str
+) -> None:
+    write({"01_a.up.sql": "create table a ();"})
+    result = migrate("rehearse", "--on-copy", url)
+    assert result.exit_code == 6
+    assert "error: the copy is the database itself; nothing was run" in result.stderr
+
+
+def test_a_copy_behind_a_pooler_in_transaction_mode_is_refused(
+    migrate: Migrate, write: Write, transaction_url: str, second_database: Database
+) -> None:
+    write({"01_a.up.sql": "create table a ();"})
+    result = migrate("rehearse", "--on-copy", transaction_url, database=second_database)
+    assert result.exit_code == 6
+    assert "error: the copy is behind a pooler in transaction mode" in result.stderr
+
+
 def test_the_encoding_survives_a_pooler(
     postgres: Postgres, poolers: dict[str, Pooler], migrate: Migrate, write: Write
 ) -> None:

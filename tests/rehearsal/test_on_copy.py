@@ -465,3 +465,29 @@ def test_what_a_concurrent_build_blocks_is_not_guessed(
         for finding in result.json["migrations"][0]["findings"]
         if finding["hazard"] == "lock-too-long"
     ] == [(4, "held ACCESS EXCLUSIVE")]
+
+
+def test_what_databases_share_is_not_changed_on_the_server_of_the_target(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    write({"02_b.up.sql": f"create role {copy.name};"})
+    result = on_copy(migrate, copy)
+    assert result.exit_code == 4
+    assert "02_b changes what all databases of the server share" in result.stdout
+    assert "hint: use a copy on another server" in result.stdout
+    assert copy.rows(f"select from pg_roles where rolname = '{copy.name}'") == []
+
+
+def test_a_copy_that_cannot_be_brought_up_to_the_target_is_refused(
+    migrate: Migrate, copy: Database, write: Write
+) -> None:
+    write({"02_b.up.sql": "create table u ();"})
+    assert migrate("up").exit_code == 0
+    copy.execute("create table u ()")
+    write({"03_c.up.sql": "select 1;"})
+    result = on_copy(migrate, copy)
+    assert result.exit_code == 6
+    assert (
+        "error: the copy cannot be brought to the state of the database: "
+        "the script of 02_b cannot be replayed: "
+    ) in result.stderr
