@@ -118,9 +118,15 @@ def _is_standby(work: Session) -> bool:
 
 
 def _may_be_primary(work: Session, copy: Session) -> bool:
-    """Whether a standby and another database could be of one cluster."""
+    """Whether a standby and another database could be the same one of one cluster."""
     ours, theirs = (connection.system_identifier(each.conn) for each in (work, copy))
-    return ours is None or theirs is None or ours == theirs
+    is_one_cluster = ours is None or theirs is None or ours == theirs
+    return is_one_cluster and _oid(work) == _oid(copy)
+
+
+def _oid(work: Session) -> int:
+    query = "select oid::bigint from pg_database where datname = current_database()"
+    return int(work.conn.execute(query).fetchall()[0][0])
 
 
 @contextmanager

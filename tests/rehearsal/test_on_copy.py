@@ -13,7 +13,7 @@ import pytest
 
 from ..conftest import Database, Migrate, Result, Write, serve
 from ..proxy import delaying
-from ..sessions import Runs, wait_for, working
+from ..sessions import Runs, ordinary_role, wait_for, working
 
 pytestmark = pytest.mark.slow
 
@@ -491,3 +491,20 @@ def test_a_copy_that_cannot_be_brought_up_to_the_target_is_refused(
         "error: the copy cannot be brought to the state of the database: "
         "the script of 02_b cannot be replayed: "
     ) in result.stderr
+
+
+def test_a_server_that_does_not_tell_its_wal_is_measured_without(
+    migrate: Migrate, write: Write
+) -> None:
+    write(GROUND)
+    with ordinary_role(migrate.database) as url:
+        assert migrate("up", database=url).exit_code == 0
+        write(REWRITE)
+        with copied(migrate.database) as copy:
+            copy.execute("revoke execute on function pg_current_wal_insert_lsn from public")
+            there = url.replace(migrate.database.name, copy.name)
+            result = migrate("rehearse", "--on-copy", there, "--json", database=url)
+        assert result.exit_code == 0, result.stdout
+        (rewrite,) = statements(result)
+        assert rewrite["wal_bytes"] is None
+        assert rewrite["bytes_rewritten"] > 0

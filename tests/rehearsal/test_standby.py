@@ -164,6 +164,17 @@ def test_the_primary_of_a_standby_is_no_copy(
     assert "error: the database is a standby, and the copy may be its primary" in result.stderr
 
 
+def test_another_database_of_the_primary_can_be_a_copy(
+    on_standby: Callable[..., Result], on_primary: Migrate, primary: Postgres
+) -> None:
+    name = on_primary.database.name
+    with psycopg.connect(primary.url(), autocommit=True) as conn:
+        conn.execute(f"create database {name}_copy template {name}".encode())
+        result = on_standby("rehearse", "--on-copy", primary.url(f"{name}_copy"))
+        conn.execute(f"drop database {name}_copy".encode())
+    assert result.exit_code == 0, result.stderr
+
+
 def test_a_physical_copy_is_told_from_its_original(on_primary: Migrate, primary: Postgres) -> None:
     database = on_primary.database
     identity = "select system_identifier from pg_control_system()"
