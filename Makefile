@@ -19,7 +19,8 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 
 # Those of the commands.
 with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
-	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock
+	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
+	queries
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
 of-program := config env dir schema trust-history-of

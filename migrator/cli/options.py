@@ -138,7 +138,8 @@ def ignore_option(command: Decorated) -> Decorated:
         envvar="MIGRATOR_IGNORE",
         callback=_patterns,
         metavar="PATTERN",
-        help='Leave out, for example "public.events_*" or "schema partman".  May be repeated.',
+        help='Leave out of the drift, for example "public.events_*" or "schema partman".  '
+        "May be repeated.",
     )(command)
 
 
