@@ -78,7 +78,9 @@ def test_the_findings_are_those_of_a_scratch_database(migrate: Migrate, write: W
     here = tried(migrate, "--json")
     there = migrate("rehearse", "--small", "0", "--json")
     assert (here.exit_code, there.exit_code) == (4, 4)
-    assert findings(here) == findings(there)
+    # No down is run on the target.
+    of_up = [each for each in findings(there) if each[2] is not None]
+    assert findings(here) == of_up
     assert {hazard for hazard, *_ in findings(here)} >= {"table-rewrite", "column-dropped"}
     traces = [
         [without_oids(s["trace"]) for s in result.json["migrations"][0]["statements"]]
