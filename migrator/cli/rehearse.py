@@ -202,11 +202,11 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
     names = ("scratch_url", "from_target", "queries", "is_on_target")
     source = click.get_current_context().get_parameter_source
     *others, target = (source(name) is ParameterSource.COMMANDLINE for name in names)
-    others_named = "--scratch-url, --from-target, --queries"
+    named = "--scratch-url, --from-target"
     if has_copy and (any(others) or target):
-        raise errors.UsageError(f"--on-copy excludes {others_named} and --on-target")
+        raise errors.UsageError(f"--on-copy excludes {named}, --queries and --on-target")
     if is_on_target and any(others):
-        raise errors.UsageError(f"--on-target excludes {others_named}")
+        raise errors.UsageError(f"--on-target excludes {named} and --queries")
     if source("max_lock") is ParameterSource.COMMANDLINE and not has_copy:
         raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")
 

@@ -209,11 +209,11 @@ def test_no_lock_is_left_afterwards(database: Database, migrate: Migrate, write:
     ("pending", "options", "message"),
     [
         ("vacuum t;", [], "02_b runs outside a transaction, so it cannot be rolled back"),
-        ("select 1;", ["--from-target"], "--on-target excludes --scratch-url and"),
+        ("select 1;", ["--from-target"], "--on-target excludes --scratch-url"),
         (
             "select 1;",
             ["--scratch-url", "embedded:"],
-            "--on-target excludes --scratch-url and",
+            "--on-target excludes --scratch-url",
         ),
     ],
 )
