@@ -407,6 +407,7 @@ def test_an_interrupt_leaves_the_copy_as_it_is(
     ("options", "message"),
     [
         (["--on-copy", "x", "--on-target"], "--on-copy excludes --scratch-url, --from-target, "),
+        (["--on-copy", "x", "--queries", "y"], "--on-copy excludes --scratch-url"),
         (["--on-copy", "x", "--from-target"], "--on-copy excludes --scratch-url, --from-target"),
         (["--on-copy", "x", "--scratch-url", "y"], "--on-copy excludes --scratch-url"),
         (["--max-lock", "1s"], "--max-lock needs --on-copy"),
