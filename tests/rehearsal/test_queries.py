@@ -430,6 +430,35 @@ def test_many_queries_that_one_statement_breaks_are_cut(
     assert messages[-1] == "10 more queries fail after it"
 
 
+def test_at_most_500_queries_are_checked_and_that_is_said(
+    start: Migrate, write: Write, queries: Path
+) -> None:
+    write({"02_change.up.sql": "select 1;"})
+    queries.write_text("".join(f"select {number};\n" for number in range(501)))
+    lines = start("rehearse", "--queries", queries).stdout.splitlines()
+    assert f"queries checked: 500 of {queries} (the first 500)" in lines
+
+
+def test_the_statement_is_found_between_begin_and_commit_and_under_a_role(
+    start: Migrate, write: Write, queries: Path
+) -> None:
+    role = f"owner_{uuid.uuid4().hex}"
+    start.database.execute(f"create role {role}")
+    try:
+        script = (
+            f"-- migrator: role {role}\nbegin isolation level serializable;\n"
+            "select 1;\nset local search_path = pg_catalog;\n"
+            "alter table public.people drop age;\ncommit;\n"
+        )
+        write({"02_owner.up.sql": f"alter table people owner to {role};"})
+        write({"03_change.up.sql": script})
+        result = check(start, queries, "select age from people")
+    finally:
+        start.database.execute(f"drop role {role}")
+    assert failed(result) == []
+    assert [(version, line) for version, line, _ in broken(result)] == [("03_change", 5)]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
