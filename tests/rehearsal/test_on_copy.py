@@ -411,7 +411,6 @@ def test_an_interrupt_leaves_the_copy_as_it_is(
         (["--on-copy", "x", "--from-target"], "--on-copy excludes --scratch-url, --from-target"),
         (["--on-copy", "x", "--scratch-url", "y"], "--on-copy excludes --scratch-url"),
         (["--max-lock", "1s"], "--max-lock needs --on-copy"),
-        (["--on-copy", "x", "--queries", "y"], "--on-copy excludes --scratch-url"),
     ],
 )
 def test_options_that_exclude_each_other(
