@@ -117,7 +117,7 @@ def fill(
         leave_out: Tables by name, with their schema.
     """
     filled = Filled()
-    tables = [each for each in _tables(conn) if each["name"] not in set(leave_out)]
+    tables = [each for each in described(conn) if each["name"] not in set(leave_out)]
     for table in _parents_first(tables):
         name = table["name"]
         if _is_empty(conn, name):
@@ -136,10 +136,11 @@ def fill(
 
 def tables(conn: Connection) -> list[str]:
     """Name the tables that can be filled, with their schemas."""
-    return [each["name"] for each in _tables(conn)]
+    return [each["name"] for each in described(conn)]
 
 
-def _tables(conn: Connection) -> list[dict[str, Any]]:
+def described(conn: Connection) -> list[dict[str, Any]]:
+    """Describe the tables, without partitions, as the query `fill.sql` does."""
     row = conn.execute(_QUERY.encode()).fetchone()
     assert row is not None
     found: list[dict[str, Any]] = row[0]

@@ -104,7 +104,7 @@ class Walk:
     def run(self, first: int, last: int, window: int = WINDOW) -> Tally:
         """Apply the migrations before the first without rows, then try those up to the last."""
         if first:
-            self._apply("--to", self.versions[first - 1])
+            self.apply("--to", self.versions[first - 1])
         at = first
         while at < last and not self.tally.stopped:
             self._fill()
@@ -211,7 +211,8 @@ class Walk:
         result = self.program("up", *options, "--json")
         return result.exit_code, result.json if result.stdout else _without_document(result)
 
-    def _apply(self, *options: str) -> None:
+    def apply(self, *options: str) -> None:
+        """Run `up`, which is to succeed."""
         code, document = self._up(*options)
         assert code == 0, document
 
