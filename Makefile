@@ -119,7 +119,7 @@ migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone
 migrate-verify: ## check the files against the history: offline=1 (the files only) fix=1 (rename)
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
-migrate-drift: ## compare the database with what its history should have made: ignore=owner sql=NAME
+migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"

@@ -202,12 +202,12 @@ def without_permission(place: Path) -> Path:
 def test_a_path_that_is_no_directory_is_named_with_the_reason(
     migrate: Migrate,
     tmp_path: Path,
-    command: str,
+    command: tuple[str, ...],
     make: Callable[[Path], Path],
     reason: str,
 ) -> None:
     place = make(tmp_path)
-    result = migrate(*command.split(), dir=place)
+    result = migrate(*command, dir=place)
     assert result.exit_code == 2
     assert str(place) in result.stderr
     assert reason in result.stderr
