@@ -49,6 +49,7 @@ class Tally:
         failed: Ups that failed because of rows: a migration may fail several times, and is
             repaired each time.
         checks: Answers of rehearsals.
+        found: Ups that failed where the rehearsal said so.
         open_failed: Ups that failed where the rehearsal said that it cannot tell.
         open_passed: Answers that it cannot tell, of migrations that passed.
         own: Ups that failed in a statement that reads or writes rows itself: no data check is
@@ -62,8 +63,8 @@ class Tally:
     tried: int = 0
     unrehearsed: list[str] = field(default_factory=list)
     failed: int = 0
-    found: int = 0
     checks: int = 0
+    found: list[str] = field(default_factory=list)
     open_failed: list[str] = field(default_factory=list)
     open_passed: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Tally:
         return (
             f"{self.tried} migrations ({len(self.unrehearsed)} not rehearsed),"
             f" {self.checks} checks; {self.failed} ups failed on rows:"
-            f" {self.found} found, {len(self.missed)} missed,"
+            f" {len(self.found)} found, {len(self.missed)} missed,"
             f" {len(self.open_failed)} could not be checked,"
             f" {len(self.own)} in statements that write rows; {len(self.false)} false alarms,"
             f" {len(self.open_passed)} unchecked that passed;"
@@ -151,7 +152,7 @@ class Walk:
         tally.failed += 1
         text = f"{version}:{error['line']}: {error['sqlstate']} {error['message']}"
         if any(each["line"] == error["line"] for each in _alarms(expected)):
-            tally.found += 1
+            tally.found.append(text)
         elif any(each["line"] == error["line"] for each in _open(expected)):
             unknown = {_said(each) for each in _open(expected) if each["line"] == error["line"]}
             tally.open_failed.append(f"{text}: {', '.join(sorted(unknown))}")
@@ -283,6 +284,7 @@ def main() -> None:
                 print(f"{chosen.folder}: {tally.line()}; {time.monotonic() - began:.0f} s")
                 for name in (
                     "unrehearsed",
+                    "found",
                     "missed",
                     "false",
                     "open_failed",

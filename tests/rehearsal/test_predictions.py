@@ -1,6 +1,7 @@
-"""What a rehearsal says of made-up rows is what happens, in pieces of real histories.
+"""What a rehearsal says of rows and of queries is what happens, in pieces of real histories.
 
-Read in place; `python -m tests.rehearsal.predictions` walks through all of them.
+Rows and queries are made up.  `python -m tests.rehearsal.predictions` and `….broken_queries` walk
+through whole histories.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Database
+from tests.rehearsal import broken_queries
+from tests.rehearsal.broken_queries import Count
 from tests.rehearsal.predictions import history, walk
 from tests.test_corpora import CORPORA
 
@@ -19,20 +22,35 @@ pytestmark = [
     pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no migration histories in {CORPORA}"),
 ]
 
-# The first and last migrations, of which a few break on rows, and how often.
-PIECES = [
-    ("chirpstack_as", 52, 58, 1),
-]
+# From, to, how many ups fail on rows as the rehearsal said, and how many queries break.
+PIECES = {
+    "authelia": (11, 14, 0, 3),
+    "chirpstack_as": (31, 34, 1, 7),
+    "harbor": (0, 3, 0, 0),
+    "hatchet": (4, 7, 3, 0),
+    "upgrade/triggerdev/A": (24, 28, 2, 26),
+}
 
 
-@pytest.mark.parametrize(
-    ("folder", "first", "last", "failures"), PIECES, ids=[folder for folder, *_ in PIECES]
-)
+@pytest.mark.parametrize("folder", PIECES)
 def test_ups_fail_on_rows_where_the_rehearsal_says_so_and_nowhere_else(
-    folder: str, first: int, last: int, failures: int, database: Database, tmp_path: Path
+    folder: str, database: Database, tmp_path: Path
 ) -> None:
+    first, last, failures, _ = PIECES[folder]
     tally = walk(history(folder), database, tmp_path / "copy").run(first, last)
     assert (tally.stopped, tally.missed, tally.false) == ("", [], [])
-    assert tally.tried == last - first
-    assert tally.failed == tally.found + len(tally.own) + len(tally.open_failed)
-    assert tally.found == failures
+    assert (tally.tried, len(tally.found)) == (last - first, failures)
+    assert tally.failed == len(tally.found) + len(tally.own) + len(tally.open_failed)
+
+
+@pytest.mark.parametrize("folder", PIECES)
+def test_queries_break_where_the_rehearsal_says_so_and_nowhere_else(
+    folder: str, database: Database, tmp_path: Path
+) -> None:
+    first, last, _, broken = PIECES[folder]
+    found, count = walk(history(folder), database, tmp_path / "copy"), Count()
+    found.run(first, first)
+    pending = found.versions[first:last]
+    broken_queries.compare(found.program, pending, tmp_path / "queries.sql", len(pending), count)
+    assert (count.stopped, count.missed, count.false) == ("", [], [])
+    assert (count.migrations, count.found) == (last - first, broken)
