@@ -13,12 +13,12 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +56,10 @@ _VALUES: dict[str, object] = {
     "double precision": 1.0,
     "bytea": b"",
     "uuid": UUID(int=1),
+    "real": 1.0,
+    "interval": timedelta(1),
+    "time without time zone": time(1),
+    "time with time zone": time(1, tzinfo=UTC),
     "date": date(2024, 1, 1),
     "timestamp without time zone": datetime(2024, 1, 1),
     "timestamp with time zone": datetime(2024, 1, 1, tzinfo=UTC),
@@ -159,7 +163,7 @@ def compare(
         for version in part:
             result = program("up", "--steps", "1", "--json")
             if result.exit_code:
-                count.stopped = f"{version}: {result.json['error']['message']}"
+                count.stopped = f"{version}: {result.stderr or result.stdout}"
                 return
             with program.database.connect() as conn:
                 now = {
@@ -257,7 +261,7 @@ def main() -> None:
     with serve() as postgres:
         for chosen in map(history, arguments.folders or FOLDERS):
             with postgres.database() as database, tempfile.TemporaryDirectory() as folder:
-                began, count = time.monotonic(), Count()
+                began, count = monotonic(), Count()
                 found = walk(chosen, database, Path(folder) / "copy")
                 if arguments.first:
                     found.apply("--to", found.versions[arguments.first - 1])
@@ -267,7 +271,7 @@ def main() -> None:
                     compare(found.program, pending, file, arguments.window, count)
                 except KeyboardInterrupt:
                     count.stopped = "interrupted"
-                print(f"{chosen.folder}: {count.line()}; {time.monotonic() - began:.0f} s")
+                print(f"{chosen.folder}: {count.line()}; {monotonic() - began:.0f} s")
                 for name in ("missed", "false"):
                     for each in getattr(count, name):
                         print(f"  {name}: {each}")
