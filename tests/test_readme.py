@@ -161,7 +161,8 @@ def hazard_table() -> str:
 
 
 DOCTOR = {check.id: f"{check.title}. {check.meaning}" for check in checks()} | {
-    "history": "Unusable history. There are two, or one is not ours or not as migrator made it."
+    "history": "Unusable history. "
+    "There are two, or it belongs to another role or tool, or it was altered."
 }
 
 TABLES = {
