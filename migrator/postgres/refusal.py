@@ -18,18 +18,18 @@ _QUOTED = re.compile(r'"(?!\[local\])[^"]*"')
 _VARIABLES = ": DATABASE_URL, or DATABASE_"
 
 _TOO_MANY = (
-    "a run needs two connections, and a third to see what blocks it: end some, see\n"
-    "pg_stat_activity, or try again when the system is less busy"
+    "a run needs two connections, and a third to see what blocks it: end idle sessions (see\n"
+    "pg_stat_activity), or try again when the system is less busy"
 )
 HINTS = {
     "password authentication failed": "check the user and the password{}USER, _PASSWORD",
     "no password supplied": "give a password, or use a passfile{}PASSWORD",
     "[Pp]eer authentication failed": (
-        "on a socket, the server wants the role that is named like your account: use that, or\n"
-        "connect over TCP with a password{}HOST, _USER"
+        "on a socket, the role must have the name of your operating system account: use that one,\n"
+        "or connect over TCP with a password{}HOST, _USER"
     ),
     "root certificate": (
-        "name the file of the certificate authority: sslrootcert=FILE in the URL, or PGSSLROOTCERT"
+        "give the file of the certificate authority: sslrootcert=FILE in the URL, or PGSSLROOTCERT"
     ),
     "client certificate|certificate (?:file|present|authentication)|private key|unknown ca": (
         "check the client's certificate and its key: sslcert=FILE and sslkey=FILE in the URL, or\n"
@@ -41,27 +41,27 @@ HINTS = {
         "allow this user and host in pg_hba.conf"
     ),
     "pg_hba.conf": "allow this user and host in pg_hba.conf, or check{}USER, _SSL",
-    "certificate": "check the server's certificate, the host's name in it, and sslrootcert{}SSL",
+    "certificate": "check the server's certificate, the host name in it, and sslrootcert{}SSL",
     "too many|connection slots": _TOO_MANY,
     "SSL negotiation|expected authentication": (
-        "something else than PostgreSQL answers there: check{}HOST, _PORT"
+        "something other than PostgreSQL answers there: check{}HOST, _PORT"
     ),
     "support SSL": "check whether the server supports SSL{}SSL",
     "does not exist": "create it, or check its name{}NAME, _USER",
     "not permitted to log in": "use another role, or: alter role NAME login;{}USER",
     "permission denied for database": "grant connect on database NAME to ROLE;",
     "not currently accepting": "alter database NAME allow_connections true;",
-    "the database system is": "the server starts or stops: try again in a moment",
-    "(?:resolve|translate) host": "check the host's name{}HOST",
+    "the database system is": "the server is starting or stopping: try again in a moment",
+    "(?:resolve|translate) host": "check the host name{}HOST",
     "could not match": "give one port for all hosts, or one for each of them{}HOST, _PORT",
     "read-only|hot standby": (
-        "no server is what target_session_attrs asks for: check it, and the hosts{}HOST"
+        "no server has the role that target_session_attrs asks for: check it, and the hosts{}HOST"
     ),
     "definition of service": "check the service's name: PGSERVICE, and the file PGSERVICEFILE",
     " value|parameter|SSL protocol|weak sslmode|port number|method requirement|command-line": (
         "check this parameter of the connection: DATABASE_URL, or libpq's PG* variables"
     ),
-    "FATAL": "the server runs and refused the connection: check{}NAME, _USER",
+    "FATAL": "the server is running, but refused the connection: check{}NAME, _USER",
     "": "check that PostgreSQL is running there{}HOST, _PORT",
 }
 """What to do about a message, by a pattern in it, without quoted names; the first match counts.

@@ -594,7 +594,7 @@ def test_a_failed_connection_is_reported_without_the_password(
             "Connection refused",
             "PostgreSQL is running there",
         ),
-        good.replace("127.0.0.1", "no-host.invalid"): ("resolve host", "check the host's name"),
+        good.replace("127.0.0.1", "no-host.invalid"): ("resolve host", "check the host name"),
         f"{good}?sslmode=require": ("SSL", "check whether the server supports SSL"),
     }
     for url, (said, hint) in cases.items():

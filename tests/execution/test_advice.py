@@ -66,7 +66,10 @@ CASES = {
         TWICE,
     ),
     "a row that is given the key of another": Case(
-        "23505", "update users set id = 1;", ["a row of public.users the key of another"], TWICE
+        "23505",
+        "update users set id = 1;",
+        ["a row of public.users a key that another row has"],
+        TWICE,
     ),
     "a required column for existing rows": Case(
         "23502",
@@ -148,13 +151,13 @@ CASES = {
     "an exclusion constraint on rows": Case(
         "23P01",
         "alter table stays add constraint alone exclude using gist (during with &&);",
-        ["rows of public.stays exclude each other by alone", FIX_DATA],
+        ["rows of public.stays conflict under alone", FIX_DATA],
         "create table stays (during int4range);insert into stays values ('[1,5)'), ('[2,6)');",
     ),
     "a row that is excluded": Case(
         "23P01",
         "insert into stays values ('[2,6)');",
-        ["public.stays already has a row that excludes this one by alone"],
+        ["public.stays already has a row that conflicts with this one under alone"],
         "create table stays (during int4range,"
         " constraint alone exclude using gist (during with &&));"
         "insert into stays values ('[1,5)');",
@@ -186,7 +189,7 @@ CASES = {
         "42P01", "drop table nowhere;", ["write DROP … IF EXISTS"]
     ),
     "a column that is missing": Case(
-        "42703", "select * from users where Surname = 1;", ["a text in single ones"], USERS
+        "42703", "select * from users where Surname = 1;", ["a string needs single quotes"], USERS
     ),
     "a column that is misspelled, which PostgreSQL sees": Case(
         "42703",
@@ -198,7 +201,9 @@ CASES = {
     "an operator that is missing": Case(
         "42883", "select 1 where 1 = 'a'::text;", ["convert one side to the type of the other"]
     ),
-    "a type that is missing": Case("42704", "create table t (a citext);", ["if it is a type of"]),
+    "a type that is missing": Case(
+        "42704", "create table t (a citext);", ["if it belongs to an extension"]
+    ),
     "a role that is missing": Case(
         "42704", "grant select on users to nobody_here;", ["create the role on this server"], USERS
     ),
@@ -208,7 +213,7 @@ CASES = {
     "a foreign key to columns without a key": Case(
         "42830",
         "create table t (a text references users (email));",
-        ["a UNIQUE constraint or a PRIMARY KEY first"],
+        ["first add a UNIQUE constraint or a PRIMARY KEY"],
         USERS,
     ),
     "a type that cannot be cast": Case(
@@ -224,13 +229,13 @@ CASES = {
     "a table that a view needs": Case(
         "2BP01",
         "drop table users;",
-        ["view v depends on table users", "CASCADE would also drop what is not listed"],
+        ["view v depends on table users", "CASCADE could drop more than that"],
         f"{USERS} create view v as select * from users;",
     ),
     "a column that a view needs": Case(
         "0A000",
         "alter table users alter email type varchar;",
-        ["drop what the DETAIL names in an earlier statement, and create it again", "view v"],
+        ["in an earlier statement, drop what the DETAIL names; create it again", "view v"],
         f"{USERS} create view v as select * from users;",
     ),
     "an extension that the server lacks": Case(
@@ -256,7 +261,7 @@ CASES = {
     "checks that are still deferred": Case(
         "55006",
         "set constraints all deferred; insert into posts values (1); alter table posts add b int;",
-        ["add SET CONSTRAINTS ALL IMMEDIATE; before"],
+        ["before the statement, add: set constraints all immediate;"],
         f"{USERS} insert into users values (1);"
         "create table posts (user_id int references users deferrable);",
     ),
@@ -295,12 +300,12 @@ CASES = {
     "what runs by itself only, in a body": Case(
         "25001",
         "do $$ begin execute 'vacuum'; end $$;",
-        ["write it as a statement of its own, outside of functions and DO blocks", FIX_FILE],
+        ["write it as a separate statement, outside functions and DO blocks", FIX_FILE],
     ),
     "what runs by itself only, in a body outside a transaction": Case(
         "25001",
         "-- migrator: no-transaction\ndo $$ begin execute 'vacuum'; end $$;",
-        ["write it as a statement of its own, outside of functions and DO blocks", FIX_FILE],
+        ["write it as a separate statement, outside functions and DO blocks", FIX_FILE],
     ),
     "a commit in a function": Case(
         "2D000",
@@ -356,7 +361,7 @@ CASES = {
     "a statement that somebody cancelled": Case(
         "57014",
         "select pg_cancel_backend(pg_backend_pid()), pg_sleep(60);",
-        ["somebody cancelled the statement", RUN_AGAIN],
+        ["the statement was cancelled by another session", RUN_AGAIN],
     ),
     "a file that the server cannot read": Case("58030", raised("58030"), ["check its disk"]),
     "a configuration file with an error": Case("F0000", raised("F0000"), [RUN_AGAIN]),
@@ -370,7 +375,7 @@ CASES = {
         "22P05", raised("22P05"), ["lacks this character: remove it"]
     ),
     "bytes that are no character": Case(
-        "22021", "select convert_from('\\xff', 'UTF8');", ["name their real encoding"]
+        "22021", "select convert_from('\\xff', 'UTF8');", ["name the encoding that they have"]
     ),
     "an earlier failure that was hidden": Case("25P02", raised("25P02"), ["the server's log"]),
     "a crash of the server": Case("57P02", raised("57P02"), ["wait until it accepts"]),
@@ -457,11 +462,11 @@ PRIVILEGES = {
         "create table t ();",
         "grant usage, create on schema public to {role};\n",
     ),
-    "a table of others": ("select * from users;", "grant the role {role} what it lacks on table"),
+    "a table of others": ("select * from users;", "grant {role} the missing privilege on table"),
     "an owner's right": ("alter table users add a int;", "{role} is not owner of table users"),
     "an extension": (
         "create extension plpgsql;",
-        "let a superuser create it once",
+        "let a superuser create it",
     ),
     "another right": ("create role r;", "the role {role} may not do this\n"),
 }
@@ -487,7 +492,9 @@ def test_a_comment_on_an_extension_is_to_be_left_out(
 ) -> None:
     write({"01_a.up.sql": "comment on extension plpgsql is 'PL/pgSQL';"})
     result = migrate("up", "--role", role)
-    assert "hint: leave this line out: only the extension's owner" in result.stderr
+    assert (
+        "hint: remove this line, which pg_dump writes: only the extension's owner" in result.stderr
+    )
     assert "--role" not in result.stderr
     assert FIX_FILE in result.stderr
 

@@ -83,7 +83,7 @@ def test_a_password_in_the_name_of_a_host_or_database_is_masked(
         database.execute("drop role named")
     assert "****" in error.message
     assert not any(part in error.message for part in ("s3", "cr", "et@"))
-    hints = {"DATABASE_HOST": "check the host's name", "DATABASE_NAME": "create it"}
+    hints = {"DATABASE_HOST": "check the host name", "DATABASE_NAME": "create it"}
     assert (error.hint or "").startswith(hints[next(iter(variables))])
 
 
