@@ -140,7 +140,11 @@ def test_an_environment_overlays_the_file_and_a_table_the_top(
 WRONG: list[tuple[str, str, str]] = [
     ('dri = "x"', '1:1: unknown key "dri"', "did you mean dir?"),
     ('\nlock_timeout = "1s"', '2:1: unknown key "lock_timeout"', "did you mean lock-timeout?"),
-    ("frob = 1", '1:1: unknown key "frob"', "the keys are allow-empty, data-url, database-url, dir, "),
+    (
+        "frob = 1",
+        '1:1: unknown key "frob"',
+        "the keys are allow-empty, data-url, database-url, ",
+    ),
     ('small = "1MB"', '1:1: unknown key "small"', "put it into the table [rehearse]"),
     ('[up]\ndir = "x"', '2:1: unknown key "dir"', "put it at the top of the file"),
     ("[rehears]\nx = 1", '1:1: unknown table "rehears"', "did you mean rehearse?"),
