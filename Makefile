@@ -123,7 +123,7 @@ migrate-drift: ## compare the database with what its history should make: ignore
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
-migrate-config: ## show every setting, and what gives it its value: env=staging
+migrate-config: ## show every setting, and where its value comes from: env=staging
 migrate-baseline: ## record migrations as applied without running them: version=05
 
 $(commands): migrate-%:

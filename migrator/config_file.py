@@ -110,7 +110,9 @@ def _bytes(path: Path) -> tuple[bytes, os.stat_result]:
         hint = "name the file with --config or MIGRATOR_CONFIG, or let this user read it"
         raise _error(f"cannot read {path}: {error.strerror}", hint) from error
     if len(data) > _LONGEST:
-        raise _error(f"{path} is larger than 64 kB", "it holds settings only: is it another file?")
+        raise _error(
+            f"{path} is larger than 64 kB", "check its name: a configuration file is smaller"
+        )
     return data, found
 
 

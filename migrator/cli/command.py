@@ -73,7 +73,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (
         ("--allow-empty",),
         {"is_flag": True},
-        "Accept a directory without migrations, as on the first day.",
+        "Accept a directory without migrations.",
     ),
     (("--json", "as_json"), {"is_flag": True}, "Print one JSON document on stdout."),
     (
@@ -187,7 +187,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, and name the program's."""
         super().format_options(ctx, formatter)
-        with formatter.section("Options of the program"):
+        with formatter.section("Global options"):
             formatter.write_text(_COMMON)
 
 

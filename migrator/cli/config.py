@@ -11,7 +11,7 @@ from .command import command
 @command(epilog="Example: migrator config --env production")
 @click.pass_context
 def config(ctx: click.Context) -> None:
-    """Show every setting, and what gives it its value.
+    """Show every setting, and where its value comes from.
 
     That is an option, a variable, a line of the configuration file, or the default.
     Passwords are hidden.

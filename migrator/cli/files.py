@@ -26,7 +26,7 @@ def create(app: App, *, name: str) -> None:
 
 @command(epilog="Example: migrator verify --offline")
 @click.option("--offline", is_flag=True, help="Check only the files, without a database.")
-@click.option("--fix", is_flag=True, help="First rename misnamed files, where it is plain how.")
+@click.option("--fix", is_flag=True, help="First rename files for which only one name is possible.")
 @click.pass_obj
 def verify(app: App, *, offline: bool, fix: bool) -> None:
     """Check that the files are valid and match the history."""

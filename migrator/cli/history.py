@@ -86,9 +86,9 @@ def _check_code(entries: Iterable[Entry]) -> int:
 )
 @click.pass_obj
 def log(app: App, /, *, version: str | None, limit: int) -> None:
-    """Show who ran what, when, and with which result.
+    """Show who ran what and when, and how it ended.
 
-    The newest entry is the last.
+    The newest entry comes last.
     """
     from .. import session
     from ..output.json import of_log
@@ -119,8 +119,8 @@ def baseline(
 ) -> None:
     """Record migrations as applied without running them.
 
-    For a database whose schema was made without migrator.  Records all migrations up to
-    VERSION, after checking on a scratch database that the schema has what they create.
+    For a database whose schema was created without migrator.  Checks on a scratch database
+    that the schema has what the migrations up to VERSION create, and records them.
     """
     from ..execution import baseline
     from ..rehearsal.rehearse import compare_with_files
@@ -180,8 +180,8 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
 def repair(app: App, /, *, version: Sequence[str], reason: str, yes: bool, **given: bool) -> None:
     """Correct the history of migrations without running them.
 
-    Say what is true of every VERSION with exactly one of --accept, --applied and --reverted.
-    All of them are recorded, or none.
+    Pass exactly one of --accept, --applied and --reverted; it holds for every VERSION.  All of
+    them are recorded, or none.
     """
     from ..execution import baseline
 

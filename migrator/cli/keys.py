@@ -158,9 +158,9 @@ class _Checked:
         table, name = key
         if name in _NEVER:
             variable = variable_of(f"MIGRATOR_{table}".rstrip("_").upper(), f"--{name}")
-            return f"a file cannot give it: pass --{name}, or set {variable}"
+            return f"it cannot be set in a file: pass --{name}, or set {variable}"
         if ("", name) in self.known:
-            return "put it at the top of the file, or of an environment: it is not of one command"
+            return "put it at the top of the file or of an environment, not in a command's table"
         if tables := kind == "key" and [f"[{each}]" for each, other in self.known if other == name]:
             return f"it is an option of a command: put it into the table {' or '.join(tables)}"
         is_table = kind == "table" and not table
@@ -174,7 +174,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, list) and not value:
         return "an empty array"
     if isinstance(value, int) and value.bit_length() >= _BITS:
-        return "one of more than 64 bits"
+        return "a number of more than 64 bits"
     return _NAMES.get(type(value), "a date or time")
 
 

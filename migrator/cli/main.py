@@ -37,8 +37,8 @@ def main() -> None:
 
     A migration is a pair of files, NN_name.up.sql and NN_name.down.sql.  The database is
     named by DATABASE_URL, or by DATABASE_HOST, _PORT, _NAME, _USER, _PASSWORD and _SSL, or
-    by libpq's PG* variables, or by migrator.toml.  DATABASE_URL=embedded: uses a PostgreSQL of the
-    project's own.
+    by libpq's PG* variables, or by migrator.toml.  DATABASE_URL=embedded: uses
+    the project's own PostgreSQL.
 
     Options may come before or after the command.
     """

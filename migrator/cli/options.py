@@ -138,7 +138,7 @@ def ignore_option(command: Decorated) -> Decorated:
         envvar="MIGRATOR_IGNORE",
         callback=_patterns,
         metavar="PATTERN",
-        help='Leave out of the drift, for example "public.events_*" or "schema partman".  '
+        help='Ignore these objects, for example "public.events_*" or "schema partman".  '
         "May be repeated.",
     )(command)
 

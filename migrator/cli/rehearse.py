@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     "is_on_target",
     is_flag=True,
     help="Run the next migration on the database itself and roll it back.  Takes real locks, "
-    "and leaves dead rows, WAL and traffic for replicas.",
+    "and leaves dead rows, WAL and replication traffic.",
 )
 @click.option(
     "--on-copy",
     "copy_url",
     metavar="URL",
-    help="Run the migrations on this copy of the database, with its rows.  Uses the copy up.",
+    help="Run the migrations on this copy of the database, with its rows.  Each rehearsal needs "
+    "a new copy.",
 )
 @click.option(
     "--max-lock",
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     show_default=True,
     callback=duration,
     metavar="TIME",
-    help="Check for this long whether rows break a new constraint; 0 for no checks.",
+    help="Time limit of each query for rows that break a new constraint; 0: no queries.",
 )
 @click.option(
     "--data-url",
@@ -141,7 +142,7 @@ def rehearse(
     """Show what `up` would lock, rewrite and scan.
 
     Runs the pending migrations on a scratch database: up, down and up again.  Exits with 4
-    if there are findings.
+    if there are findings, drift or errors.
     """
     from ..output.html import report_html
     from ..output.json import dumps

@@ -9,14 +9,14 @@ from ..rehearsal.pair import Pair, Written
 
 _DRAFT = "-- migrator: draft (write what is missing, then remove this line)"
 _UP = """\
--- {version}: what was made outside the history, on the database {database}.
+-- {version}: changes that were made by hand on the database {database}.
 --
--- `migrator up` makes it on every other database.  On {database} it is there:
--- once these files are reviewed, record that with
+-- `migrator up` makes them on every other database.  {database} already has them:
+-- review these files, then record that with
 --     migrator repair {version} --applied --reason "made by hand"
 """
 _DOWN = """\
--- Revert {version}: take back what was made outside the history.
+-- Revert {version}: undo the changes that were made by hand.
 """
 
 

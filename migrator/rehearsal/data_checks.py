@@ -75,7 +75,7 @@ def _asked(work: Session, replica: Database | None) -> Iterator[Connection]:
             ours, theirs = _identity(work.conn), _identity(conn)
         if None in ours or ours != theirs:
             raise UsageError(
-                "--data-url is not the same database as the target, nor a replica of it",
+                "--data-url is neither the target database nor a replica of it",
                 detail=f"target:     {_identified(*ours)}\n--data-url: {_identified(*theirs)}",
             )
         yield conn

@@ -123,7 +123,7 @@ def _about_patterns(ignored: Collection[Difference], unmatched: Iterable[Pattern
     if ignored:
         yield f"{counted(len(ignored), 'difference')} ignored"
     for each in unmatched:
-        yield f"nothing to ignore matches the pattern: {each.text}"
+        yield f"--ignore matches nothing: {each.text}"
 
 
 def _split(

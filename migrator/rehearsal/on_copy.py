@@ -36,7 +36,7 @@ from .report import RehearsedMigration, Report
 from .steps import Stage
 
 _SIMILAR = 0.8  # of the size: a copy of last night is somewhat smaller
-_NEW_COPY = "a rehearsal uses its copy up: make a new one"
+_NEW_COPY = "a copy serves one rehearsal: make a new one"
 _CHECK_URL = "check that it is running, and the URL of --on-copy"
 _UNREACHABLE = (DatabaseConnectionError, EmbeddedServerError)
 _OUTCOME = "This was on the copy; the target database was not touched."
@@ -96,9 +96,9 @@ def check(work: Session, copy: Session) -> None:
     with connection.reported():
         if share_database(copy.conn, work.conn):
             raise CopyError(
-                "the copy is the database itself; nothing was run",
+                "the copy is this database itself; nothing was run",
                 hint="restore a backup or a snapshot under another name or on another server, "
-                "and give its URL",
+                "and pass its URL",
             )
         if _is_standby(copy):
             raise CopyError(
@@ -185,8 +185,8 @@ def _lacks(ours: Mapping[str, Size], copied: Mapping[str, Size]) -> Iterator[str
     expected, found = (sum(size.bytes for size in each.values()) for each in (ours, copied))
     if found < expected * _SIMILAR:
         yield (
-            f"the tables of the copy have {bytes_text(found)}, those of the database "
-            f"{bytes_text(expected)}, where everything takes longer"
+            f"the tables of the copy take {bytes_text(found)}, those of this database "
+            f"{bytes_text(expected)}: expect longer times here"
         )
 
 
@@ -212,18 +212,18 @@ def _compare(
     if ours and not copied:
         raise CopyError(
             "the copy has no history, so it is not a copy of this database",
-            hint="restore a backup or a snapshot of this database, and give its URL",
+            hint="restore a backup or a snapshot of this database, and pass its URL",
         )
     if more := [version for version in copied if version not in ours]:
         raise CopyError(
-            f"the copy has applied what the database has not: {listed(sorted(more))}",
+            f"the copy has migrations that this database does not have: {listed(sorted(more))}",
             hint=_NEW_COPY,
         )
     if others := [v for v, row in copied.items() if not _may_precede(row, ours[v])]:
         raise CopyError(
-            "the copy has other scripts applied than the database, or is interrupted in one: "
+            "on the copy, these differ from this database, or are interrupted: "
             + listed(sorted(others)),
-            hint="make a new copy of the database as it is",
+            hint="make a new copy of this database",
         )
     missing = (row for version, row in ours.items() if version not in copied)
     planned = (s if s.version in copied else steps.from_start(s) for s in plan.steps)
@@ -245,12 +245,12 @@ def _catch_up(work: Session, stage: Stage, missing: tuple[AppliedMigration, ...]
     if not missing:
         return
     versions = [row.version for row in sorted(missing, key=lambda row: row.ordinal)]
-    stage.notify(Remarked(f"applying to the copy what the database has: {listed(versions)}"))
+    stage.notify(Remarked(f"bringing the copy up to date: applying {listed(versions)}"))
     try:
         steps.replay(stage, missing, work.migrations)
     except steps.ReplayError as error:
         raise CopyError(
-            f"the copy cannot be brought to the state of the database: {error}",
+            f"the copy cannot be brought up to date: {error}",
             hint="make a newer copy",
         ) from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .constraints import Column, Requirements, Table
 
 FILLED = "the migration itself fills it"
-_UNREADABLE = "how the type is converted cannot be told from the statement"
+_UNREADABLE = "the statement does not show how the type is converted"
 EXAMPLE = '"migrator example"'
 """The column that names a row, such as `id=5`."""
 

@@ -196,7 +196,7 @@ def foreign_key(moment: Moment, table: Table, key: Constraint) -> Question:
     def query() -> str:
         other = moment.after.tables.get(key.references)
         if other is None or "PERIOD " in key.definition:
-            raise UnknownRowsError("it is about periods" if other else "what it references is gone")
+            raise UnknownRowsError("it uses PERIOD" if other else "its referenced table is gone")
         if other.oid in moment.past.added:
             raise UnknownRowsError(rows.FILLED)
         referenced = [other.columns[number].name for number in key.referenced]
@@ -244,7 +244,7 @@ def unique(moment: Moment, table: Table, index: Index, constraint: Constraint | 
 
     def query() -> str:
         if not index.is_usual:
-            raise UnknownRowsError("its operator class has an equality of its own")
+            raise UnknownRowsError("its operator class has its own equality")
         source = rows.source(moment.past, table, index.columns, only=True)
         keys = [
             f"({key}){collation}"

@@ -190,7 +190,7 @@ def test_the_target_is_no_copy_of_itself_through_a_pooler(
     write({"01_a.up.sql": "create table a ();"})
     result = migrate("rehearse", "--on-copy", url)
     assert result.exit_code == 6
-    assert "error: the copy is the database itself; nothing was run" in result.stderr
+    assert "error: the copy is this database itself; nothing was run" in result.stderr
 
 
 def test_a_copy_behind_a_pooler_in_transaction_mode_is_refused(

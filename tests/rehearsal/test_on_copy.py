@@ -231,7 +231,7 @@ def test_the_target_itself_is_refused_by_whatever_name(
         result = on_copy_of_nothing(migrate, urls[name])
     database.execute(f"drop role {role}")
     assert result.exit_code == 6
-    assert "error: the copy is the database itself; nothing was run\n" in result.stderr
+    assert "error: the copy is this database itself; nothing was run\n" in result.stderr
     assert "secret" not in result.stderr + result.stdout
 
 
@@ -252,7 +252,7 @@ def test_a_copy_that_is_older_is_brought_up_to_the_target_first(
     write({"04_d.up.sql": "alter table t drop b, drop c;"})
     result = on_copy(migrate, copy, "--json")
     assert [each["version"] for each in result.json["migrations"]] == ["04_d"]
-    assert "applying to the copy what the database has: 02_b, 03_c" in result.stderr
+    assert "bringing the copy up to date: applying 02_b, 03_c" in result.stderr
     assert applied(copy) == ["01_t", "02_b", "03_c", "04_d"]
 
 
@@ -261,8 +261,10 @@ def test_a_copy_that_was_used_up_is_refused(migrate: Migrate, copy: Database, wr
     assert on_copy(migrate, copy).exit_code == 0
     result = on_copy(migrate, copy)
     assert result.exit_code == 6
-    assert "error: the copy has applied what the database has not: 02_b\n" in result.stderr
-    assert "hint: a rehearsal uses its copy up: make a new one\n" in result.stderr
+    assert (
+        "error: the copy has migrations that this database does not have: 02_b\n" in result.stderr
+    )
+    assert "hint: a copy serves one rehearsal: make a new one\n" in result.stderr
 
 
 def test_a_database_without_the_history_is_no_copy(
@@ -282,7 +284,9 @@ def test_a_copy_with_another_script_of_a_version_is_refused(
     assert migrate("up").exit_code == 0
     result = on_copy(migrate, copy)
     assert result.exit_code == 6
-    assert "error: the copy has other scripts applied than the database" in result.stderr
+    assert (
+        "error: on the copy, these differ from this database, or are interrupted" in result.stderr
+    )
     assert "01_t" in result.stderr
 
 
@@ -489,8 +493,7 @@ def test_a_copy_that_cannot_be_brought_up_to_the_target_is_refused(
     result = on_copy(migrate, copy)
     assert result.exit_code == 6
     assert (
-        "error: the copy cannot be brought to the state of the database: "
-        "the script of 02_b cannot be replayed: "
+        "error: the copy cannot be brought up to date: the script of 02_b cannot be replayed: "
     ) in result.stderr
 
 
