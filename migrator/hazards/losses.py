@@ -37,7 +37,7 @@ class Kind(enum.Enum):
     OWNED = "drops everything that is owned by"
     DEPENDENT = "also drops everything that depends on"
     REFERRING = "also empties every table that refers to"
-    UNKNOWN = "may remove more, which cannot be told in advance: runs"
+    UNKNOWN = "may remove more than can be listed in advance: runs"
 
 
 _NAMED = frozenset([Kind.TABLE, Kind.SCHEMA, Kind.COLUMN, Kind.ALL_ROWS, Kind.SOME_ROWS])

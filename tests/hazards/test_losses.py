@@ -11,7 +11,7 @@ from migrator.hazards.catalogue import Size
 from migrator.sql import splitter
 
 DEPENDENT = "also drops everything that depends on"
-UNKNOWN = "may remove more, which cannot be told in advance: runs"
+UNKNOWN = "may remove more than can be listed in advance: runs"
 
 
 @pytest.mark.parametrize(
