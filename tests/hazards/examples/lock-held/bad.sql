@@ -1,2 +1,3 @@
+-- also: large-update
 alter table orders add column note text;
 update orders set note = '' where id > 10;

@@ -1,3 +1,4 @@
+-- also: large-update
 alter table users add note text;
 do $$
 begin
