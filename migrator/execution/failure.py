@@ -190,7 +190,7 @@ def of_record(refusal: Refusal) -> MigratorError:
 def another_runner(step: Step) -> HistoryError:
     """Build the error of a step that another runner is at work on, or has finished."""
     message = f"another migrator runs {step.version} as well: its progress was changed meanwhile"
-    return HistoryError(message, hint="look at it, and decide again: migrator status")
+    return HistoryError(message, hint="see what the other one has done: migrator status")
 
 
 def of_invalid_index(refusal: Refusal) -> StatementError:

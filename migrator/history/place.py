@@ -351,7 +351,8 @@ def _no_history(table: _Table, reason: str, *, detail: str | None = None) -> His
     return HistoryError(
         f"{table} is not a migrator history: {reason}",
         detail=detail,
-        hint="undo the change if it is one; or choose another schema for the history with --schema",
+        hint="if somebody has altered the history, change it back; if the table is another "
+        "program's, choose another schema for the history with --schema",
     )
 
 
