@@ -19,6 +19,7 @@ NO_DIRECTORY: Answer = (2, 'error: the migrations directory "')
 ELSEWHERE: Answer = (4, 'error: schema "hello" has no history, but schema "public" has one\n')
 USUAL = (NO_FILES, NO_DIRECTORY, ELSEWHERE)
 FINE: Answer = (0, "no findings\n")
+SETTINGS: Answer = (0, "config ")
 CREATED: Answer = (0, "/")
 
 PLACES = ("empty directory", "missing directory", "second history")
@@ -50,6 +51,7 @@ TABLE: dict[str, tuple[Answer, Answer, Answer]] = {
     "repair 1 --accept --reason x": USUAL,
     "log": USUAL,
     "log --version 1": USUAL,
+    "config": (SETTINGS, SETTINGS, SETTINGS),
 }
 # They take neither a directory nor a database.
 OTHERS = {"help", "version", "completion"}

@@ -328,7 +328,7 @@ def test_a_copy_without_the_rows_is_said_to_be_smaller(
     write(REWRITE)
     result = on_copy(migrate, copy, "--json")
     (smaller,) = result.json["missing"]
-    assert smaller.startswith("the tables of the copy have ")
+    assert smaller.startswith("the tables of the copy take ")
 
 
 def test_a_frozen_copy_is_refused(migrate: Migrate, copy: Database, write: Write) -> None:
