@@ -27,6 +27,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..rehearsal.ignore import Pattern
     from ..rehearsal.pair import Pair
+    from ..rehearsal.report import Report
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
@@ -144,12 +145,7 @@ def rehearse(
     Runs the pending migrations on a scratch database: up, down and up again.  Exits with 4
     if there are findings, drift or errors.
     """
-    from ..output.html import report_html
-    from ..output.json import dumps
-    from ..output.markdown import report_markdown
-    from ..output.report import report_json, report_text
-    from ..output.sarif import report_sarif
-    from ..output.terminal import wrapped
+    from ..output.report import report_json
     from ..planning import planner
     from ..rehearsal import plan_file
     from ..rehearsal.data_checks import DataCheckOptions
@@ -175,23 +171,35 @@ def rehearse(
             report = rehearse_plan(work, plan, options, app.notify)
         if save:
             app.write(save, plan_file.dump(report, work.entries(), plan_file.target_of(work)))
+    _write_files(app, report, html, sarif)
+    app.show(lambda: _text(app, report, markdown=markdown), lambda: report_json(report))
+    if not report.is_clean:
+        sys.exit(DISAGREEING)
+
+
+def _write_files(app: App, report: Report, html: Path | None, sarif: Path | None) -> None:
+    """Write the forms of a report that are asked for; None for one that is not."""
+    from ..output.html import report_html
+    from ..output.json import dumps
+    from ..output.sarif import report_sarif
+
     if html:
         app.write(html, report_html(report, app.program, datetime.now().astimezone()))
     if sarif:
         app.write(sarif, dumps(report_sarif(report, Path.cwd()), indent=2) + "\n")
 
-    def as_text() -> str:
-        if markdown:
-            return report_markdown(report, app.program)
-        text, width = (
-            report_text(report, style(sys.stdout), app.program),
-            terminal_width(sys.stdout),
-        )
-        return wrapped(text, width) if width else text
 
-    app.show(as_text, lambda: report_json(report))
-    if not report.is_clean:
-        sys.exit(DISAGREEING)
+def _text(app: App, report: Report, *, markdown: bool) -> str:
+    """Write a report for stdout, no wider than the terminal there."""
+    from ..output.markdown import report_markdown
+    from ..output.report import report_text
+    from ..output.terminal import wrapped
+
+    if markdown:
+        return report_markdown(report, app.program)
+    text = report_text(report, style(sys.stdout), app.program)
+    width = terminal_width(sys.stdout)
+    return wrapped(text, width) if width else text
 
 
 def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ..hazards.statement import StatementTrace
 from ..sql import names, splitter
 from ..sql.script import Script, Statement
+from ..sql.writes import set_columns
 from ..tracing.trace import LockMode, Trace
 from .constraints import Constraint, Table
 
@@ -25,7 +26,6 @@ _WRITING = re.compile(
 )
 _CHANGING = re.compile(r"\b(update|delete|merge|conflict)\b", re.IGNORECASE)
 _HEAD = 4000  # characters
-_AFTER_SET = frozenset(["from", "where", "returning"])
 _ACTS = frozenset("cnd")  # CASCADE, SET NULL, SET DEFAULT
 
 
@@ -118,7 +118,7 @@ def _of_dml(statement: Statement, trace: Trace, held: Collection[int], known: _K
     main = frozenset(found & known.names.get(target, frozenset()))
     if is_insert:
         return Writes(dict.fromkeys(found - main), main)
-    columns = _set_columns(tokens) if word == "update" else None
+    columns = set_columns(tokens) if word == "update" else None
     return Writes({oid: columns if oid in main else None for oid in found})
 
 
@@ -180,27 +180,3 @@ def _target(word: str, tokens: Sequence[str]) -> str:
     start = next((i for i, each in enumerate(tokens) if each.lower() not in skipped), 0)
     name, _ = names.read(tokens, start)
     return name[-1] if name else ""
-
-
-def _set_columns(tokens: Sequence[str]) -> frozenset[str] | None:
-    """Return the columns that an UPDATE sets, quoted as in SQL; None if they cannot be read.
-
-    >>> sorted(_set_columns("update t set a = ( 1 , 2 ) , ( b , c ) = ( 3 , 4 ) where d".split()))
-    ['a', 'b', 'c']
-    """
-    found: set[str] = set()
-    depth, is_left = 0, False
-    for at, each in enumerate(tokens):
-        depth -= each in (")", "]")
-        word = each.lower()
-        if depth == 0 and (word == "set" or (each == "," and found)):
-            is_left = True
-        elif depth == 0 and word in _AFTER_SET and found:
-            break
-        elif each == "=":
-            is_left = False
-        elif is_left and each not in ("(", ")", ",", "[", "]", "."):
-            name, _ = names.read(tokens, at)
-            found |= {names.quoted(name[:1])}
-        depth += each in ("(", "[")
-    return frozenset(found) or None

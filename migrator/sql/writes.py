@@ -66,6 +66,17 @@ def writes(statement: Statement) -> tuple[Write, ...]:
     )
 
 
+def set_columns(tokens: Sequence[str]) -> frozenset[str] | None:
+    """Return the columns that an UPDATE sets, quoted as in SQL; None if they cannot be read.
+
+    >>> sorted(set_columns("update t set a = ( 1 , 2 ) , ( b , c ) = ( 3 , 4 ) where d".split()))
+    ['a', 'b', 'c']
+    """
+    words = [token.lower() for token in tokens]
+    start = words.index("set") + 1 if "set" in words else len(words)
+    return frozenset(names.quoted([each]) for each in _columns(tokens, words, start)) or None
+
+
 def _writes(tokens: Sequence[str]) -> Iterator[Write]:
     words = [token.lower() for token in tokens]
     for at, word in enumerate(words):
@@ -137,7 +148,7 @@ def _columns(tokens: Sequence[str], words: Sequence[str], at: int) -> Iterator[s
         word = words[place]
         if depth == 0 and (word in _END_OF_SET or word in (")", ";")):
             return
-        depth += (word == "(") - (word == ")")
+        depth += (word in ("(", "[")) - (word in (")", "]"))
         if depth == 0 and word in ("=", ","):
             is_target = word == ","
         elif is_target and word not in ("(", ")", ","):
