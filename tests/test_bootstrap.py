@@ -217,7 +217,7 @@ def test_the_database_of_the_configuration_file_is_used(checkout: Path, name: st
     done = make(checkout, "--dry-run", *arguments)
     assert "embedded" not in done.stdout
     file.write_text('database-url = "embedded:"\n')
-    done = make(checkout, "--dry-run", *arguments)
+    done = make(checkout, "--dry-run", *arguments, MIGRATOR_PG_BINDIR="")
     assert ".ci/venv embedded" in done.stdout
     assert "DATABASE_URL=" not in done.stdout
 

@@ -251,6 +251,8 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
                 "row security would hide rows of the history: read it as the owner of its tables,\n"
                 "or: alter role NAME bypassrls; or: alter table NAME disable row level security;"
             )
+        case psycopg.errors.InsufficientPrivilege() if schema is None:
+            return "grant that privilege to the role, or name a role that has it: --role NAME"
         case psycopg.errors.InsufficientPrivilege():
             return (
                 f'to read the history, the role needs USAGE on the schema "{schema}" and '

@@ -50,7 +50,13 @@ def copied(primary: Postgres, *options: str) -> Iterator[str]:
         for path in (folder, data, *data.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid)
     server, *_ = postgres_command(primary.server, folder)
-    settings = ("max_connections=200", "max_prepared_transactions=10", "listen_addresses=127.0.0.1")
+    settings = (
+        "max_connections=200",
+        "max_prepared_transactions=10",
+        "listen_addresses=127.0.0.1",
+        # A newer pg_basebackup writes keywords here that an older server does not know.
+        f"primary_conninfo=host=127.0.0.1 port={primary.server.port} user=copier",
+    )
     given = [part for each in settings for part in ("-c", each)]
     process = subprocess.Popen(
         [server, "-D", data, "-p", str(port), "-k", folder, *given],

@@ -158,6 +158,8 @@ def test_the_schema_is_read_as_the_role_that_a_login_does_not_inherit(
     migrate: Migrate, write: Write
 ) -> None:
     database = migrate.database
+    if database.postgres.version == 15:
+        pytest.skip("an owner that does not inherit may not create in its own schema public")
     database.execute(
         "create role owner_t; create role deploy login createdb noinherit password 'x'"
     )
