@@ -18,13 +18,13 @@ valued = $(foreach option,$(1),$(if $(call given,$(option)),--$(option) $(call q
 switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(option))),--$(option)))
 
 # Those of the commands.
-with-value := to steps name version plan role lock-timeout lock-wait lock-attempts \
+with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
 	queries
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
-of-program := config env dir schema trust-history-of
-of-command := $(with-value) $(switches) $(of-program) allow-empty json verbose
+of-program := config env schema trust-history-of
+of-command := $(with-value) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
 
@@ -92,8 +92,9 @@ uses-embedded = $(if $(needs-database),$(or $(chosen),$(filter embedded:%,$(valu
 	$(call in-configuration,'database-url.*embedded:')))
 embedded = $(if $(uses-embedded),$(if $(MIGRATOR_PG_BINDIR),,embedded))
 # MIGRATOR_CALLED_AS lets the program suggest targets of make instead of its own commands.
+directories = $(if $(call given,dir),--dir $(subst :,' --dir ',$(call quote,$(call given,dir))))
 migrate = MIGRATOR_CALLED_AS=make $(chosen) $(python) -m migrator \
-	$(call valued,$(of-program)) $(call switched,allow-empty json verbose)
+	$(call valued,$(of-program)) $(directories) $(call switched,allow-empty json verbose)
 
 help: ## list the targets (this text)
 	@echo 'make TARGET [name=value …]'
@@ -101,8 +102,8 @@ help: ## list the targets (this text)
 	@echo 'Migrations:'
 	@awk -F ':.*## ' '/^migrate-[a-z]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  All take env=NAME config=FILE dir=DIR schema=NAME allow-empty=1 json=1 verbose=1, and the options'
-	@echo '  of their command:'
+	@echo '  All take env=NAME config=FILE dir=DIR (or DIR:DIR) schema=NAME allow-empty=1 json=1 verbose=1, and'
+	@echo '  the options of their command:'
 	@echo '  lock-timeout=5s is --lock-timeout 5s, dry-run=1 is --dry-run; args="…" is passed on as it is.'
 	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, and without database-url in migrator.toml,'
 	@echo '  an embedded PostgreSQL in .migrator/ is used.'
@@ -116,7 +117,7 @@ migrate-status: ## list all migrations and their state; fail unless all are appl
 migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 out-of-order=1 plan=FILE
 migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
-migrate-create: ## create the next pair of files: name=add_phone
+migrate-create: ## create the next pair of files: name=add_phone in=DIR
 migrate-verify: ## check the files against the history: offline=1 (the files only) fix=1 (rename)
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME

@@ -32,17 +32,19 @@ and read no clock.
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+
     from .history.overview import Overview
 
 __all__ = ["status"]
 
 
 def status(
-    directory: str | PathLike[str] = "migrations",
+    directory: str | PathLike[str] | Iterable[str | PathLike[str]] = "migrations",
     *,
     database_url: str | None = None,
     schema: str | None = None,
@@ -56,7 +58,7 @@ def status(
     ascending number.
 
     Args:
-        directory: Where the migrations are.
+        directory: Where the migrations are; several directories are one history.
         database_url: A libpq URL; None for the one that the environment names.
         schema: The schema of the history; None for the first one of the search path.
         trust_history_of: As the option of that name; None for none.
@@ -73,8 +75,9 @@ def status(
     from . import config, session  # noqa: PLC0415
 
     database = config.database(database_url, os.environ)
+    given = [directory] if isinstance(directory, str | os.PathLike) else directory
     settings = config.Settings(
-        Path(directory), database, schema, trust_history_of, allow_empty=allow_empty
+        tuple(map(Path, given)), database, schema, trust_history_of, allow_empty=allow_empty
     )
     with session.opened(settings, lambda _event: None) as work:
         return session.overview(work)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import ConfigurationError
 
-DEFAULT_DIRECTORY = Path("migrations")
+DEFAULT_DIRECTORIES = (Path("migrations"),)
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SSL_WORDS = {"true": "require", "false": "disable"} | {mode: mode for mode in _SSL_MODES}
 DATABASE_VARIABLES = {
@@ -61,6 +61,7 @@ class Settings:
     """The settings of a command, from options, environment and defaults.
 
     Attributes:
+        directories: Of the migrations, at least one; new files are written into the first.
         database: None if none is configured.
         schema: Of the history; None for the first schema of the search path.
         trust_history_of: A role that may own the history; None for us and superusers only.
@@ -74,7 +75,7 @@ class Settings:
         role: The role that runs the migrations; None for the one that connects.
     """
 
-    directory: Path = DEFAULT_DIRECTORY
+    directories: tuple[Path, ...] = DEFAULT_DIRECTORIES
     database: Database | None = None
     schema: str | None = None
     trust_history_of: str | None = None

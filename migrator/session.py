@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """An open connection, its history, and the migrations in the directory."""
+    """An open connection, its history, and the migrations in the directories."""
 
     settings: Settings
     database: Database
@@ -97,7 +97,7 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: The server cannot be reached.
         HistoryError: The history cannot be used.
     """
-    read = partial(directory.read_required, settings.directory, allow_empty=settings.allow_empty)
+    read = partial(directory.read_required, *settings.directories, allow_empty=settings.allow_empty)
     is_embedded = settings.database is None or settings.database.embedded is not None
     # Read the files first, so that no embedded server is created next to a wrong directory.
     early = read() if is_embedded else None
@@ -107,7 +107,7 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         with connection.reported(settings.schema):
             found = place.locate(conn, settings.schema, trusted=settings.trust_history_of)
         session = Session(settings, database, conn, found, migrations)
-        if ignored := directory.ignored(settings.directory):
+        if ignored := directory.ignored(*settings.directories):
             notify(_remark(f"warning: {ignored}"))
         if session.is_pooled:
             notify(_remark("connected through a connection pooler"))

@@ -69,6 +69,7 @@ def planned(checkout: Path, *arguments: str, **environ: str) -> str:
         (["migrate-redo", "steps=3"], "redo --steps '3'"),
         (["migrate-status", "json=1", "check=1"], "--json status --check"),
         (["migrate-up", "dir=a b's"], "--dir 'a b'\\''s' up"),
+        (["migrate-up", "dir=a b:c"], "--dir 'a b' --dir 'c' up"),
         (
             ["migrate-up", "env=staging", "config=a b.toml"],
             "--config 'a b.toml' --env 'staging' up",

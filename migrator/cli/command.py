@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,14 @@ def _complete_env(
     return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
+class _Directories(click.Path):
+    """A directory; a variable holds several as PATH does, but an empty one is none."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Return the directories of a variable."""
+        return [each for each in super().split_envvar_value(rv) if each]
+
+
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (
         ("--config", "config_path"),
@@ -51,9 +59,9 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
         "Environment of the configuration file.",
     ),
     (
-        ("--dir", "directory"),
-        {"type": click.Path(path_type=Path)},
-        "Directory of the migrations [default: migrations].",
+        ("--dir", "directories"),
+        {"type": _Directories(path_type=Path), "multiple": True, "metavar": "DIR"},
+        "Directory of the migrations [default: migrations].  May be repeated.",
     ),
     (
         ("--database-url",),
@@ -116,7 +124,7 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     app.sources[name] = source
     if not value:
         return
-    if name in ("directory", "schema", "trust_history_of", "allow_empty"):
+    if name in ("directories", "schema", "trust_history_of", "allow_empty"):
         app.settings = replace(app.settings, **{name: value})
     else:
         setattr(app, name, value)

@@ -76,8 +76,11 @@ class Configuration:
         for option in options_of(command):
             if (key := self.key(command, option)) and option.name:
                 value = self.get(key)
-                is_path = isinstance(option.type, click.Path)
-                given[option.name] = str(self.file.path.parent / value) if is_path else value
+                if option.multiple and isinstance(value, str):
+                    value = [value]
+                if isinstance(option.type, click.Path):
+                    value = _below(self.file.path.parent, value)
+                given[option.name] = value
         return given
 
     @property
@@ -117,6 +120,11 @@ class Configuration:
                 detail=f"Whoever may write this file could {risk}.",
                 hint="\n".join(filter(None, (hint, otherwise))),
             )
+
+
+def _below(folder: Path, value: str | list[str]) -> str | list[str]:
+    """Return one or several paths of the file, which are relative to its own folder."""
+    return str(folder / value) if isinstance(value, str) else [str(folder / v) for v in value]
 
 
 def load(program: click.Command, path: str | None, env: str | None) -> Configuration:

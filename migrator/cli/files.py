@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -13,12 +14,22 @@ from .command import command
 
 @command(epilog="Example: migrator create add_phone_to_users")
 @click.argument("name")
+@click.option(
+    "--in",
+    "chosen",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write into this one of several directories [default: the first].",
+)
 @click.pass_obj
-def create(app: App, *, name: str) -> None:
+def create(app: App, *, name: str, chosen: Path | None) -> None:
     """Create the next pair of files."""
     from ..files import directory
 
-    up_path, down_path = directory.create(app.settings.directory, name, now=datetime.now(UTC))
+    directories = app.settings.directories
+    if chosen:
+        directories = directory.starting_with(chosen, directories)
+    up_path, down_path = directory.create(directories, name, now=datetime.now(UTC))
     paths = {"up": str(up_path), "down": str(down_path)}
     kept = f"the files were written: {up_path}, {down_path}"
     app.show(lambda: "\n".join(paths.values()), lambda: dict(paths), kept=kept)
@@ -37,12 +48,13 @@ def verify(app: App, *, offline: bool, fix: bool) -> None:
 
     writers: tuple[str, ...] = ()
     settings = app.settings
-    renamed = directory.rename_misnamed(settings.directory) if fix else ()
+    folders = settings.directories
+    renamed = [pair for each in folders * fix for pair in directory.rename_misnamed(each)]
     for old, new in renamed:
         app.remark(f"renamed {old} to {new}")
     if offline:
-        migrations = directory.read_required(settings.directory, allow_empty=settings.allow_empty)
-        if ignored := directory.ignored(settings.directory):
+        migrations = directory.read_required(*folders, allow_empty=settings.allow_empty)
+        if ignored := directory.ignored(*folders):
             app.remark(f"warning: {ignored}")
         entries = planner.reconcile(migrations, ())
     else:
@@ -61,6 +73,6 @@ def verify(app: App, *, offline: bool, fix: bool) -> None:
         lambda: {
             "notes": list(notes),
             "versions": len(entries),
-            "renamed": [{"from": old, "to": new} for old, new in renamed],
+            "renamed": [{"from": str(old), "to": str(new)} for old, new in renamed],
         },
     )

@@ -25,6 +25,7 @@ Key = tuple[str, str]
 # They choose the file, or answer a question that it asks: typed, or set by a variable.
 _NEVER = ("config", "env", "sql", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
+_PATHS = "a string or an array of strings"
 _BITS = 64  # of an integer, as in TOML
 _CHECKS = {
     _FLAG: lambda value: isinstance(value, bool),
@@ -36,6 +37,7 @@ _CHECKS = {
         isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
     ),
 }
+_CHECKS[_PATHS] = lambda value: _CHECKS[_TEXT](value) or _CHECKS[_TEXTS](value)
 _NAMES = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"} | {
     list: "an array",
     dict: "a table",
@@ -81,7 +83,7 @@ def known_keys(program: click.Group) -> dict[Key, str]:
 
 def _expected(option: click.Option) -> str:
     if option.multiple:
-        return _TEXTS
+        return _PATHS if isinstance(option.type, click.Path) else _TEXTS
     if option.count or isinstance(option.type, click.types.IntParamType):
         return _NUMBER
     return _FLAG if option.is_flag else _TEXT
@@ -180,7 +182,7 @@ def _kind(value: Any) -> str:
 
 def _as_expected(name: str, expected: str, value: Any) -> str | None:
     """Say how to write a value that has the wrong type; None where that is not plain."""
-    if expected == _TEXT and _CHECKS[_NUMBER](value):
+    if expected in (_TEXT, _PATHS) and _CHECKS[_NUMBER](value):
         return f'write: {name} = "{value}"'
     if not isinstance(value, str):
         return None

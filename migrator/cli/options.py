@@ -171,7 +171,7 @@ def complete_version(
     from ..model import number_of
 
     app = ctx.find_object(App) or App()
-    files = app.settings.directory.glob("[0-9]*.up.sql")
+    files = (path for each in app.settings.directories for path in each.glob("[0-9]*.up.sql"))
     versions = sorted((path.name.removesuffix(".up.sql") for path in files), key=number_of)
     return [CompletionItem(version) for version in versions if version.startswith(incomplete)]
 

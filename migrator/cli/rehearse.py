@@ -271,6 +271,6 @@ def _write_pair(app: App, name: str, pair: Pair, database: str) -> tuple[Path, P
     from ..files import directory
     from ..output.pair import pair_texts
 
-    folder = app.settings.directory
-    version = directory.next_version(folder, name, now=datetime.now(UTC))
-    return directory.write_pair(folder, version, pair_texts(pair, version, database))
+    folders = app.settings.directories
+    version = directory.next_version(folders, name, now=datetime.now(UTC))
+    return directory.write_pair(folders[0], version, pair_texts(pair, version, database))

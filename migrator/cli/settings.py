@@ -83,6 +83,8 @@ def _of_program_option(app: App, option: click.Option) -> Setting:
         default = file and str(file.path) if name == "config_path" else _default(option)
         return Setting("", key, default, source)
     value = getattr(app.settings if hasattr(app.settings, name) else app, name)
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
     origin = {
         Source.OPTION: f"--{key}",
         Source.VARIABLE: str(option.envvar),

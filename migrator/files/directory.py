@@ -1,4 +1,4 @@
-"""Read the migrations directory, and create the next pair of files."""
+"""Read the migrations directories, and create the next pair of files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -47,28 +47,29 @@ _DOWN_TEMPLATE = """\
 """
 
 
-def read_migrations(directory: Path) -> tuple[Migration, ...]:
-    """Read every migration of a directory, by ascending number.
+def read_migrations(*directories: Path) -> tuple[Migration, ...]:
+    """Read every migration of some directories, which are one history, by ascending number.
 
     Names that begin with a dot and names that do not end in `.sql` are ignored.
 
     Raises:
-        DirectoryError: The directory does not exist or cannot be read.
+        DirectoryError: A directory does not exist, cannot be read, or is given twice.
         BlockedError: Some files are not migrations; it holds every problem of every file.
     """
+    _refuse_same(directories)
     problems: list[MigratorError] = []
-    found: dict[str, dict[str, SourceFile]] = {}
-    files = _sql_files(directory)
-    for file in files:
+    found: dict[tuple[Path, str], dict[str, SourceFile]] = {}
+    files = {directory: _sql_files(directory) for directory in directories}
+    for directory, file in ((each, file) for each in files for file in files[each]):
         try:
             version, direction, source = _read(directory / file.name, file)
         except MigrationFileError as error:
             problems.append(error)
         else:
-            found.setdefault(version, {})[direction] = source
-    problems += _unpaired(directory, [file.name for file in files])
+            found.setdefault((directory, version), {})[direction] = source
+    problems += _unpaired({each: [file.name for file in files[each]] for each in files})
     migrations = sorted(
-        (Migration(v, s["up"], s.get("down")) for v, s in found.items() if "up" in s),
+        (Migration(v, s["up"], s.get("down")) for (_, v), s in found.items() if "up" in s),
         key=lambda migration: migration.number,
     )
     problems += _duplicates(migrations)
@@ -77,43 +78,81 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
 
         scripts = (source for pair in found.values() for source in pair.values())
         problems += (problem for s in scripts for problem in parser.parse(s.path, s.text).problems)
-        raise BlockedError.of(problems, "in the migrations directory")
+        where = "directory" if len(directories) == 1 else "directories"
+        raise BlockedError.of(problems, f"in the migrations {where}")
     return tuple(migrations)
 
 
-def read_required(directory: Path, *, allow_empty: bool) -> tuple[Migration, ...]:
-    """Read every migration of a directory, as `read_migrations` does, unless there is none.
+def _refuse_same(directories: Sequence[Path]) -> None:
+    known: dict[object, Path] = {}
+    for directory in directories:
+        identity = _identity(directory)
+        if identity in known:
+            raise DirectoryError(
+                f'the migrations directories "{known[identity]}" and "{directory}" are the same',
+                hint="give it once (with --dir, MIGRATOR_DIR, or dir in migrator.toml)",
+            )
+        known[identity] = directory
+
+
+def _identity(path: Path) -> object:
+    """Return what all paths of a file have in common, whatever links lead to it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.absolute()
+    return found.st_dev, found.st_ino
+
+
+def read_required(*directories: Path, allow_empty: bool) -> tuple[Migration, ...]:
+    """Read every migration, as `read_migrations` does, unless a directory has none.
 
     Raises:
-        EmptyDirectoryError: There is none, and it may not be empty.
+        EmptyDirectoryError: A directory has none, and it may not be empty.
     """
-    migrations = read_migrations(directory)
-    if migrations or allow_empty:
+    migrations = read_migrations(*directories)
+    filled = {migration.up.path.parent for migration in migrations}
+    empty = next((each for each in directories if each not in filled), None)
+    if empty is None or allow_empty:
         return migrations
     raise EmptyDirectoryError(
-        f'there are no migration files in "{directory}"',
-        detail=ignored(directory),
+        f'there are no migration files in "{empty}"',
+        detail=ignored(*directories),
         hint="set the directory with --dir or MIGRATOR_DIR, or create a migration with: "
         "migrator create NAME\nif it is meant to be empty: --allow-empty",
     )
 
 
-def ignored(directory: Path) -> str | None:
+def ignored(*directories: Path) -> str | None:
     """Return a sentence on what is ignored and looks like migrations; None if nothing does."""
-    with os.scandir(directory) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    inside = {entry.name for entry in visible if _is_directory(directory / entry.name)}
-    alike = names.look_alikes({entry.name for entry in visible} - inside)
-    told = [f"{name} (name it {new})" for name, new in alike.items()]
-    told += [
-        f"the directory {name} ({advice})"
-        for name in sorted(inside)
-        if (advice := _advice_on(directory / name))
+    read = frozenset(map(_identity, directories))
+    told = [
+        f"the directory {name} ({advice})" if _is_directory(each / path) else f"{name} ({advice})"
+        for each in directories
+        for path, advice in _ignored_in(each, read)
+        for name in (path if len(directories) == 1 else each / path,)
     ]
     if not told:
         return None
     more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     return f"ignored, although they look like migrations: {', '.join(told[:_MOST_TOLD])}{more}"
+
+
+def _ignored_in(directory: Path, read: Collection[object]) -> Iterable[tuple[str, str]]:
+    """Yield the names that look like migrations, each with what to do.
+
+    Args:
+        read: The identities of the directories that are read: a directory may hold another.
+    """
+    with os.scandir(directory) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    inside = {entry.name for entry in visible if _is_directory(directory / entry.name)}
+    alike = names.look_alikes({entry.name for entry in visible} - inside)
+    yield from ((name, f"name it {new}") for name, new in alike.items())
+    for name in sorted(inside):
+        advice = _advice_on(directory / name)
+        if advice and _identity(directory / name) not in read:
+            yield name, advice
 
 
 def _is_directory(path: Path) -> bool:
@@ -136,8 +175,8 @@ def _advice_on(directory: Path) -> str | None:
     return None
 
 
-def rename_misnamed(directory: Path) -> tuple[tuple[str, str], ...]:
-    """Rename the files that only one name is possible for; return the old and new names.
+def rename_misnamed(directory: Path) -> tuple[tuple[Path, Path], ...]:
+    """Rename the files that only one name is possible for; return the old and new paths.
 
     Raises:
         DirectoryError: A file cannot be renamed.
@@ -150,13 +189,30 @@ def rename_misnamed(directory: Path) -> tuple[tuple[str, str], ...]:
             message = f"cannot rename {directory / old}: {error.strerror}"
             hint = "check the permissions of the directory"
             raise DirectoryError(message, hint=hint) from error
-    return tuple(wanted.items())
+    return tuple((directory / old, directory / new) for old, new in wanted.items())
 
 
-def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
+def starting_with(chosen: Path, directories: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the directories with the chosen one first.
+
+    Raises:
+        UsageError: It is not one of them.
+    """
+    for directory in directories:
+        if _identity(directory) == _identity(chosen):
+            return (directory, *(each for each in directories if each is not directory))
+    known = ", ".join(map(str, directories))
+    raise UsageError(
+        f'"{chosen}" is not a migrations directory',
+        hint=f"use one of those that are read ({known}), or add it with --dir",
+    )
+
+
+def create(directories: Sequence[Path], name: str, *, now: datetime) -> tuple[Path, Path]:
     """Write the next pair of files, up and down, from a template; overwrite nothing.
 
     Args:
+        directories: All directories of the history; the files are written into the first.
         name: As in `next_version`.
         now: As in `next_version`.
 
@@ -164,12 +220,12 @@ def create(directory: Path, name: str, *, now: datetime) -> tuple[Path, Path]:
         UsageError: The name contains no ASCII letter or digit, or a path separator.
         DirectoryError: The files cannot be written; neither is left.
     """
-    version = next_version(directory, name, now=now)
+    version = next_version(directories, name, now=now)
     texts = (template.format(version=version) for template in (_UP_TEMPLATE, _DOWN_TEMPLATE))
-    return write_pair(directory, version, texts)
+    return write_pair(directories[0], version, texts)
 
 
-def next_version(directory: Path, name: str, *, now: datetime) -> str:
+def next_version(directories: Iterable[Path], name: str, *, now: datetime) -> str:
     """Return the version of the next pair of files.
 
     Args:
@@ -180,7 +236,7 @@ def next_version(directory: Path, name: str, *, now: datetime) -> str:
         UsageError: The name contains no ASCII letter or digit, or a path separator.
     """
     stem = _slug(name)
-    known = read_migrations(directory) if os.path.lexists(directory) else ()
+    known = read_migrations(*filter(os.path.lexists, directories))
     return f"{_new_number(known, now)}_{stem}"
 
 
@@ -265,14 +321,18 @@ def _content(path: Path, name: str) -> SourceFile:
         return copydata.read_long(path, file)
 
 
-def _unpaired(directory: Path, known: Sequence[str]) -> Iterable[MigrationFileError]:
-    renamed = names.renames(known)
-    for version in names.orphans(known):
-        name = f"{version}.down.sql"
-        hint = f"add {version}.up.sql, or remove the down file"
-        if new := renamed.get(name):
-            hint = f"rename it to {new}\nto let migrator rename it: migrator verify --fix"
-        yield MigrationFileError(f"{directory / name} has no up file", hint=hint)
+def _unpaired(known: Mapping[Path, Sequence[str]]) -> Iterable[MigrationFileError]:
+    """Yield the problem of each down file without an up file, by the names in each directory."""
+    for directory, inside in known.items():
+        renamed = names.renames(inside)
+        for version in names.orphans(inside):
+            name, up = f"{version}.down.sql", f"{version}.up.sql"
+            hint = f"add {up}, or remove the down file"
+            if new := renamed.get(name):
+                hint = f"rename it to {new}\nto let migrator rename it: migrator verify --fix"
+            elif other := next((each for each in known if up in known[each]), None):
+                hint = f"move it to {other}, where {up} is"
+            yield MigrationFileError(f"{directory / name} has no up file", hint=hint)
 
 
 def _duplicates(migrations: Sequence[Migration]) -> Iterable[MigrationFileError]:

@@ -59,6 +59,8 @@ def as_called(text: str, program: str) -> str:
     'make migrate-repair version=05 accept=1 reason="see OPS-12"'
     >>> as_called("migrator up --env production --yes", "make")
     'make migrate-up env=production yes=1'
+    >>> as_called("migrator --dir a --dir b up", "make")
+    'make migrate-up dir=a:b'
     >>> as_called("see: migrator help hazards", "make")
     'see: .venv/bin/migrator help hazards'
     >>> as_called("see: migrator --help", "make")
@@ -78,11 +80,12 @@ def _for_make(found: re.Match[str]) -> str:
     words = [MAKE, f"migrate-{command}"]
     if name := (found["name"] or "").strip():
         words.append(f"{'name' if command == 'create' else 'version'}={name}")
+    given: dict[str, str] = {}
     for option in re.findall(_OPTION, found["after"] + found["before"], re.VERBOSE):
         key, _, value = option.removeprefix("--").partition(" ")
         if key == "help":
-            words.append("args=--help")
-        else:
-            name = "DATABASE_URL" if key == "database-url" else key
-            words.append(f"{name}={value or 1}")
-    return " ".join(words)
+            key, value = "args", "--help"
+        name = "DATABASE_URL" if key == "database-url" else key
+        # Several directories are one option of make; else the last value counts.
+        given[name] = f"{given[name]}:{value}" if key == "dir" and key in given else value or "1"
+    return " ".join([*words, *(f"{name}={value}" for name, value in given.items())])

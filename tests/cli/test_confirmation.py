@@ -66,8 +66,8 @@ def test_yes_confirms(protected: Migrate, command: tuple[str, ...]) -> None:
 def test_the_command_that_is_shown_confirms(protected: Migrate) -> None:
     result = protected("up", "--to", "03")
     shown = result.stderr.partition("run: migrator ")[2].split()
-    assert shown[2:] == ["up", "--yes", "--to", "03"]
-    assert protected(*shown).exit_code == 0
+    assert shown == ["--dir", str(protected.directory), "up", "--yes", "--to", "03"]
+    assert protected(*shown[2:]).exit_code == 0
     called_by_make = protected("down", "--steps", "2", environ={"MIGRATOR_CALLED_AS": "make"})
     assert "next: if it is, run: make migrate-down yes=1 steps=2 dir=" in called_by_make.stderr
 

@@ -96,6 +96,27 @@ def test_a_command_from_the_wrong_place_answers_and_changes_nothing(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("place", ["empty directory", "missing directory"])
+def test_a_second_directory_that_is_wrong_is_told_like_an_only_one(
+    migrate: Migrate, write: Write, tmp_path: Path, place: str
+) -> None:
+    write(FILES)
+    assert ran(migrate, tmp_path, "the right one", "config").exit_code == 0
+    second = tmp_path / "second"
+    for command, answers in TABLE.items():
+        if place == "empty directory":
+            second.mkdir(exist_ok=True)
+        arguments = command.format(plan=tmp_path / "plan", new=tmp_path / "new").split()
+        result = migrate("--dir", second, *arguments)
+        code, start = answers[PLACES.index(place)]
+        said = result.stderr or result.stdout
+        assert (result.exit_code, said[: len(start)]) == (code, start), (command, said)
+        assert (start not in (NO_FILES[1], NO_DIRECTORY[1])) or f'"{second}"' in said
+        for name in ("02_x.up.sql", "02_x.down.sql"):  # of `create`
+            (migrate.directory / name).unlink(missing_ok=True)
+    assert migrate.database.rows("select version from public.migration_versions") == [("01_a",)]
+
+
 @pytest.mark.parametrize("option", ["--yes", "--dry-run"])
 def test_redo_does_not_put_another_migration_of_the_same_number_in_place(
     migrate: Migrate, write: Write, option: str

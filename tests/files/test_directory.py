@@ -272,7 +272,7 @@ def test_create_uses_the_next_number_with_as_many_digits_as_the_newest(
     write: Write, names: list[str], expected: str
 ) -> None:
     directory = write({f"{name}.up.sql": "" for name in names})
-    up_path, down_path = create(directory, "x", now=NOW)
+    up_path, down_path = create([directory], "x", now=NOW)
     assert (up_path.name, down_path.name) == (f"{expected}.up.sql", f"{expected}.down.sql")
 
 
@@ -290,7 +290,7 @@ def test_create_uses_the_next_number_with_as_many_digits_as_the_newest(
     ],
 )
 def test_create_converts_any_words_into_a_name(directory: Path, name: str, stem: str) -> None:
-    up_path, _ = create(directory, name, now=NOW)
+    up_path, _ = create([directory], name, now=NOW)
     assert up_path.name == f"01_{stem}.up.sql"
     assert versions(directory) == [f"01_{stem}"]
 
@@ -298,26 +298,26 @@ def test_create_converts_any_words_into_a_name(directory: Path, name: str, stem:
 @pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", "/etc/passwd"])
 def test_create_refuses_a_path(directory: Path, name: str) -> None:
     with pytest.raises(UsageError, match="contains a path separator"):
-        create(directory, name, now=NOW)
+        create([directory], name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "!!", "---", "漢字"])
 def test_create_refuses_a_name_without_letters_and_digits(directory: Path, name: str) -> None:
     with pytest.raises(UsageError, match="contains no ASCII letter or digit"):
-        create(directory, name, now=NOW)
+        create([directory], name, now=NOW)
     assert list(directory.iterdir()) == []
 
 
 def test_create_creates_the_directory(tmp_path: Path) -> None:
-    up_path, _ = create(tmp_path / "db" / "migrations", "x", now=NOW)
+    up_path, _ = create([tmp_path / "db" / "migrations"], "x", now=NOW)
     assert up_path == tmp_path / "db" / "migrations" / "01_x.up.sql"
 
 
 def test_create_writes_templates_that_are_refused_while_their_first_line_is_there(
     directory: Path,
 ) -> None:
-    for path in create(directory, "x", now=NOW):
+    for path in create([directory], "x", now=NOW):
         text = path.read_text()
         (problem,) = parser.parse(path, text).problems
         assert str(problem) == f"{path}:1:1: the file is a draft"
@@ -331,12 +331,12 @@ def test_create_overwrites_nothing_and_leaves_no_half_of_a_pair(
 ) -> None:
     (directory / "01_x.up.sql").mkdir()  # `read` ignores it, so its number is free
     with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.up\.sql: File exists"):
-        create(directory, "x", now=NOW)
+        create([directory], "x", now=NOW)
     assert [path.name for path in directory.iterdir()] == ["01_x.up.sql"]
     (directory / "01_x.up.sql").rmdir()
     (directory / "01_x.down.sql").mkdir()
     with pytest.raises(DirectoryError, match=r"cannot write .*01_x\.down\.sql: File exists"):
-        create(directory, "x", now=NOW)
+        create([directory], "x", now=NOW)
     assert [path.name for path in directory.iterdir()] == ["01_x.down.sql"]
 
 
@@ -348,7 +348,7 @@ def test_create_adds_nothing_to_a_directory_with_problems(
 ) -> None:
     directory = write(broken)
     with pytest.raises(BlockedError):
-        create(directory, "x", now=NOW)
+        create([directory], "x", now=NOW)
     assert sorted(path.name for path in directory.iterdir()) == sorted(broken)
 
 
@@ -356,7 +356,7 @@ def test_create_adds_nothing_to_a_directory_with_problems(
 def test_create_reports_a_directory_that_cannot_be_written(directory: Path) -> None:
     directory.chmod(0o500)
     with pytest.raises(DirectoryError, match=r"cannot write .*: Permission denied"):
-        create(directory, "x", now=NOW)
+        create([directory], "x", now=NOW)
     directory.chmod(0o700)
 
 
