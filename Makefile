@@ -23,7 +23,7 @@ with-value := to steps name in version plan role lock-timeout lock-wait lock-att
 	queries
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
-of-program := config env schema trust-history-of
+of-program := config env schema wait trust-history-of
 of-command := $(with-value) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
@@ -102,8 +102,8 @@ help: ## list the targets (this text)
 	@echo 'Migrations:'
 	@awk -F ':.*## ' '/^migrate-[a-z]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  All take env=NAME config=FILE dir=DIR (or DIR:DIR) schema=NAME allow-empty=1 json=1 verbose=1, and'
-	@echo '  the options of their command:'
+	@echo '  All take env=NAME config=FILE dir=DIR (or DIR:DIR) schema=NAME wait=TIME allow-empty=1 json=1'
+	@echo '  verbose=1, and the options of their command:'
 	@echo '  lock-timeout=5s is --lock-timeout 5s, dry-run=1 is --dry-run; args="…" is passed on as it is.'
 	@echo '  Without DATABASE_URL, DATABASE_HOST … or PGHOST …, and without database-url in migrator.toml,'
 	@echo '  an embedded PostgreSQL in .migrator/ is used.'

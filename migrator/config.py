@@ -72,6 +72,7 @@ class Settings:
         flush_each: Wait until each commit is on disk, not only the last one of a run.
         override_read_only: Write to a database that is read-only by default.
         allow_empty: Accept a directory without migrations.
+        connect_wait: How long to wait for a database that does not answer yet, in seconds.
         role: The role that runs the migrations; None for the one that connects.
     """
 
@@ -87,6 +88,7 @@ class Settings:
     flush_each: bool = False
     override_read_only: bool = False
     allow_empty: bool = False
+    connect_wait: float = 0.0
 
 
 def database(

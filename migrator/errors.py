@@ -14,6 +14,7 @@
       ScratchError            a rehearsal has no scratch database
       DumpError               there is no pg_dump for the server, or it failed
       DatabaseConnectionError no connection, or it was lost
+        UnavailableError      the database does not answer yet, or does not exist yet
       ReadOnlyError           the database is frozen
       HistoryError            the history table cannot be used
         TakenError            another runner recorded the version first
@@ -238,6 +239,10 @@ class DatabaseConnectionError(MigratorError):
     """The connection to PostgreSQL cannot be made, or was lost."""
 
     code = "connection"
+
+
+class UnavailableError(DatabaseConnectionError):
+    """The server cannot be reached, or the database does not exist; later they may be there."""
 
 
 class ReadOnlyError(MigratorError):

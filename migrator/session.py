@@ -19,7 +19,7 @@ from .history.place import History
 from .model import Entry, Migration, Plan
 from .planning import planner
 from .planning.problems import outstanding_states
-from .postgres import connection
+from .postgres import connection, waiting
 from .postgres.cursor import Connection
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
     is_embedded = settings.database is None or settings.database.embedded is not None
     # Read the files first, so that no embedded server is created next to a wrong directory.
     early = read() if is_embedded else None
-    with _reachable(settings, notify) as database, _connecting(database) as connecting:
+    with (
+        _reachable(settings, notify) as database,
+        _connecting(settings, database, notify) as connecting,
+    ):
         migrations = read() if early is None else early
         conn = connecting.result()
         with connection.reported(settings.schema):
@@ -123,12 +126,17 @@ def connected(settings: Settings, notify: Notify) -> Iterator[Connection]:
         EmbeddedServerError: The embedded server cannot be started.
         DatabaseConnectionError: The server cannot be reached.
     """
-    with _reachable(settings, notify) as database, connection.connect(database) as conn:
+    with (
+        _reachable(settings, notify) as database,
+        waiting.connect(database, settings.connect_wait, notify) as conn,
+    ):
         yield conn
 
 
 @contextmanager
-def _connecting(database: Database) -> Iterator[Future[Connection]]:
+def _connecting(
+    settings: Settings, database: Database, notify: Notify
+) -> Iterator[Future[Connection]]:
     """Connect in the background, while the caller reads the files.
 
     The thread is a daemon: if the caller fails, the program ends without waiting for it.
@@ -137,7 +145,7 @@ def _connecting(database: Database) -> Iterator[Future[Connection]]:
 
     def connect() -> None:
         try:
-            future.set_result(connection.connect(database))
+            future.set_result(waiting.connect(database, settings.connect_wait, notify))
         except BaseException as error:  # noqa: BLE001  (`result` raises it)
             future.set_exception(error)
 

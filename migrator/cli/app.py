@@ -92,6 +92,7 @@ class App:
         config_path: The configuration file to read; None for `migrator.toml`, if there is one.
         env: The environment to choose in it; None for none.
         sources: Where each of the program's options was given; none for those that were not.
+        wait: How long to wait for the database, as it was given; None for not at all.
         program: What it was called as: `migrator`, `python -m migrator` or `make`.
     """
 
@@ -102,6 +103,7 @@ class App:
     configuration: Configuration = field(default_factory=Configuration)
     sources: dict[str, ParameterSource] = field(default_factory=dict)
     database_url: str | None = field(default=None, repr=False)
+    wait: str | None = None
     as_json: bool = False
     verbosity: int = 0
     program: str = field(default_factory=called_as)

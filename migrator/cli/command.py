@@ -19,13 +19,14 @@ from ..interrupts import ForcedStopError, StoppedError
 from .app import App
 from .configuration import environments, load
 from .keys import variable_of
+from .options import duration
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _COMMON = (
-    "--config, --env, --dir, --database-url, --schema, --trust-history-of, --allow-empty, --json, "
-    "-v: see migrator --help"
+    "--config, --env, --dir, --database-url, --wait, --schema, --trust-history-of, --allow-empty, "
+    "--json, -v: see migrator --help"
 )
 
 
@@ -67,6 +68,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
         ("--database-url",),
         {"metavar": "URL"},
         "Database to connect to, instead of DATABASE_URL.",
+    ),
+    (
+        ("--wait",),
+        {"metavar": "TIME"},
+        "Wait this long for a database that does not answer yet [default: 0].",
     ),
     (
         ("--schema",),
@@ -126,8 +132,11 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         return
     if name in ("directories", "schema", "trust_history_of", "allow_empty"):
         app.settings = replace(app.settings, **{name: value})
-    else:
-        setattr(app, name, value)
+        return
+    if name == "wait":
+        limit = duration(ctx, parameter, value) or 0
+        app.settings = replace(app.settings, connect_wait=limit / 1000)
+    setattr(app, name, value)
 
 
 class WrongUsageError(click.UsageError):

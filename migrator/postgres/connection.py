@@ -25,7 +25,9 @@ from . import settings
 from .cursor import Connection, OwnCursor, TimestampLoader
 from .refusal import no_connection
 
-_CONNECT_TIMEOUT = "10"  # seconds for each address; `connect_timeout` in the URL overrides it
+CONNECT_TIMEOUT = 10  # `connect_timeout` in the URL overrides it
+"""How long an attempt to connect may take for each address, in seconds."""
+
 # A connection is silent while an index is built for hours, and firewalls drop silent connections.
 _KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 
@@ -123,7 +125,7 @@ def given_parameters(database: Database, *, of_url_alone: bool = False) -> dict[
 
 def _connect(database: Database) -> Connection:
     given = parameters_of(database)
-    defaults = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
+    defaults = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "migrator", **_KEEPALIVES}
     if "PGAPPNAME" in os.environ:
         del defaults["application_name"]
     parameters: dict[str, Any] = {**defaults, **given, "client_encoding": "utf8"}

@@ -6,7 +6,7 @@ import re
 
 import psycopg
 
-from ..errors import DatabaseConnectionError
+from ..errors import DatabaseConnectionError, UnavailableError
 from ..passwords import without_passwords
 
 # A URL where the name of a host or database was expected.
@@ -69,15 +69,35 @@ HINTS = {
 Each row is tested on a real server: add yours to `tests/postgres/test_refusal.py`.
 """
 
+# PostgreSQL's codes are not in the errors of libpq.  57P03 is "the database system is", 3D000 is
+# "database … does not exist".
+_MAY_PASS = re.compile(
+    "Connection refused|timeout expired|Connection reset by peer"
+    "|server closed the connection unexpectedly|No route to host|Network is unreachable"
+    "|(?:resolve|translate) host|on socket .*No such file or directory"
+    "|the database system is|database  does not exist"
+)
+
 
 def no_connection(error: psycopg.Error) -> DatabaseConnectionError:
     """Return our error for a connection that libpq did not make."""
     # With several hosts or addresses, psycopg says of each what was wrong, and repeats the last.
     lines = str(error).partition("All failures were:")[2] or str(error)
+    kind = UnavailableError if all(map(_may_pass, _failures(lines))) else DatabaseConnectionError
     text = _PREFIXES.sub("", " ".join(lines.split()))
     # Neither libpq nor the server repeats the password itself.
     masked = without_passwords(_CREDENTIALS.sub(":****@", text))
-    return DatabaseConnectionError(masked, hint=_hint(text, tried_tls=_tried_tls(error)))
+    return kind(masked, hint=_hint(text, tried_tls=_tried_tls(error)))
+
+
+def _failures(text: str) -> list[str]:
+    """Return why each attempt failed: of each host, and with TLS and without."""
+    hosts = [each for each in text.split("- host: ") if each.strip()]
+    return [each for host in hosts for each in host.split("connection to server")[1:] or [host]]
+
+
+def _may_pass(text: str) -> bool:
+    return _MAY_PASS.search(_QUOTED.sub("", text)) is not None
 
 
 def _hint(text: str, *, tried_tls: bool) -> str:
