@@ -20,7 +20,7 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 # Those of the commands.
 with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
-	queries
+	queries output schema-file
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
 of-program := config env schema wait trust-history-of
@@ -118,9 +118,10 @@ migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 out-of-order=1 
 migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone in=DIR
-migrate-verify: ## check the files against the history: offline=1 (the files only) fix=1 (rename)
+migrate-verify: ## check the files against the history: offline=1 fix=1 schema-file=FILE
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME
+migrate-dump: ## print the schema of the database, or write it to a file: output=schema.sql
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"

@@ -17,15 +17,18 @@ The package is a set of rooms.  This table says which room may import which
     history             errors, passwords, model, sql
     planning            errors, hazards, model, sql
     postgres            errors, passwords, config, events, interrupts
+    programs            errors, config, embedded, postgres
     session             errors, config, events, model, files, history, planning, postgres, embedded
-    execution           all above except hazards, embedded
+    execution           all above except hazards, embedded, programs
     doctor              errors, history, postgres
     rehearsal           all above except doctor
+    maintenance         all above except doctor, hazards, rehearsal
     output              errors, passwords, events, model, sql, tracing, hazards, history, planning,
-                        rehearsal, doctor
+                        rehearsal, doctor, maintenance
     cli                 all
 
-Only `cli` and `output` import `rehearsal`: without it and `hazards`, the runner is complete.
+Only `cli` and `output` import `rehearsal`, and `maintenance`: without them and `hazards`, the
+runner is complete.
 `sql`, `hazards`, `planning`, `tracing.trace`, `tracing.diff` and `execution.recovery` do no I/O
 and read no clock.
 """

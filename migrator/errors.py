@@ -13,6 +13,7 @@
       PlanChangedError        a rehearsed plan is out of date
       ScratchError            a rehearsal has no scratch database
       DumpError               there is no pg_dump for the server, or it failed
+      SchemaFileError         a schema file is not what the migrations make
       DatabaseConnectionError no connection, or it was lost
         UnavailableError      the database does not answer yet, or does not exist yet
       ReadOnlyError           the database is frozen
@@ -233,6 +234,12 @@ class DumpError(MigratorError):
     """There is no `pg_dump` for the server, or it failed."""
 
     code = "dump"
+
+
+class SchemaFileError(MigratorError):
+    """A schema file differs from what the migrations make."""
+
+    code = "schema-file"
 
 
 class DatabaseConnectionError(MigratorError):

@@ -109,13 +109,14 @@ def test_the_modules_have_no_cycle() -> None:
     assert not graph
 
 
-def test_only_cli_and_output_import_the_rehearsal() -> None:
+@pytest.mark.parametrize("room", ["rehearsal", "maintenance"])
+def test_only_cli_and_output_import(room: str) -> None:
     users = {
         room_of(module)
         for module in modules()
-        if any(room_of(each) == "rehearsal" for each in imports(module)[0])
+        if any(room_of(each) == room for each in imports(module)[0])
     }
-    assert users <= {"cli", "output", "rehearsal"}
+    assert users <= {"cli", "output", room}
 
 
 @pytest.mark.parametrize("module", modules())

@@ -47,6 +47,7 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.MigrationFileError: 4,
     errors.VersionError: 4,
     errors.PlanChangedError: 4,
+    errors.SchemaFileError: 4,
     errors.ScratchError: 6,
     errors.CopyError: 6,
     errors.DumpError: 6,
@@ -237,6 +238,23 @@ class App:
         error = write_error(sys.stdout)
         if error and error.errno != errno.EPIPE:
             raise _unwritten(error, kept)
+
+    def show_exactly(
+        self, as_text: Callable[[], str], as_json: Callable[[], Json | list[Json]]
+    ) -> None:
+        """Print a result on stdout as `show`, a text to the byte where it is not a terminal.
+
+        Raises:
+            UsageError: As `show`.
+        """
+        if self.as_json or sys.stdout.isatty():
+            self.show(lambda: as_text().removesuffix("\n"), as_json)
+            return
+        self._clear_line()
+        click.echo(as_text().encode(), nl=False)
+        error = write_error(sys.stdout)
+        if error and error.errno != errno.EPIPE:
+            raise _unwritten(error)
 
     def fail(self, error: errors.MigratorError) -> int:
         """Print an error, and return its exit code."""

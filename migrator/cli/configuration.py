@@ -14,6 +14,7 @@ from ..config import PasswordCommand
 from ..errors import ConfigurationError, Location
 from .keys import (
     DATABASE_URL,
+    DUMP,
     ENVIRONMENTS,
     PASSWORD_COMMAND,
     PROTECTED,
@@ -100,6 +101,19 @@ class Configuration:
             return None
         self._trust(key, "password-command is not run", "run programs as you")
         return PasswordCommand(tuple(words), self.file.path.parent)
+
+    @property
+    def dump(self) -> Path | None:
+        """The file that the schema is written to; None for none.
+
+        Raises:
+            ConfigurationError: Someone else could have written it.
+        """
+        key = ("", DUMP)
+        if self.file is None or not (path := self.get(key)):
+            return None
+        self._trust(key, "no file is overwritten", "overwrite your files")
+        return self.file.path.parent / str(path)
 
     def trust_url(self) -> None:
         """Check that a password of the environment may be sent where the file says.

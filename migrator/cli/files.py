@@ -10,6 +10,8 @@ import click
 from .. import errors
 from .app import App
 from .command import command
+from .options import scratch_option
+from .schema import check_file
 
 
 @command(epilog="Example: migrator create add_phone_to_users")
@@ -38,14 +40,25 @@ def create(app: App, *, name: str, chosen: Path | None) -> None:
 @command(epilog="Example: migrator verify --offline")
 @click.option("--offline", is_flag=True, help="Check only the files, without a database.")
 @click.option("--fix", is_flag=True, help="First rename files for which only one name is possible.")
+@click.option(
+    "--schema-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also check, on a scratch database, that the files make this schema (see dump).",
+)
+@scratch_option
 @click.pass_obj
-def verify(app: App, *, offline: bool, fix: bool) -> None:
+def verify(
+    app: App, *, offline: bool, fix: bool, schema_file: Path | None, scratch_url: str | None
+) -> None:
     """Check that the files are valid and match the history."""
     from ..files import directory
     from ..output.text import verified_text
     from ..planning import planner
     from ..planning.problems import find_notes, find_problems
 
+    if offline and schema_file:
+        raise errors.UsageError("--schema-file excludes --offline: it needs a scratch database")
     writers: tuple[str, ...] = ()
     settings = app.settings
     folders = settings.directories
@@ -57,10 +70,14 @@ def verify(app: App, *, offline: bool, fix: bool) -> None:
         if ignored := directory.ignored(*folders):
             app.remark(f"warning: {ignored}")
         entries = planner.reconcile(migrations, ())
+        found = tuple(find_problems(entries))
     else:
         with app.opened() as work:
             entries, writers = work.entries(downs=True), work.history.writers
-    if found := tuple(find_problems(entries)):
+            found = tuple(find_problems(entries))
+            if schema_file and not found:
+                check_file(app, work, schema_file, app.other_database(scratch_url))
+    if found:
         raise errors.BlockedError.of(found, "found")
     notes = find_notes(entries)
     if writers:

@@ -18,12 +18,14 @@ ENVIRONMENTS = "env"
 
 PROTECTED, PASSWORD_COMMAND = "protected", "password-command"
 DATABASE_URL = "database-url"
+DUMP = "dump"
+"""The file that takes the schema; the command of that name has no table."""
 
 Key = tuple[str, str]
 """A key by its table, the name of a command or empty for the top, and its name."""
 
 # They choose the file, or answer a question that it asks: typed, or set by a variable.
-_NEVER = ("config", "env", "sql", "yes")
+_NEVER = ("config", "env", "output", "sql", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
 _PATHS = "a string or an array of strings"
 _BITS = 64  # of an integer, as in TOML
@@ -76,9 +78,10 @@ def known_keys(program: click.Group) -> dict[Key, str]:
         for option in options_of(command):
             if is_at_top(option):
                 found["", name_of(option)] = _expected(option)
-            if not option.hidden:
+            if not option.hidden and name != DUMP:
                 found[name, name_of(option)] = _expected(option)
-    return found | {("", PROTECTED): _FLAG, ("", PASSWORD_COMMAND): _TEXTS}
+    alone = {PROTECTED: _FLAG, PASSWORD_COMMAND: _TEXTS, DUMP: _TEXT}
+    return found | {("", name): kind for name, kind in alone.items()}
 
 
 def _expected(option: click.Option) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import completion, config, doctor, files, history, migrate, rehearse
+from . import completion, config, doctor, files, history, migrate, rehearse, schema
 from .command import Commands, program_options
 from .help import help_command, version
 
@@ -51,6 +51,7 @@ for _command in (
     history.status,
     rehearse.rehearse,
     rehearse.drift,
+    schema.dump,
     files.create,
     files.verify,
     doctor.doctor,

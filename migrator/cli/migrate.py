@@ -22,6 +22,7 @@ from .options import (
     target_option,
     yes_option,
 )
+from .schema import write_configured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,11 +210,13 @@ def _run(
 ) -> None:
     from ..output import text
 
+    dump = app.configuration.dump
     with app.opened() as work:
         plan = _plan(app, work, request, rehearsed)
         for note in plan.notes:
             app.say(f"note: {note}")
         if not plan.steps:
+            write_configured(app, work, dump)
             _show_nothing(app, plan, request)
             return
         removed = _losses(work, plan, request)
@@ -227,6 +230,7 @@ def _run(
             work, request, app.notify, agreed=plan, trace=trace, remarks=_remarks(removed)
         )
         seconds = time.monotonic() - started
+        _write_schema(app, work, dump)
     if rehearsed:
         _compare(app, rehearsed, outcome)
     from ..output import json
@@ -236,6 +240,16 @@ def _run(
         lambda: json.of_outcome(outcome, app.events),
         kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )
+
+
+def _write_schema(app: App, work: Session, path: Path | None) -> None:
+    """Write the schema as `write_configured` after a run; an error says that this succeeded."""
+    try:
+        write_configured(app, work, path)
+    except errors.MigratorError as error:
+        lines = ("the migrations were run; see: migrator status", error.detail)
+        error.detail = "\n".join(filter(None, lines))
+        raise
 
 
 def _remarks(removed: Sequence[Losing]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from ..config import DATABASE_VARIABLES
 from ..output.settings import HIDDEN, Setting, Source
 from .app import App
-from .keys import PASSWORD_COMMAND, PROTECTED, Key, is_at_top, name_of
+from .keys import DUMP, PASSWORD_COMMAND, PROTECTED, Key, is_at_top, name_of
 
 if TYPE_CHECKING:
     from psycopg.pq import ConninfoOption
@@ -57,6 +57,7 @@ def _of_program(app: App, program: click.Group) -> Iterator[Setting]:
     yield _of_key(app, PROTECTED, app.configuration.is_protected)
     words = app.configuration.get(("", PASSWORD_COMMAND))
     yield _of_key(app, PASSWORD_COMMAND, words)
+    yield _of_key(app, DUMP, app.configuration.get(("", DUMP)))
 
 
 def _options(each: click.Command) -> list[click.Option]:

@@ -187,7 +187,7 @@ def compare_with_files(
         HistoryError: The files cannot be applied to an empty database.
         MigratorError: As in `rehearse_plan`.
     """
-    with _empty_stage(work, server, notify) as stage:
+    with _empty_stage(work, server, notify) as (_, stage):
         try:
             steps.apply(stage, migrations)
         except steps.ReplayError as error:
@@ -198,6 +198,33 @@ def compare_with_files(
         found = _drift(work, stage, patterns)
     lacking = (each for each in found.differences if each.sign is not Sign.ADDED)
     return Drift(tuple(lacking), found.notes)
+
+
+@contextmanager
+def made_by_files(
+    work: Session, server: Database | None, notify: Notify
+) -> Iterator[tuple[Database, int]]:
+    """Apply all files to a scratch database, for the time of the `with`.
+
+    Args:
+        server: As in `RehearsalOptions`.
+
+    Returns:
+        The scratch database, and the major version of its server.
+
+    Raises:
+        HistoryError: The files cannot be applied to an empty database.
+        MigratorError: As in `rehearse_plan`.
+    """
+    with _empty_stage(work, server, notify) as (made, stage):
+        try:
+            steps.apply(stage, work.migrations)
+        except steps.ReplayError as error:
+            raise HistoryError(
+                f"cannot tell what the files make: {error}",
+                hint="fix the file; or use another server: --scratch-url URL",
+            ) from error
+        yield made, stage.conn.info.server_version // 10000
 
 
 def _drift(work: Session, stage: Stage, patterns: Iterable[Pattern]) -> Drift:
@@ -301,13 +328,15 @@ def _scratch_database(work: Session, server: Database | None, notify: Notify) ->
 
 
 @contextmanager
-def _empty_stage(work: Session, server: Database | None, notify: Notify) -> Iterator[Stage]:
+def _empty_stage(
+    work: Session, server: Database | None, notify: Notify
+) -> Iterator[tuple[Database, Stage]]:
     with _target_untouched(), _scratch_database(work, server, notify) as made:
         database, skipped = clone.copy_properties(work.database, made)
         for text in _refused(skipped):
             notify(Remarked(text))
         with _stage(work, database, 0, notify) as stage:
-            yield stage
+            yield database, stage
 
 
 @contextmanager
@@ -317,7 +346,7 @@ def _replayed(work: Session, server: Database | None, notify: Notify) -> Iterato
     Raises:
         HistoryError: The history cannot be replayed.
     """
-    with _empty_stage(work, server, notify) as stage:
+    with _empty_stage(work, server, notify) as (_, stage):
         if why_not := _replay(work, stage):
             raise HistoryError(
                 f"cannot compare the database with its history: {why_not}",

@@ -39,10 +39,13 @@ TABLE: dict[str, tuple[Answer, Answer, Answer]] = {
     "rehearse --from-target": USUAL,
     "rehearse --save {new}": USUAL,
     "drift": USUAL,
+    "dump": USUAL,
+    "dump --output {new}": USUAL,
     # It starts a directory, and asks no database.
     "create x": (CREATED, CREATED, CREATED),
     "verify": USUAL,
     "verify --fix": USUAL,
+    "verify --schema-file {new}": USUAL,
     "verify --offline": (NO_FILES, NO_DIRECTORY, (0, "1 migration is valid\n")),
     "doctor": (FINE, FINE, (4, 'Unusable history (history)\n  schema "hello" has no history')),
     "baseline 1": USUAL,
