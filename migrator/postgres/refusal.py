@@ -36,7 +36,7 @@ HINTS = {
         "PGSSLCERT and PGSSLKEY"
     ),
     r"\[local\]": "allow this user on the socket in pg_hba.conf, or connect over TCP{}HOST",
-    "no encryption": (
+    "no encryption|SSL off": (  # the second is PostgreSQL 13's
         "try TLS: DATABASE_SSL=require, or sslmode=require in the URL; if the server has no TLS,\n"
         "allow this user and host in pg_hba.conf"
     ),
@@ -104,7 +104,7 @@ def _hint(text: str, *, tried_tls: bool) -> str:
     text = _QUOTED.sub("", text)
     if tried_tls:
         # What was refused is the second attempt; the first failed, or the server has no TLS.
-        text = text.replace("no encryption", "")
+        text = re.sub("no encryption|SSL off", "", text)
     hint = next(hint for pattern, hint in HINTS.items() if re.search(pattern, text))
     return hint.format(_VARIABLES)
 

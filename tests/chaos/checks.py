@@ -192,7 +192,7 @@ where not (i.indisvalid and i.indisready and i.indislive)
 union all
 select inhrelid::regclass::text
 from pg_inherits
-where inhdetachpending
+where to_jsonb(pg_inherits) ->> 'inhdetachpending' = 'true'  -- a column from 14 on
 """
 
 

@@ -40,7 +40,8 @@ select case when i.indisvalid and i.indisready and i.indislive then 'index ' els
 from ours c
 join pg_index i on i.indexrelid = c.oid
 union all
-select case when h.inhdetachpending then 'detaching ' else 'partition ' end || c.relname,
+select case to_jsonb(h) ->> 'inhdetachpending' when 'true' then 'detaching ' else 'partition ' end
+           || c.relname,
        h.inhparent::regclass::text
 from ours c
 join pg_inherits h on h.inhrelid = c.oid

@@ -30,7 +30,7 @@ POSTS = f"{USERS} create table posts (user_id int); insert into posts values (7)
 class Case:
     """A script that fails, on a database with something in it, and what is said of it."""
 
-    sqlstate: str
+    sqlstate: str  # several, separated by "|", if it depends on the version of the server
     up: str
     says: Sequence[str]
     before: str = ""
@@ -239,7 +239,7 @@ CASES = {
         f"{USERS} create view v as select * from users;",
     ),
     "an extension that the server lacks": Case(
-        "0A000",
+        "0A000|58P01",
         "create extension not_there;",
         ["install its package there", "select name from pg_available_extensions;"],
     ),
@@ -400,13 +400,13 @@ def test_the_hint_fits_the_error(
     write({"01_a.up.sql": case.up})
     result = migrate("up")
     assert result.exit_code == 1, result.stderr
-    assert f"SQLSTATE {case.sqlstate}" in result.stderr
+    assert re.search(f"SQLSTATE (?:{case.sqlstate})", result.stderr)
     for text in case.says:
         assert text in result.stderr
 
 
 def test_every_row_of_the_table_is_reached() -> None:
-    codes = {case.sqlstate for case in CASES.values()}
+    codes = {code for case in CASES.values() for code in case.sqlstate.split("|")}
     elsewhere = {"42501", "57P01"}
     for row in advice.rows():
         for code in row.sqlstate:

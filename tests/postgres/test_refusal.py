@@ -118,16 +118,17 @@ def client(name: str, *, key: str | None = None) -> dict[str, str]:
     return {"user": "by_certificate", "sslmode": "require", **files}
 
 
+UNENCRYPTED = "no encryption|SSL off"  # the second is PostgreSQL 13's
 CLIENT = "client certificate|certificate (?:file|present|authentication)|private key|unknown ca"
 PARAMETER = " value|parameter|SSL protocol|weak sslmode|port number|method requirement|command-line"
 # The pattern in HINTS; what is said; the parameters that are not those of the role "app".
 Case = tuple[str, str, Mapping[str, str]]
 ON_TLS: tuple[Case, ...] = (
-    ("no encryption", "no encryption", {"user": "only_tls", "sslmode": "disable"}),
+    (UNENCRYPTED, UNENCRYPTED, {"user": "only_tls", "sslmode": "disable"}),
     ("pg_hba.conf", "SSL encryption", {"user": "only_plain", "sslmode": "require"}),
     ("pg_hba.conf", "SSL encryption", {"user": "unlisted", "sslmode": "require"}),
-    ("pg_hba.conf", "no encryption", {"user": "unlisted"}),
-    ("pg_hba.conf", "no encryption", {"user": "unlisted", "sslmode": "allow"}),
+    ("pg_hba.conf", UNENCRYPTED, {"user": "unlisted"}),
+    ("pg_hba.conf", UNENCRYPTED, {"user": "unlisted", "sslmode": "allow"}),
     ("pg_hba.conf", "rejects connection", {"user": "rejected"}),
     ("pg_hba.conf", 'user "private key"', {"user": "private key"}),
     ("root certificate", "root certificate file", {"sslmode": "verify-ca"}),
@@ -165,8 +166,8 @@ ON_TLS: tuple[Case, ...] = (
     (PARAMETER, "weak sslmode", {"sslmode": "require", "sslrootcert": "system"}),
 )
 ON_PLAIN: tuple[Case, ...] = (
-    ("pg_hba.conf", "no encryption", {"user": "unlisted"}),
-    ("no encryption", "no encryption", {"user": "unlisted", "sslmode": "disable"}),
+    ("pg_hba.conf", UNENCRYPTED, {"user": "unlisted"}),
+    (UNENCRYPTED, UNENCRYPTED, {"user": "unlisted", "sslmode": "disable"}),
     ("support SSL", "does not support SSL", {"sslmode": "require"}),
     ("password authentication failed", "authentication failed", {"password": "wrong"}),
     ("no password supplied", "no password supplied", {"password": ""}),
@@ -226,7 +227,7 @@ def test_a_server_with_tls_is_answered_with(
     secure: Postgres, folder: Path, pattern: str, said: str, parameters: Mapping[str, str]
 ) -> None:
     error = refusal(tcp(secure, parameters, str(folder)))
-    assert said in error.message
+    assert any(each in error.message for each in said.split("|"))
     assert hinted(error) == pattern, error.message
 
 
@@ -235,7 +236,7 @@ def test_a_server_without_tls_is_answered_with(
     plain: Postgres, pattern: str, said: str, parameters: Mapping[str, str]
 ) -> None:
     error = refusal(tcp(plain, parameters))
-    assert said in error.message
+    assert any(each in error.message for each in said.split("|"))
     assert hinted(error) == pattern, error.message
 
 

@@ -84,12 +84,14 @@ BROKEN = {
         "function greeting(integer) does not exist",
     ),
     "a changed return type": (
-        "drop function greeting; create function greeting(int) returns int return 1",
+        "drop function greeting; "
+        "create function greeting(int) returns int language sql as 'select 1'",
         "select upper(greeting($1))",
         "function upper(integer) does not exist",
     ),
     "a changed parameter": (
-        "drop function greeting; create function greeting(uuid) returns text return 'a'",
+        "drop function greeting; "
+        "create function greeting(uuid) returns text language sql as $$ select 'a' $$",
         "select greeting($1)",
         "function greeting(integer) does not exist",
     ),
@@ -143,11 +145,12 @@ UNBROKEN = {
     "an added index": ("create index on people (name)", "select id from people where name = $1"),
     "a dropped index": ("drop index i", "select id from people where name = $1"),
     "a function with the same result": (
-        "create or replace function greeting(int) returns text return 'a'",
+        "create or replace function greeting(int) returns text language sql as $$ select 'a' $$",
         "select greeting($1)",
     ),
     "a function with a wider parameter": (
-        "drop function greeting; create function greeting(bigint) returns text return 'a'",
+        "drop function greeting; "
+        "create function greeting(bigint) returns text language sql as $$ select 'a' $$",
         "select greeting($1)",
     ),
     "a table of which no query reads": ("drop table people cascade", "select id from members"),
