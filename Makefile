@@ -20,7 +20,7 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 # Those of the commands.
 with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
-	queries output schema-file
+	queries output schema-file backup
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
 of-program := config env schema wait trust-history-of
@@ -114,7 +114,7 @@ help: ## list the targets (this text)
 	@awk -F ':.*## ' '/^migrate-/ { next } /^[a-z0-9%-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' Makefile
 
 migrate-status: ## list all migrations and their state; fail unless all are applied: check=1
-migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 out-of-order=1 plan=FILE
+migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 backup=DIR plan=FILE
 migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone in=DIR

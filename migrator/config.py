@@ -25,8 +25,8 @@ _EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True)
-class PasswordCommand:
-    """A program whose first line of output is the password.
+class Command:
+    """A program that the configuration file names.
 
     Attributes:
         words: The program and its arguments; at least one word.
@@ -53,7 +53,7 @@ class Database:
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
     embedded: str | None = None
-    password_command: PasswordCommand | None = None
+    password_command: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)

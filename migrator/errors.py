@@ -13,6 +13,8 @@
       PlanChangedError        a rehearsed plan is out of date
       ScratchError            a rehearsal has no scratch database
       DumpError               there is no pg_dump for the server, or it failed
+      BackupError             there is no backup before a run
+      HookError               a command before a run failed
       SchemaFileError         a schema file is not what the migrations make
       DatabaseConnectionError no connection, or it was lost
         UnavailableError      the database does not answer yet, or does not exist yet
@@ -240,6 +242,18 @@ class SchemaFileError(MigratorError):
     """A schema file differs from what the migrations make."""
 
     code = "schema-file"
+
+
+class BackupError(MigratorError):
+    """The backup before a run could not be made; nothing was run."""
+
+    code = "backup"
+
+
+class HookError(MigratorError):
+    """A command that is to run before a run failed; nothing was run."""
+
+    code = "hook"
 
 
 class DatabaseConnectionError(MigratorError):

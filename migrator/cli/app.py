@@ -19,7 +19,7 @@ from click.core import ParameterSource
 from .. import config, errors
 from ..config import Settings
 from .configuration import Configuration
-from .keys import DATABASE_URL
+from .keys import DATABASE_URL, PASSWORD_COMMAND
 from .streams import write_error
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.ScratchError: 6,
     errors.CopyError: 6,
     errors.DumpError: 6,
+    errors.BackupError: 6,
+    errors.HookError: 6,
     errors.InternalError: 70,
 }
 """By kind of error, subclasses before their base; the README has the same table."""
@@ -149,7 +151,7 @@ class App:
             self.configuration.trust_url()
         chosen = config.database(typed, os.environ, written)
         if chosen and not config.has_password(os.environ):
-            chosen = replace(chosen, password_command=self.configuration.password_command)
+            chosen = replace(chosen, password_command=self.configuration.command(PASSWORD_COMMAND))
         return chosen
 
     def other_database(self, url: str | None) -> config.Database | None:
@@ -175,6 +177,13 @@ class App:
 
     def notify(self, event: Event) -> None:
         """Write an event to stderr, and keep it for the result."""
+        self._events().write(event)
+
+    def progress(self, text: str) -> None:
+        """Say on a terminal how far something is, in place of what was said before."""
+        self._events().progress(text)
+
+    def _events(self) -> EventWriter:
         if self._writer is None:
             from ..output.progress import EventWriter
 
@@ -185,7 +194,7 @@ class App:
                 is_verbose=self.verbosity > 0,
                 program=self.program,
             )
-        self._writer.write(event)
+        return self._writer
 
     def remark(self, text: str) -> None:
         """Write a sentence, as `notify` does."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import PasswordCommand
+from ..config import Command
 from ..errors import ConfigurationError, Location
 from .keys import (
     DATABASE_URL,
     DUMP,
     ENVIRONMENTS,
-    PASSWORD_COMMAND,
     PROTECTED,
+    REQUIRE_BACKUP,
     Key,
     check,
     is_at_top,
@@ -89,18 +89,22 @@ class Configuration:
         """Whether what changes the database has to be confirmed."""
         return bool(self.get(("", PROTECTED)))
 
-    @property
-    def password_command(self) -> PasswordCommand | None:
-        """The program that prints the password; None for none.
+    def command(self, name: str) -> Command | None:
+        """Return the program of a key, such as `password-command`; None for none.
 
         Raises:
             ConfigurationError: Someone else could have written it.
         """
-        key = ("", PASSWORD_COMMAND)
+        key = ("", name)
         if self.file is None or not (words := self.get(key)):
             return None
-        self._trust(key, "password-command is not run", "run programs as you")
-        return PasswordCommand(tuple(words), self.file.path.parent)
+        self._trust(key, f"{name} is not run", "run programs as you")
+        return Command(tuple(words), self.file.path.parent)
+
+    @property
+    def requires_backup(self) -> bool:
+        """Whether `up` has to make a backup first."""
+        return bool(self.get(("", REQUIRE_BACKUP)))
 
     @property
     def dump(self) -> Path | None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 ENVIRONMENTS = "env"
 """The table that holds a table for each environment."""
 
-PROTECTED, PASSWORD_COMMAND = "protected", "password-command"
+PROTECTED, REQUIRE_BACKUP = "protected", "require-backup"
+PASSWORD_COMMAND, BACKUP_COMMAND = "password-command", "backup-command"
+BEFORE_UP, AFTER_UP, ON_FAILURE = "before-up", "after-up", "on-failure"
 DATABASE_URL = "database-url"
 DUMP = "dump"
 """The file that takes the schema; the command of that name has no table."""
@@ -29,6 +31,12 @@ _NEVER = ("config", "env", "output", "sql", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
 _PATHS = "a string or an array of strings"
 _BITS = 64  # of an integer, as in TOML
+COMMANDS = (PASSWORD_COMMAND, BACKUP_COMMAND, BEFORE_UP, AFTER_UP, ON_FAILURE)
+"""The keys that name a program and its arguments."""
+
+ALONE = {PROTECTED: _FLAG, REQUIRE_BACKUP: _FLAG, **dict.fromkeys(COMMANDS, _TEXTS), DUMP: _TEXT}
+"""The keys that are not options, with what they take."""
+
 _CHECKS = {
     _FLAG: lambda value: isinstance(value, bool),
     _NUMBER: lambda value: (
@@ -80,8 +88,7 @@ def known_keys(program: click.Group) -> dict[Key, str]:
                 found["", name_of(option)] = _expected(option)
             if not option.hidden and name != DUMP:
                 found[name, name_of(option)] = _expected(option)
-    alone = {PROTECTED: _FLAG, PASSWORD_COMMAND: _TEXTS, DUMP: _TEXT}
-    return found | {("", name): kind for name, kind in alone.items()}
+    return found | {("", name): kind for name, kind in ALONE.items()}
 
 
 def _expected(option: click.Option) -> str:
@@ -193,7 +200,7 @@ def _as_expected(name: str, expected: str, value: Any) -> str | None:
         return f"write: {name} = {value}"
     if expected == _FLAG and value.lower() in ("true", "false"):
         return f"write: {name} = {value.lower()}"
-    if name == PASSWORD_COMMAND:
+    if name in COMMANDS:
         words = ", ".join(f'"{word}"' for word in value.split())
         return f"there is no shell; write: {name} = [{words}]"
     return f'write: {name} = ["{value}"]' if expected == _TEXTS else None

@@ -14,6 +14,7 @@ from .. import errors
 from .app import App, style
 from .command import command
 from .confirmation import confirm
+from .hooks import Hooks, backup_json, hooks
 from .options import (
     apply_limits,
     complete_version,
@@ -57,6 +58,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the plan although it was rehearsed for another database.",
 )
+@click.option(
+    "--backup",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="First write a backup to this directory, by pg_dump; without one, run nothing.",
+)
 @yes_option
 @run_options
 @override_option
@@ -72,6 +79,7 @@ def up(
     trace: bool,
     plan_file: Path | None,
     of_another: bool,
+    backup: Path | None,
     yes: bool,
     **limits: Any,
 ) -> None:
@@ -92,7 +100,9 @@ def up(
     if dry_run:
         _show_plan(app, request, rehearsed)
     else:
-        _run(app, request, yes=yes, trace=trace or rehearsed is not None, rehearsed=rehearsed)
+        around = hooks(app, request.action, backup)
+        traces = trace or rehearsed is not None
+        _run(app, request, around, yes=yes, trace=traces, rehearsed=rehearsed)
 
 
 def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
@@ -147,7 +157,7 @@ def down(
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, yes=yes)
+        _run(app, request, hooks(app, request.action, None), yes=yes)
 
 
 @command(epilog="Example: migrator redo --steps 2")
@@ -176,7 +186,7 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, yes=yes)
+        _run(app, request, hooks(app, request.action, None), yes=yes)
 
 
 def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = None) -> None:
@@ -203,6 +213,7 @@ def _losses(work: Session, plan: Plan, request: Request) -> tuple[Losing, ...]:
 def _run(
     app: App,
     request: Request,
+    around: Hooks,
     *,
     yes: bool,
     trace: bool = False,
@@ -219,6 +230,7 @@ def _run(
             write_configured(app, work, dump)
             _show_nothing(app, plan, request)
             return
+        around.require_backup()
         removed = _losses(work, plan, request)
         for event in removed:
             app.notify(event)
@@ -226,9 +238,16 @@ def _run(
         from ..execution import runner
 
         started = time.monotonic()
-        outcome = runner.carry_out(
-            work, request, app.notify, agreed=plan, trace=trace, remarks=_remarks(removed)
-        )
+        with around.around(work):
+            outcome = runner.carry_out(
+                work,
+                request,
+                around.notify,
+                agreed=plan,
+                trace=trace,
+                remarks=_remarks(removed),
+                prepare=around.prepare,
+            )
         seconds = time.monotonic() - started
         _write_schema(app, work, dump)
     if rehearsed:
@@ -237,7 +256,7 @@ def _run(
 
     app.show(
         lambda: text.outcome_text(outcome, request, seconds, style(sys.stdout)),
-        lambda: json.of_outcome(outcome, app.events),
+        lambda: json.of_outcome(outcome, app.events) | {"backup": backup_json(around.backup)},
         kept="the migrations were run; see: migrator status" if outcome.finished else None,
     )
 

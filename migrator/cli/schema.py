@@ -39,13 +39,13 @@ def dump(app: App, /, *, output: Path | None, role: str | None) -> None:
     apply_limits(app, {"role": role})
     path = None if str(output) == "-" else output or app.configuration.dump
     with app.opened() as work:
-        newest, text = _schema(work)
+        version, text = _schema(work)
     changed = schema_file.write(path, text) if path else False
     app.show_exactly(
         lambda: (f"{path} is up to date", f"wrote {path}")[changed] + "\n" if path else text,
         lambda: {
             "path": str(path) if path else None,
-            "newest": newest,
+            "newest": version,
             "changed": changed,
             "schema": None if path else text,
         },
@@ -91,19 +91,19 @@ def _schema(work: Session) -> tuple[str | None, str]:
     """Return the newest version of the history, and the schema."""
     from ..maintenance import schema_file
 
-    newest = _newest(work.entries())
+    version = newest(work.entries())
     text = schema_file.read(
         work.database,
         work.conn.info.server_version // 10000,
         work.history.schema,
-        newest=newest,
+        newest=version,
         lock_timeout=work.settings.lock_timeout,
         role=work.settings.role,
     )
-    return newest, text
+    return version, text
 
 
-def _newest(entries: Iterable[Entry]) -> str | None:
+def newest(entries: Iterable[Entry]) -> str | None:
     """Return the version with the highest number of those that are applied; None for none."""
     applied = (each.version for each in entries if each.applied and each.applied.applied_at)
     return next(reversed([*applied]), None)

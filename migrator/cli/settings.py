@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from ..config import DATABASE_VARIABLES
 from ..output.settings import HIDDEN, Setting, Source
 from .app import App
-from .keys import DUMP, PASSWORD_COMMAND, PROTECTED, Key, is_at_top, name_of
+from .keys import ALONE, PASSWORD_COMMAND, PROTECTED, REQUIRE_BACKUP, Key, is_at_top, name_of
 
 if TYPE_CHECKING:
     from psycopg.pq import ConninfoOption
@@ -54,10 +54,9 @@ def _of_program(app: App, program: click.Group) -> Iterator[Setting]:
             if is_at_top(option) and not option.hidden and name_of(option) not in seen:
                 yield _effective(app, option, "", ("", name_of(option)))
                 seen.add(name_of(option))
-    yield _of_key(app, PROTECTED, app.configuration.is_protected)
-    words = app.configuration.get(("", PASSWORD_COMMAND))
-    yield _of_key(app, PASSWORD_COMMAND, words)
-    yield _of_key(app, DUMP, app.configuration.get(("", DUMP)))
+    for name in ALONE:
+        value = app.configuration.get(("", name))
+        yield _of_key(app, name, bool(value) if name in (PROTECTED, REQUIRE_BACKUP) else value)
 
 
 def _options(each: click.Command) -> list[click.Option]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -26,6 +26,9 @@ from . import batch, no_transaction, retry
 from .context import Context, Tracer, tracer
 from .transaction import Transaction
 
+Prepare = Callable[[Plan, Interrupts], None]
+"""What is to be done under the runner's lock before a plan is run; an error keeps it from that."""
+
 _CANCEL = 1.0  # seconds for the server to take the request
 
 
@@ -37,6 +40,7 @@ def carry_out(
     agreed: Plan,
     trace: bool = False,
     remarks: Mapping[str, str] | None = None,
+    prepare: Prepare | None = None,
 ) -> Outcome:
     """Take the runner's lock, plan and run.
 
@@ -44,6 +48,7 @@ def carry_out(
         agreed: The plan that the user saw; a request that reverts runs this one or none.
         trace: Whether to ask after each statement what it did, and to log that.
         remarks: What the log is to say of a version when it is reverted.
+        prepare: Called once with the plan, before its first step; not if it has none.
 
     Raises:
         BlockedError: Nothing was run, for these reasons.
@@ -68,14 +73,19 @@ def carry_out(
             remarks=remarks or {},
         )
         try:
-            plan = _plan_and_run(session, request, context, lock, agreed)
+            plan = _plan_and_run(session, request, context, lock, agreed, prepare)
         finally:
             tracing.record(context)
         return Outcome(plan, tuple(context.finished), tracing.traces())
 
 
 def _plan_and_run(
-    session: Session, request: Request, context: Context, lock: Lock, agreed: Plan
+    session: Session,
+    request: Request,
+    context: Context,
+    lock: Lock,
+    agreed: Plan,
+    prepare: Prepare | None,
 ) -> Plan:
     """Plan under the lock and run; plan again where another runner was faster.
 
@@ -95,6 +105,9 @@ def _plan_and_run(
             )
         if lock.shares_sessions:
             _refuse_without_session(plan)
+        if prepare and plan.steps:
+            prepare(plan, lock.interrupts)
+            prepare = None
         try:
             execute(context, plan)
         except TakenError as error:

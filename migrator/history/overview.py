@@ -16,11 +16,12 @@ class LogEntry:
     """One row of `migration_log`.
 
     Attributes:
-        action: `up`, `down`, `repair`, `baseline` or `trace`.
+        version: Empty for a backup.
+        action: `up`, `down`, `repair`, `baseline`, `backup` or `trace`.
         outcome: `done`, `failed`, `started` (a statement outside a transaction), or the decision
             of a repair.
         duration_ms: How long the server took, in milliseconds.
-        reason: The reason given for a repair.
+        reason: The reason given for a repair, or what a backup is.
     """
 
     logged_at: datetime

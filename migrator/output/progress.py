@@ -192,12 +192,16 @@ class ProgressLine:
         if self.stream is None:
             return
         if self.width:
-            line = readable(progressed_text(event))[: self.width - 1]
-            self.stream.write(f"\r{line}{_CLEAR}")
-            self.stream.flush()
-            self._is_shown = True
+            self.rewrite(progressed_text(event))
         elif self.is_due(event):
             self.stream.write(f"  {readable(progressed_text(event))}\n")
+
+    def rewrite(self, text: str) -> None:
+        """Put another text on the line of a terminal."""
+        if self.width and self.stream:
+            self.stream.write(f"\r{readable(text)[: self.width - 1]}{_CLEAR}")
+            self.stream.flush()
+            self._is_shown = True
 
     def clear(self) -> None:
         """Remove the line from a terminal, before something else is written."""
@@ -264,6 +268,11 @@ class EventWriter:
                     is_remark = isinstance(event, Remarked)
                     text = as_called(text, self.program) if is_remark else text
                     self._write(readable(text))
+
+    def progress(self, text: str) -> None:
+        """Say on the progress line of a terminal how far something is."""
+        if not self.as_json:
+            self._line.rewrite(text)
 
     def clear(self) -> None:
         """Remove the progress line, before something else is written."""

@@ -239,9 +239,11 @@ def log_text(rows: Iterable[LogEntry]) -> str:
         when = row.logged_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         took = f" in {duration(row.duration_ms / 1000)}" if row.duration_ms is not None else ""
         who = f"{row.db_user}, {row.os_user or '?'}@{row.host or '?'}, {row.tool_version}"
-        lines.append(f"{when}  {row.action} {row.version}: {row.outcome}{took}  ({who})")
+        what = f"{row.action} {row.version}".rstrip()
+        lines.append(f"{when}  {what}: {row.outcome}{took}  ({who})")
         kind = "error" if row.outcome == "failed" else "note"
-        said = ((kind, row.message), ("reason", row.reason))
+        is_backup = row.action == "backup"
+        said = ((kind, row.message), ("made" if is_backup else "reason", row.reason))
         code = f" (SQLSTATE {row.sqlstate})" if row.sqlstate else ""
         lines += [f"    {name}: {text}{code}" for name, text in said if text]
     return "\n".join(lines) or "the log is empty"

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from ..config import PasswordCommand
+from ..config import Command
 from ..errors import DatabaseConnectionError
 
 _LIMIT = 30.0  # seconds; a program that asks a cloud for a token takes one to three
@@ -20,7 +20,7 @@ _SHOWN = 2000  # characters of what a failed program says
 _HIDDEN = frozenset({"DATABASE_PASSWORD", "PGPASSWORD", "MIGRATOR_SCRATCH_URL"})
 
 
-def password_of(command: PasswordCommand, *, limit: float = _LIMIT) -> str:
+def password_of(command: Command, *, limit: float = _LIMIT) -> str:
     """Run a program, without a shell, and return the first line that it prints.
 
     It gets the user's environment, which has what it needs (`AWS_PROFILE`, `HOME`, …), without
@@ -64,7 +64,7 @@ def password_of(command: PasswordCommand, *, limit: float = _LIMIT) -> str:
     return _first_line(command, output)
 
 
-def _first_line(command: PasswordCommand, output: bytes) -> str:
+def _first_line(command: Command, output: bytes) -> str:
     line = output.partition(b"\n")[0].removesuffix(b"\r")
     with suppress(UnicodeDecodeError):
         if (password := line.decode()) and "\0" not in password:
@@ -108,9 +108,7 @@ def _without(output: bytes, said: bytes) -> str:
     return text[-_SHOWN:]
 
 
-def _failed(
-    command: PasswordCommand, reason: str, said: str | None = None
-) -> DatabaseConnectionError:
+def _failed(command: Command, reason: str, said: str | None = None) -> DatabaseConnectionError:
     return DatabaseConnectionError(
         f'password-command "{command.words[0]}" {reason}',
         detail=said or None,

@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from migrator.config import Database, PasswordCommand
+from migrator.config import Command, Database
 from migrator.errors import DatabaseConnectionError
 from migrator.postgres import connection, password
 
 from .. import conftest
 from ..sessions import ordinary_role
 
-Program = Callable[[str], PasswordCommand]
+Program = Callable[[str], Command]
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """Write a program in Python, which is run where it lies."""
 
-    def program(text: str) -> PasswordCommand:
+    def program(text: str) -> Command:
         path = tmp_path / "token"
         path.write_text(f"#!{sys.executable}\nimport os, sys\n{text}\n")
         path.chmod(0o755)
-        return PasswordCommand(("./token", "an argument; echo $HOME"), tmp_path)
+        return Command(("./token", "an argument; echo $HOME"), tmp_path)
 
     return program
 
@@ -96,7 +96,7 @@ def test_a_program_that_fails_is_reported_without_its_output(
 
 def test_a_program_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DatabaseConnectionError) as caught:
-        password.password_of(PasswordCommand(("no-such-program",), tmp_path))
+        password.password_of(Command(("no-such-program",), tmp_path))
     assert "cannot be run: No such file or directory" in caught.value.message
 
 
