@@ -34,6 +34,7 @@ def dump_schema(
     lock_timeout: int,
     role: str | None,
     options: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> str:
     """Return the schema of a database as `pg_dump` writes it, in a read-only session.
 
@@ -43,12 +44,15 @@ def dump_schema(
         lock_timeout: How long to wait for a table, in milliseconds.
         role: To read as, for a login that does not inherit; None for the login.
         options: More options of `pg_dump`.
+        settings: Those of its session, for values without white space; None for none.
 
     Raises:
         DumpError: No `pg_dump` can read the server's version, or it failed.
     """
     program = find_program("pg_dump", major, os.environ)
-    where, environ = reading(database, role)
+    # Our splitter reads the dump, and takes a backslash in a literal for a character.
+    lexical = {"standard_conforming_strings": "on"}
+    where, environ = reading(database, role, {**lexical, **(settings or {})})
     done = subprocess.run(  # noqa: S603 -- our own command
         (program, *_OPTIONS, *options, f"--lock-wait-timeout={lock_timeout}", *where),
         env=environ,
@@ -72,7 +76,9 @@ READABLE = (
 """What to do if `pg_dump` cannot read a database."""
 
 
-def reading(database: Database, role: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
+def reading(
+    database: Database, role: str | None, settings: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the options and the environment for `pg_dump` to read a database, as a role.
 
     Raises:
@@ -84,9 +90,13 @@ def reading(database: Database, role: str | None) -> tuple[tuple[str, ...], dict
     password = parameters.pop("password", None)
     parameters.pop("sslpassword", None)
     given = parameters.get("options") or os.environ.get("PGOPTIONS", "")
-    parameters["options"] = f"{given} -c default_transaction_read_only=on".strip()
+    ours = {"default_transaction_read_only": "on", **settings}
+    options = (given, *(f"-c {name}={value}" for name, value in ours.items()))
+    parameters["options"] = " ".join(options).strip()
     as_role = [f"--role={role}"] if role else []
     secret = {"PGPASSWORD": str(password)} if password else {}
+    if "timezone" in settings:
+        secret["PGTZ"] = settings["timezone"]  # which overrides the options
     where = f"--dbname={make_conninfo('', **parameters)}"
     return ("--no-password", *as_role, where), client_environment(os.environ) | secret
 

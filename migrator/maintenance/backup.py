@@ -121,7 +121,7 @@ def _partial(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 def _dump(
     work: Session, output: IO[bytes], progress: Callable[[int], None], interrupts: Interrupts
 ) -> None:
-    where, environ = programs.reading(work.database, work.settings.role)
+    where, environ = programs.reading(work.database, work.settings.role, {})
     program = programs.find_program("pg_dump", _major(work), os.environ)
     command: tuple[str | Path, ...] = (
         program,

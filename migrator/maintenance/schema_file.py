@@ -50,6 +50,13 @@ _UNORDERED = frozenset(
         "TRIGGER",
     }
 )
+# Settings that show in constants and names, and that pg_dump does not set itself.
+_SETTINGS = {
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+}
 _DIFF_LINES = 60
 
 
@@ -104,6 +111,7 @@ def read(
         lock_timeout=lock_timeout,
         role=role,
         options=("--no-owner", *without),
+        settings=_SETTINGS,
     )
     return normalised(dump, newest)
 

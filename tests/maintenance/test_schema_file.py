@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 
 from migrator.maintenance import schema_file
 
-from ..conftest import Database, Migrate, ScratchDatabases, Write, dump_schema, run_psql
+from ..conftest import (
+    Database,
+    Migrate,
+    ScratchDatabases,
+    Write,
+    dump_schema,
+    find_program,
+    run_psql,
+)
 from ..rehearsal.test_snapshots import BASE
 from ..sessions import holding
 
@@ -118,6 +127,48 @@ def test_dumps_that_differ_in_order_only_are_the_same_text() -> None:
     two = head.format("b fk") + "ALTER TABLE ONLY public.b ADD CONSTRAINT fk;\n\n"
     texts = {schema_file.normalised(each, None) for each in (one + two, two + one)}
     assert len(texts) == 1
+
+
+def test_a_dump_does_not_show_the_version_of_the_server_or_of_pg_dump(database: Database) -> None:
+    database.execute(SCHEMA)
+    program = find_program("pg_dump", database.postgres)
+    command = (program, "--schema-only", "--no-owner", database.url)
+    dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    other = re.sub(r"(?m)^(\\(un)?restrict|SET (?!default)\w+ = ).*\n", "", dump)
+    other = re.sub(r"(?m)^-- Dumped (.*) version .*$", r"-- Dumped \1 version 99.9 (other)", other)
+    other = other.replace("\n\n--", "\n\nSET idle_replication_slot_timeout = 0;\n\n--", 1)
+    assert other != dump
+    assert schema_file.normalised(other, None) == schema_file.normalised(dump, None)
+
+
+def test_a_dump_does_not_show_the_settings_of_a_session(
+    database: Database, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute(
+        "create table t (a timestamptz default '2000-01-01 00:00Z', b bytea default '\\x00ff',"
+        " c interval default '1 day 2 hours', d float8 default 0.1, e date default '2000-02-03',"
+        " f money default '1', g xml default xmlparse(content '<a/>'))"
+    )
+    text = dumped(migrate)
+    settings = {
+        "timezone": "Asia/Tokyo",
+        "bytea_output": "escape",
+        "intervalstyle": "iso_8601",
+        "datestyle": "german",
+        "extra_float_digits": "-15",
+        "quote_all_identifiers": "on",
+        "search_path": "pg_catalog",
+        "client_encoding": "latin1",
+        "standard_conforming_strings": "off",
+        "row_security": "off",
+        "lc_monetary": "C.UTF-8",
+        "xmloption": "document",
+        "check_function_bodies": "off",
+    }
+    for name, value in settings.items():
+        database.execute(f"alter database {database.name} set {name} = '{value}'")
+    monkeypatch.setenv("PGTZ", "America/Lima")
+    assert dumped(migrate, "--schema", "public") == text
 
 
 def test_a_body_that_looks_like_a_dump_stays_as_it_is(database: Database, migrate: Migrate) -> None:
