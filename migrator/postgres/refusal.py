@@ -15,7 +15,6 @@ _CREDENTIALS = re.compile(r":(?!//)[^\s\"']*@")
 _PREFIXES = re.compile(r"^(?:connection failed|connection is bad): |\[Errno -?[0-9]+\] ")
 # Names and values; [local] is what the server calls its socket.
 _QUOTED = re.compile(r'"(?!\[local\])[^"]*"')
-_VARIABLES = ": DATABASE_URL, or DATABASE_"
 
 _TOO_MANY = (
     "a run needs two connections, and a third to see what blocks it: end idle sessions (see\n"
@@ -66,7 +65,7 @@ HINTS = {
 }
 """What to do about a message, by a pattern in it, without quoted names; the first match counts.
 
-Each row is tested on a real server: add yours to `tests/postgres/test_refusal.py`.
+What follows `{}` are the variables that matter, beside DATABASE_URL.  Each row is tested on a real server: add yours to `tests/postgres/test_refusal.py`.
 """
 
 # PostgreSQL's codes are not in the errors of libpq.  57P03 is "the database system is", 3D000 is
@@ -105,8 +104,19 @@ def _hint(text: str, *, tried_tls: bool) -> str:
     if tried_tls:
         # What was refused is the second attempt; the first failed, or the server has no TLS.
         text = re.sub("no encryption|SSL off", "", text)
-    hint = next(hint for pattern, hint in HINTS.items() if re.search(pattern, text))
-    return hint.format(_VARIABLES)
+    return worded(next(hint for pattern, hint in HINTS.items() if re.search(pattern, text)))
+
+
+def worded(hint: str) -> str:
+    """Write out the variables of a hint of `HINTS`.
+
+    They are in parentheses: what follows `password:` would be hidden as a password.
+
+    >>> worded("check the password{}USER, _PASSWORD")
+    'check the password (DATABASE_URL, or DATABASE_USER, _PASSWORD)'
+    """
+    text, _, variables = hint.partition("{}")
+    return f"{text} (DATABASE_URL, or DATABASE_{variables})" if variables else text
 
 
 def _tried_tls(error: psycopg.Error) -> bool:

@@ -19,8 +19,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from migrator import config
 from migrator.errors import DatabaseConnectionError
+from migrator.output.terminal import readable
 from migrator.postgres import connection
-from migrator.postgres.refusal import HINTS
+from migrator.postgres.refusal import HINTS, worded
 
 from ..conftest import Postgres, find_contrib, free_port, serve
 from ..sessions import wait_for
@@ -203,8 +204,12 @@ OTHERS = {
 
 def hinted(error: DatabaseConnectionError) -> str:
     """Return the pattern that the hint belongs to."""
-    variables = ": DATABASE_URL, or DATABASE_"
-    return {hint.format(variables): pattern for pattern, hint in HINTS.items()}[error.hint or ""]
+    return {worded(hint): pattern for pattern, hint in HINTS.items()}[error.hint or ""]
+
+
+def test_no_hint_holds_what_is_hidden_as_a_password() -> None:
+    hints = [worded(hint) for hint in HINTS.values()]
+    assert list(map(readable, hints)) == hints
 
 
 def refusal(parameters: Mapping[str, str]) -> DatabaseConnectionError:
