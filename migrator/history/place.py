@@ -109,7 +109,11 @@ select n.nspname::text as schema,
                       when 0 then 'PUBLIC'
                       else quote_ident(pg_get_userbyid(a.grantee))
                   end
-           from aclexplode(c.relacl) a
+           from (
+               select c.relacl
+               union all
+               select attacl from pg_attribute where attrelid = c.oid
+           ) as granted (acl), aclexplode(acl) a
            where a.grantee <> c.relowner
              and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
        ) as writers
