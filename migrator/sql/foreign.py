@@ -26,6 +26,8 @@ _TOOLS = {
     "Play": rf"!(up|down)s{_END}",
     "tern": rf"create above / (drop) below[ \t]*-*+{_END}",
     "MyBatis": rf"(?://)?+[ \t]*+@(undo){_END}",
+    # The mark is the word alone, so it counts only if the file begins with that of the up script.
+    "another tool": rf"(?:[@+:#]|\+duck)?+(up|down)[ \t]*+:?{_END}",
 }
 _MARK = re.compile(rf"--[ \t-]*+(?:{'|'.join(_TOOLS.values())})", re.IGNORECASE)
 _OUTSIDE_TRANSACTION = re.compile(r"transaction:false|notransaction|no transaction", re.IGNORECASE)
@@ -102,6 +104,8 @@ def _named(path: PurePath, direction: str) -> str:
 def _sections(source: str, statements: Sequence[Statement]) -> Iterator[_Section]:
     found = _MARK.finditer(source)
     marks = [m for m in found if _is_comment(m, source, statements) and _is_first(m, source)]
+    if marks and not _is_header(marks[0], statements):
+        marks = [mark for mark in marks if mark.lastindex != len(_TOOLS)]
     ends = [*(mark.start() for mark in marks), len(source)][1:]
     for mark, end in zip(marks, ends, strict=True):
         number = next(n for n, word in enumerate(mark.groups()) if word)
@@ -109,6 +113,12 @@ def _sections(source: str, statements: Sequence[Statement]) -> Iterator[_Section
         if mark is marks[0] and is_down:
             yield _Section(tool, 0, mark.start(), is_down=False)
         yield _Section(tool, mark.start(), end, is_down)
+
+
+def _is_header(mark: re.Match[str], statements: Sequence[Statement]) -> bool:
+    """Whether a mark begins the up script above all statements."""
+    is_up = mark[mark.lastindex or 0].lower() == "up"
+    return is_up and not any(each.offset < mark.start() for each in statements)
 
 
 def _is_first(mark: re.Match[str], source: str) -> bool:

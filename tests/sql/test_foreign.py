@@ -23,6 +23,7 @@ FILES = {
     "Play": f"--- !Ups\n{UP}--- !Downs\n{DOWN}",
     "tern": f"{UP}---- create above / drop below ----\n\n{DOWN}",
     "MyBatis": f"{UP}-- //@UNDO\n{DOWN}",
+    "another tool": f"-- @UP\n{UP}-- @DOWN\n{DOWN}",
     "Liquibase": f"--liquibase formatted sql\n--changeset ada:1\n{UP}--rollback {DOWN}",
 }
 
@@ -95,6 +96,8 @@ def test_the_header_of_graphile_migrate_is_refused() -> None:
         "create function f() returns int begin atomic\n-- migrate:down\nselect 1;\nend;",
         "copy a from stdin;\n-- migrate:down\n\\.",
         "-- up and down",
+        "-- down",
+        "-- up\n-- down",
         "-- ---- drop below ----",
         "--! important",
     ],
