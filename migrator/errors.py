@@ -23,6 +23,7 @@
         TakenError            another runner recorded the version first
       StatementError          PostgreSQL refused a statement
         LockTimeoutError      it could not acquire a lock in any attempt
+        RequirementError      a condition of the migration is not met
       RunnerLockError         another runner holds the runner's lock
       CancelledError          the user stopped the run
       InternalError           a bug of migrator
@@ -309,6 +310,21 @@ class LockTimeoutError(StatementError):
     """A statement could not acquire its lock in any attempt; nothing was changed."""
 
     code = "lock-timeout"
+
+
+@dataclass(eq=False)
+class RequirementError(StatementError):
+    """A condition that a migration requires or ensures is not met.
+
+    Attributes:
+        query: The query of the condition.
+        gave: What it gave, such as `false` or `3 (integer)`.
+    """
+
+    code = "requirement"
+
+    query: str = ""
+    gave: str | None = None
 
 
 class RunnerLockError(MigratorError):

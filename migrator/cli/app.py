@@ -39,6 +39,7 @@ EXIT_CODES: dict[type[errors.MigratorError], int] = {
     errors.DatabaseConnectionError: 6,
     errors.LockTimeoutError: 5,
     errors.RunnerLockError: 5,
+    errors.RequirementError: 4,
     errors.StatementError: 1,
     errors.InterruptedMigrationError: 7,
     errors.BlockedError: 4,

@@ -69,6 +69,7 @@ class Refusal:
         attempts: How many attempts were made; 0 where the statement is not retried.
         blockers: The sessions that blocked the last attempt.
         left: What the statement left half-made, as a sentence; empty for nothing.
+        undone: What was rolled back, as a sentence; empty for what is said of a statement.
     """
 
     context: Context
@@ -77,6 +78,7 @@ class Refusal:
     attempts: int = 0
     blockers: tuple[Backend, ...] = ()
     left: str = ""
+    undone: str = ""
 
     @property
     def step(self) -> Step:
@@ -276,6 +278,7 @@ def _statement_error(
         or advised.with_next_step(refusal.step)
     )
     location, excerpt = place(refusal.fields, refusal.step.script, statement, advised.offset)
+    undone = refusal.undone or _undone(refusal.step)
     return _kind(refusal)(
         refusal.message,
         location=location,
@@ -286,7 +289,7 @@ def _statement_error(
         sqlstate=refusal.sqlstate,
         server_hint=refusal.fields.get(Field.MESSAGE_HINT),
         context=context,
-        outcome=_outcome(refusal, refusal.message, _undone(refusal.step) + refusal.left),
+        outcome=_outcome(refusal, refusal.message, undone + refusal.left),
     )
 
 

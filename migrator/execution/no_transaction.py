@@ -28,7 +28,7 @@ from ..postgres.settings import OWN
 from ..sql import classify, parser
 from ..sql.script import Statement, Unit
 from ..tracing import diff, probe
-from . import cleanup, failure, shared
+from . import cleanup, conditions, failure, shared
 from .cleanup import SessionPiece
 from .context import Context
 from .recovery import Begun
@@ -81,11 +81,12 @@ def run_step(context: Context, step: Step) -> None:
         run(context, [_Opening(context, step)])
         if step.resumes:
             _restore_session(context, step)
+            conditions.ask_again(context, step)
         for index in range(step.start_at, len(step.script.units)):
             stop_if_interrupted(context, step)
             _run_unit(context, step, index, begun)
-        connection.forget(context.conn)
         run(context, [_End(context, step)], started=started)
+        connection.forget(context.conn)
 
 
 def clear_left(context: Context, step: Step) -> None:
@@ -113,6 +114,8 @@ class _Opening(SessionPiece):
         settings = {**limits(context, step), "default_transaction_read_only": "off"}
         yield ours(step, f"select {set_config(settings, is_local=False)}", failure.of_setup)
         yield from set_role(context, step)
+        if not step.resumes:
+            yield from conditions.required(step)
         yield commit(step, attempt.committed_piece)
 
 
@@ -213,12 +216,14 @@ class _Single(SessionPiece):
 
 
 class _End(SessionPiece):
-    """The record of the end of the script."""
+    """What the script ensures, and the record of its end."""
 
     def messages(self, attempt: Attempt) -> Iterator[Message]:
         """Give the transaction of the record."""
         yield ours(self.step, "begin read write")
-        yield ours(self.step, f"select {set_config(OWN, is_local=True)}")
+        yield from conditions.ensured(self.step)
+        for command in _RECORD_SETTINGS:
+            yield ours(self.step, command)
         yield from record_end(self.context, self.step, attempt)
         yield commit(self.step, attempt.finished)
 

@@ -122,7 +122,7 @@ def of_error(error: MigratorError) -> Json:
         "detail": error.detail,
         "hint": error.hint,
     }
-    for name in ("version", "sqlstate", "server_hint", "context", "outcome"):
+    for name in ("version", "sqlstate", "server_hint", "context", "outcome", "query", "gave"):
         if hasattr(error, name):
             row[name] = getattr(error, name)
     if isinstance(error, BlockedError):

@@ -65,7 +65,8 @@ HINTS = {
 }
 """What to do about a message, by a pattern in it, without quoted names; the first match counts.
 
-What follows `{}` are the variables that matter, beside DATABASE_URL.  Each row is tested on a real server: add yours to `tests/postgres/test_refusal.py`.
+What follows `{}` are the variables that matter, beside DATABASE_URL.  Each row is tested on a real
+server: add yours to `tests/postgres/test_refusal.py`.
 """
 
 # PostgreSQL's codes are not in the errors of libpq.  57P03 is "the database system is", 3D000 is

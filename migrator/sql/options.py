@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import PurePath
 
 from ..errors import MigrationFileError
-from . import splitter
+from . import conditions, splitter
 from .classify import controls_transaction
+from .conditions import ENSURE, REQUIRE, Query
 from .location import locate
 from .script import Allowance, Options, Statement, milliseconds
 
 _FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role")
 _DRAFT = "draft"
-_OPTIONS = (*_FILE_OPTIONS, "allow", "irreversible", _DRAFT)
+_AT_TOP = (*_FILE_OPTIONS, REQUIRE)
+_OPTIONS = (*_AT_TOP, ENSURE, "allow", "irreversible", _DRAFT)
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
 # A comment that is almost an option is an error: it would be ignored silently.
 _MALFORMED = re.compile(
@@ -50,9 +52,12 @@ def read_options(
     """Return the options of a script, and what is wrong with them, by place."""
     values: dict[str, str] = {}
     allowances: list[Allowance] = []
+    queries: list[Query] = []
     problems: list[MigrationFileError] = []
     for comment in _comments(source, statements):
         option = _OPTION.fullmatch(comment.text) if comment.is_alone else None
+        if comment.is_alone and queries and queries[-1].takes(comment.offset, comment.text):
+            continue
         if option and option["name"] == "allow":
             allowances.append(_allowance(comment, option["value"]))
         elif option and option["name"] == "irreversible":
@@ -61,17 +66,28 @@ def read_options(
             message, hint = complaint
             location = locate(source, comment.offset, path)
             problems.append(MigrationFileError(message, location=location, hint=hint))
+        elif option and option["name"] in (REQUIRE, ENSURE):
+            start, end = (comment.offset + at for at in option.span("value"))
+            queries.append(Query(option["name"], source, start, end))
         elif option:
             values[option["name"]] = option["value"]
-    options = Options(
+    problems += (p for query in queries for p in conditions.problems(path, source, query))
+    return _options(values, allowances, queries), problems
+
+
+def _options(
+    values: Mapping[str, str], allowances: Iterable[Allowance], queries: Sequence[Query]
+) -> Options:
+    return Options(
         no_transaction="no-transaction" in values,
         lock_timeout=milliseconds(values.get("lock-timeout", "")),
         statement_timeout=milliseconds(values.get("statement-timeout", "")),
         role=values.get("role"),
         irreversible=values.get("irreversible") or None,
         allowances=tuple(allowances),
+        requires=tuple(each.statement for each in queries if each.option == REQUIRE),
+        ensures=tuple(each.statement for each in queries if each.option == ENSURE),
     )
-    return options, problems
 
 
 def _comments(source: str, statements: Sequence[Statement]) -> Iterator[_Comment]:
@@ -102,9 +118,9 @@ def _complaint(
     name, value = option["name"], option["value"]
     if name == _DRAFT:
         return "the file is a draft", "write its SQL, then remove this line"
-    if name not in _FILE_OPTIONS:
+    if name not in (*_AT_TOP, ENSURE):
         return f'unknown option "{name}"', f"valid options: {', '.join(_OPTIONS)}"
-    if not comment.is_at_top:
+    if not comment.is_at_top and name != ENSURE:
         return f'option "{name}" comes after a statement', "move it to the top of the file"
     if name in seen:
         return f'duplicate option "{name}"', "remove one of the lines"
@@ -123,7 +139,7 @@ def _malformed(comment: _Comment) -> tuple[str, str] | None:
     if not match:
         return None
     name = match["name"].lower()
-    where = " at the top of the file" if name in _FILE_OPTIONS else ""
+    where = " at the top of the file" if name in _AT_TOP else ""
     value = "" if name in ("no-transaction", _DRAFT) else " …"
     hint = f"write it on a line of its own{where}, in lower case: -- migrator: {name}{value}"
     return f'malformed option "{name}"', hint

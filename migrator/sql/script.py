@@ -134,6 +134,8 @@ class Options:
         role: The role that the statements run as, spelled as in `pg_roles`.
         irreversible: The reason why a down script does not restore everything.
         allowances: In the order of the script.
+        requires: Queries that have to give true before the first statement.
+        ensures: Queries that have to give true after the last one.
     """
 
     no_transaction: bool = False
@@ -142,6 +144,8 @@ class Options:
     role: str | None = None
     irreversible: str | None = None
     allowances: tuple[Allowance, ...] = ()
+    requires: tuple[Statement, ...] = ()
+    ensures: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

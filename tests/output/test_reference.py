@@ -65,7 +65,7 @@ def test_the_documented_keys_of_events_are_correct() -> None:
 
 
 def test_the_documented_keys_of_an_error_are_correct() -> None:
-    statement, several = errors.StatementError("a"), errors.BlockedError("a")
+    statement, several = errors.RequirementError("a"), errors.BlockedError("a")
     keys = of_error(statement).keys() | of_error(several).keys() | {"error"}
     assert words(reference.table("json")["an error"]) == keys
 

@@ -149,3 +149,73 @@ def test_a_malformed_option_is_reported_rather_than_ignored(comment: str) -> Non
     (problem,) = parse(f"{comment}\nselect 2;").problems
     assert problem.message.startswith("malformed option ")
     assert parse(comment).options == Options()
+
+
+@pytest.mark.parametrize(
+    ("text", "requires", "ensures"),
+    [
+        ("-- migrator: require select true\nselect 1;", ["select true"], []),
+        ("-- migrator: ensure select true ;\nselect 1;", [], ["select true"]),
+        ("select 1;\n-- migrator: ensure TABLE t", [], ["TABLE t"]),
+        (
+            "-- migrator: require select 1 = 1\n-- migrator: require (values (true))\n"
+            "-- migrator: ensure with a as (select 1) select true from a\n",
+            ["select 1 = 1", "(values (true))"],
+            ["with a as (select 1) select true from a"],
+        ),
+        (
+            "-- migrator: require select\r\n  --   true -- why\r\n\t--from t;\r\n-- Else\r\n",
+            ["select\r\n       true -- why\r\n\t  from t"],
+            [],
+        ),
+        ("-- migrator: require select true\n\n-- why\nselect 1;", ["select true"], []),
+        ("-- migrator: require select true;\n-- why\nselect 1;", ["select true"], []),
+        ("-- migrator: require select true\nselect 1; -- why", ["select true"], []),
+        ("-- migrator: require select '--;'\n-- = 'é'\nselect 1;", ["select '--;'\n   = 'é'"], []),
+        ("copy t from stdin;\n-- migrator: ensure select 1\n\\.\nselect 1;", [], []),
+    ],
+)
+def test_a_condition_is_a_query_that_comments_directly_below_continue(
+    text: str, requires: list[str], ensures: list[str]
+) -> None:
+    options = parse(text).options
+    assert [each.text for each in options.requires] == requires
+    assert [each.text for each in options.ensures] == ensures
+    assert problems(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-- migrator: require", ("1:21", 'option "require" requires a query')),
+        ("-- migrator: ensure ;", ("1:21", 'option "ensure" requires a query')),
+        ("-- migrator: require delete from t", ("1:22", 'the query of "require" is not a SELECT')),
+        ("-- migrator: require selected", ("1:22", 'the query of "require" is not a SELECT')),
+        (
+            "-- migrator: require select 1; select 2",
+            ("1:22", 'option "require" has 2 statements'),
+        ),
+        (
+            "-- migrator: ensure select true) as a, (select 2",
+            ("1:21", 'the query of "ensure" has unbalanced parentheses'),
+        ),
+        (
+            "-- migrator: ensure select (true",
+            ("1:21", 'the query of "ensure" has unbalanced parentheses'),
+        ),
+        (
+            "-- migrator: ensure select true \\gset",
+            ("1:21", 'the query of "ensure" contains a psql command'),
+        ),
+        (
+            "select 1;\n-- migrator: require select true",
+            ("2:1", 'option "require" comes after a statement'),
+        ),
+        ("-- Migrator: require select true", ("1:1", 'malformed option "require"')),
+        ("select 1; -- migrator: ensure select true", ("1:11", 'malformed option "ensure"')),
+    ],
+)
+def test_a_condition_that_cannot_be_asked_is_reported_with_its_place(
+    text: str, expected: tuple[str, str]
+) -> None:
+    assert problems(text) == [expected]
