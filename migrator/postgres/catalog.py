@@ -208,7 +208,9 @@ def sizes(
         is left out.
     """
     cursor = psycopg.ClientCursor(conn)
-    cursor.execute(_SIZES.encode(), {"tables": list(tables), "schemas": list(schemas)})
+    # A name that is asked for twice would be counted twice.
+    asked = {"tables": list(set(tables)), "schemas": list(set(schemas))}
+    cursor.execute(_SIZES.encode(), asked)
     rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
     return {(name, is_schema): Found(*found) for name, is_schema, *found in rows}
 

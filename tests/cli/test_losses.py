@@ -73,6 +73,16 @@ def test_down_says_what_goes_before_it_runs(reverted: Migrate) -> None:
     assert result.stderr.count("payments") == 1
 
 
+def test_a_table_that_several_statements_name_is_counted_once(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    up = "create table t (a int); insert into t select generate_series(1, 100);"
+    write({"01_a.up.sql": up, "01_a.down.sql": "truncate t; delete from t; drop table t;"})
+    assert migrate("up").exit_code == 0
+    database.execute("analyze t")
+    assert "01_a: drops public.t, 100 rows, 8192 bytes (line 1)" in migrate("down").stderr
+
+
 def test_the_events_the_result_and_the_log_say_it_too(reverted: Migrate) -> None:
     result = reverted("down", "--json")
     events = losing(result)
