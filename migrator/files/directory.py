@@ -100,7 +100,7 @@ def _identity(path: Path) -> object:
     try:
         found = path.stat()
     except OSError:
-        return path.absolute()
+        return path  # not absolute(): the current directory may have been removed
     return found.st_dev, found.st_ino
 
 

@@ -486,6 +486,17 @@ def test_a_directory_that_is_missing_or_a_file_is_reported(
         assert (result.exit_code, "Not a directory" in result.stderr) == (2, True)
 
 
+def test_a_current_directory_that_was_removed_is_reported(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("--database-url", database.url, "status")
+    assert (result.exit_code, "bug" in result.stderr) == (2, False)
+    assert 'the migrations directory "migrations" does not exist' in result.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_directory_is_reported(migrate: Migrate, directory: Path) -> None:
     directory.chmod(0)
