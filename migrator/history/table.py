@@ -47,6 +47,10 @@ _OTHERS = """
 select
 from {versions}
 where version operator(pg_catalog.<>) all(%(versions)s::pg_catalog.text[])
+union all
+select
+from {log}
+where action operator(pg_catalog.=) 'down'
 limit 1
 """
 
@@ -191,7 +195,7 @@ def _check(rows: Sequence[AppliedMigration], table: str) -> None:
 
 
 def has_only(conn: psycopg.Connection[Any], schema: str, versions: Set[str]) -> bool:
-    """Whether the history has no other versions than these."""
+    """Whether the history has no other versions than these, and none was ever reverted."""
     query = compose(_OTHERS, schema)
     return conn.execute(query, {"versions": list(versions)}).fetchone() is None
 

@@ -83,6 +83,17 @@ def test_a_later_run_and_a_down_do_not_name_baseline(migrate: Migrate, write: Wr
     assert (result.exit_code, BASELINE in result.stderr) == (1, False)
 
 
+def test_a_run_after_a_down_that_left_something_does_not_name_baseline(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "create table a (); create table b ();"})
+    write({"01_a.down.sql": "drop table a;"})
+    assert migrate("up").exit_code == 0
+    assert migrate("down").exit_code == 0
+    result = migrate("up")
+    assert (result.exit_code, BASELINE in result.stderr) == (1, False)
+
+
 def test_a_first_run_that_fails_otherwise_does_not_name_baseline(
     migrate: Migrate, write: Write
 ) -> None:
