@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 HIDDEN = "****"
 
-_WORD = re.compile(r"(?i)(?<![a-z0-9_$])(?:ssl)?password(?![a-z0-9_$])(?:\"(?=\s*:))?")
+_WORD = re.compile(
+    r"(?i)(?<![a-z0-9_$])(?:ssl)?password(?![a-z0-9_$])(?:\"(?=\s*:|\s+(?:e|n|u&)?'|\s+\$))?"
+)
 _COMMENT = r"/\*.*?\*/|--[^\n]*\n"
 _BETWEEN = re.compile(rf"(?:\s|{_COMMENT})*(?:(?::=|=>|=|:)(?:\s|{_COMMENT})*)?", re.DOTALL)
 _PREFIX = re.compile(r"(?i)(?:e|n|u&)(?=')")
@@ -44,6 +46,8 @@ def without_passwords(text: str, *, aligned: bool = False) -> str:
     "execute format('create role r password %L', '****'); select 'y'"
     >>> without_passwords("connection 'host=h password=x user=u'")
     "connection 'host=h password=**** user=u'"
+    >>> without_passwords("options (user 'u', \"password\" 'x')")
+    'options (user \'u\', "password" \'****\')'
     >>> without_passwords("insert into users (password) values ($1)")
     'insert into users (password) values ($1)'
     """
