@@ -120,7 +120,7 @@ def of_lost_history(step: Step, schema: str) -> str:
     return (
         "leave migration_versions and migration_log as they are, or move them out first:\n"
         f"create schema migrator; {moves}\n"
-        f"then run: migrator --schema migrator {step.direction}"
+        f"after that, run: migrator --schema migrator {step.direction}"
     )
 
 

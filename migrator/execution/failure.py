@@ -204,7 +204,8 @@ def of_invalid_index(refusal: Refusal) -> StatementError:
     index = names.quoted((*schema, name))
     message = f"index {index} exists but is invalid, and PostgreSQL skipped the statement"
     fields = {Field.MESSAGE_PRIMARY: message}
-    hint = f"drop it: drop index concurrently {index};\nthen run: migrator {refusal.step.direction}"
+    again = f"after that, run: migrator {refusal.step.direction}"
+    hint = f"drop it: drop index concurrently {index};\n{again}"
     return of_statement(Refusal(refusal.context, refusal.subject, fields), hint)
 
 
@@ -304,7 +305,7 @@ def _own_error(
 ) -> StatementError:
     message = message or f"migrator's own SQL for {refusal.step.version} failed: {refusal.message}"
     specific = specific or _OWN_HINTS.get(refusal.sqlstate or "", _NOT_THE_FILE)
-    hint = _busy(refusal) or f"{specific}\nthen run: migrator {refusal.step.direction}"
+    hint = _busy(refusal) or f"{specific}\nafter that, run: migrator {refusal.step.direction}"
     return _kind(refusal)(
         message,
         detail=_detail(refusal),

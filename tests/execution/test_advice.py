@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 FIX_FILE = "next: fix the file, then run: migrator up"
 FIX_DATA = "next: fix the data, then run: migrator up"
 FIX_EITHER = "next: fix the file or the data, then run: migrator up"
-RUN_AGAIN = "next: then run: migrator up"
+RUN_AGAIN = "next: after that, run: migrator up"
 
 USERS = "create table users (id int primary key, email text, age int);"
 TWICE = f"{USERS} insert into users values (1, 'a', 1), (2, 'a', -1);"
@@ -603,5 +603,5 @@ def test_a_script_that_removes_the_history_is_rolled_back_and_says_how_to_move_i
     assert "backup" not in result.stderr
     (moves,) = re.findall(r"create schema migrator; .*;", result.stderr)
     database.execute(moves)
-    assert "next: then run: migrator --schema migrator up" in result.stderr
+    assert "next: after that, run: migrator --schema migrator up" in result.stderr
     assert migrate("--schema", "migrator", "up").exit_code == (0 if "schema" in sql else 1)
