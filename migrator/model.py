@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .sql.script import Script
 
 
+REPEATABLE = "R__"
+"""What the name of a repeatable file begins with."""
+
+
 class Direction(enum.StrEnum):
     """One of the two scripts of a migration."""
 
@@ -50,11 +54,12 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """The files of one version.
+    """The files of one version, or a repeatable file.
 
     Attributes:
-        version: The stem of the file names, such as `01_create_users`.
-        down: None if the migration is irreversible.
+        version: The stem of the file names, such as `01_create_users` or `R__views`.
+        down: None if the migration is irreversible; of a repeatable file, the text that was
+            applied last, None if there is none.
     """
 
     version: str
@@ -63,8 +68,13 @@ class Migration:
 
     @property
     def number(self) -> int:
-        """The integer that orders versions."""
+        """The integer that orders versions; a repeatable file has none."""
         return number_of(self.version)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it is applied again whenever its text has changed."""
+        return is_repeatable(self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,70 @@ class AppliedMigration:
         if self.applied_at is None:
             return Direction.UP
         return Direction.DOWN if self.in_step else None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRepeatable:
+    """One row of `migration_repeatables`.
+
+    Attributes:
+        name: The stem of the file name, such as `R__views`.
+        script: The text as it was applied; None if it was too long to store, or was not read.
+        duration_ms: How long the server took for the statements, in milliseconds.
+    """
+
+    name: str
+    checksum: str
+    script: str | None
+    applied_at: datetime
+    applied_by: str
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """All rows of the history, in no order."""
+
+    versions: tuple[AppliedMigration, ...] = ()
+    repeatables: tuple[AppliedRepeatable, ...] = ()
+
+
+class Freshness(enum.StrEnum):
+    """The state of a repeatable file by its text and the history."""
+
+    UP_TO_DATE = "up to date"
+    CHANGED = "changed"
+    NEVER_APPLIED = "never applied"
+    FILE_GONE = "file gone"  # what it made may still be in the database
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """One repeatable file in the outer join of files and history.
+
+    Attributes:
+        migration: None if there is no file.
+        applied: None if it is not in the history; never together with `migration`.
+        reformatted: Whether the file was edited since, but only in what has no meaning.
+    """
+
+    status: Freshness
+    migration: Migration | None
+    applied: AppliedRepeatable | None
+    reformatted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The stem of the file name."""
+        if self.migration:
+            return self.migration.version
+        assert self.applied is not None, "it has a file or a row"
+        return self.applied.name
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the text of its file is not applied."""
+        return self.status in (Freshness.CHANGED, Freshness.NEVER_APPLIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +278,23 @@ class Plan:
         problems: Why the steps cannot be run, by version; empty if they can.
         notes: What the user should know that is not a problem, as sentences.
         entries: The files and the history that it was made from; none in a part of a plan.
+        repeatables: The repeatable files, likewise.
     """
 
     steps: tuple[Step, ...] = ()
     problems: tuple[MigratorError, ...] = ()
     notes: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
+    repeatables: tuple[Repeatable, ...] = ()
+
+
+def is_repeatable(version: str) -> bool:
+    """Whether a name is that of a repeatable file.
+
+    >>> is_repeatable("R__views"), is_repeatable("01_views")
+    (True, False)
+    """
+    return version.startswith(REPEATABLE)
 
 
 @cache

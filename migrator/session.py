@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from .errors import BlockedError, ConfigurationError
 from .files import directory
 from .history import place, table
 from .history.place import History
-from .model import Entry, Migration, Plan
-from .planning import planner
+from .model import Entry, Migration, Plan, Recorded, Repeatable
+from .planning import planner, repeatables
 from .planning.problems import outstanding_states
 from .postgres import connection, waiting
 from .postgres.cursor import Connection
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """An open connection, its history, and the migrations in the directories."""
+    """An open connection, its history, and the migrations in the directories.
+
+    The repeatable files come last.
+    """
 
     settings: Settings
     database: Database
@@ -52,12 +55,18 @@ class Session:
 
     def entries(self, *, downs: bool = False) -> tuple[Entry, ...]:
         """Compare files and history; `downs` reads the stored down scripts, too."""
+        return self.state(downs=downs)[0]
+
+    def state(self, *, downs: bool = False) -> tuple[tuple[Entry, ...], tuple[Repeatable, ...]]:
+        """Compare files and history, as `entries` does, repeatable files included."""
+        return compared(self.migrations, self._recorded(downs=downs))
+
+    def _recorded(self, *, downs: bool) -> Recorded:
         if not self.history.exists:
-            return planner.reconcile(self.migrations, ())
+            return Recorded()
         known = frozenset(migration.up.checksum for migration in self.migrations)
         with connection.reported(self.history.schema):
-            rows = table.read(self.conn, self.history, known=known, downs=downs)
-        return planner.reconcile(self.migrations, rows)
+            return table.read(self.conn, self.history, known=known, downs=downs)
 
     def plan(self, request: planner.Request) -> Plan:
         """Plan what a request asks for, as files and history are now.
@@ -66,10 +75,22 @@ class Session:
             BlockedError: It may not run; the error holds every reason.
             MigratorError: As `planner.plan`.
         """
-        plan = planner.plan(request, self.entries(downs=request.reverts))
+        plan = planner.plan(request, *self.state(downs=request.reverts))
         if plan.problems:
             raise BlockedError.of(plan.problems, "found; nothing was run")
         return plan
+
+
+def compared(
+    migrations: Iterable[Migration], recorded: Recorded
+) -> tuple[tuple[Entry, ...], tuple[Repeatable, ...]]:
+    """Compare files with the history: those with a number, and the repeatable ones."""
+    files = tuple(migrations)
+    repeatable = (file for file in files if file.is_repeatable)
+    return (
+        planner.reconcile(directory.numbered(files), recorded.versions),
+        repeatables.compare(repeatable, recorded.repeatables),
+    )
 
 
 def server_name(host: str, port: int) -> str:
@@ -165,13 +186,16 @@ def overview(session: Session) -> Overview:
     """Return what `status` shows: the database, and the state of every version."""
     from .history.overview import Overview  # noqa: PLC0415  (start-up time)
 
-    entries = session.entries()
+    entries, repeatable = session.state()
     return Overview(
         database=session.conn.info.dbname,
         server_version=connection.version(session.conn),
         schema=session.history.schema,
         entries=entries,
-        is_current=not outstanding_states(entries),
+        repeatables=repeatable,
+        is_current=not (
+            outstanding_states(entries) or repeatables.outstanding(repeatable, entries)
+        ),
     )
 
 

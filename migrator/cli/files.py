@@ -52,9 +52,10 @@ def verify(
     app: App, *, offline: bool, fix: bool, schema_file: Path | None, scratch_url: str | None
 ) -> None:
     """Check that the files are valid and match the history."""
+    from .. import model, session
     from ..files import directory
     from ..output.text import verified_text
-    from ..planning import planner
+    from ..planning import repeatables
     from ..planning.problems import find_notes, find_problems
 
     if offline and schema_file:
@@ -69,27 +70,28 @@ def verify(
         migrations = directory.read_required(*folders, allow_empty=settings.allow_empty)
         if ignored := directory.ignored(*folders):
             app.remark(f"warning: {ignored}")
-        entries = planner.reconcile(migrations, ())
-        found = tuple(find_problems(entries))
+        entries, repeatable = session.compared(migrations, model.Recorded())
+        found = (*find_problems(entries), *repeatables.problems(repeatable))
     else:
         with app.opened() as work:
-            entries, writers = work.entries(downs=True), work.history.writers
-            found = tuple(find_problems(entries))
+            (entries, repeatable), writers = work.state(downs=True), work.history.writers
+            found = (*find_problems(entries), *repeatables.problems(repeatable))
             if schema_file and not found:
                 check_file(app, work, schema_file, app.other_database(scratch_url))
     if found:
         raise errors.BlockedError.of(found, "found")
-    notes = find_notes(entries)
+    notes = (*find_notes(entries), *repeatables.notes(repeatable))
     if writers:
         notes += (
             f"other roles may change the history, and what `down` runs: {', '.join(writers)}",
         )
-    total = verified_text(entries, offline=offline)
+    total = verified_text(entries, repeatable, offline=offline)
     app.show(
         lambda: "\n".join([*(f"note: {note}" for note in notes), total]),
         lambda: {
             "notes": list(notes),
             "versions": len(entries),
+            "repeatables": len(repeatable),
             "renamed": [{"from": str(old), "to": str(new)} for old, new in renamed],
         },
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +22,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..execution.baseline import Decision
+    from ..history.overview import Overview
     from ..model import Entry
     from ..output.json import Json
     from ..rehearsal.ignore import Pattern
@@ -55,20 +56,20 @@ def status(app: App, *, check: bool) -> None:
         lambda: status_text(overview, style(sys.stdout), width=width, program=app.program), as_json
     )
     if check:
-        sys.exit(_check_code(overview.entries))
+        sys.exit(_check_code(overview))
 
 
-def _check_code(entries: Iterable[Entry]) -> int:
+def _check_code(overview: Overview) -> int:
     from .. import model
     from ..planning.problems import outstanding_states
 
-    states = outstanding_states(entries)
+    states = outstanding_states(overview.entries)
     if model.Status.INTERRUPTED in states:
         return _INTERRUPTED
     known = {model.Status.PENDING, model.Status.APPLIED}
     if states - known:
         return DISAGREEING
-    return _PENDING if model.Status.PENDING in states else 0
+    return 0 if overview.is_current else _PENDING
 
 
 @command(epilog="Example: migrator log --version 05_create_memberships")

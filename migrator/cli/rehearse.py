@@ -170,7 +170,7 @@ def rehearse(
         else:
             report = rehearse_plan(work, plan, options, app.notify)
         if save:
-            app.write(save, plan_file.dump(report, work.entries(), plan_file.target_of(work)))
+            app.write(save, plan_file.dump(report, plan, plan_file.target_of(work)))
     _write_files(app, report, html, sarif)
     app.show(lambda: _text(app, report, markdown=markdown), lambda: report_json(report))
     if not report.is_clean:

@@ -71,10 +71,11 @@ def check_file(app: App, work: Session, path: Path, server: Database | None) -> 
         SchemaFileError: It has another.
         MigratorError: The files cannot be applied, or there is no scratch database.
     """
+    from ..files.directory import numbered
     from ..maintenance import schema_file
     from ..rehearsal.rehearse import made_by_files
 
-    versions = (each.version for each in work.migrations)
+    versions = (each.version for each in numbered(work.migrations))
     with made_by_files(work, server, app.notify) as (database, major):
         text = schema_file.read(
             database,

@@ -26,7 +26,7 @@ QUERIES = frozenset((word,) for word in ("select", "insert", "update", "delete",
 """First words of the statements that never have to run outside a transaction."""
 
 _BODIES, _COMMITS = (("do",), ("call",)), ("2D000",)
-_HISTORY = ("migration_versions", "migration_log")
+_HISTORY = ("migration_versions", "migration_repeatables", "migration_log")
 _CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
 _THE_FILE, _STOP = "the file", "stop"
 _OUT_OF_BLOCK = "move it out of its BEGIN … COMMIT, which is one transaction"
@@ -118,7 +118,7 @@ def of_lost_history(step: Step, schema: str) -> str:
     """Return what to do about a script that takes the history away; `schema` is quoted."""
     moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in _HISTORY)
     return (
-        "leave migration_versions and migration_log as they are, or move them out first:\n"
+        "leave the tables of the history as they are, or move them out first:\n"
         f"create schema migrator; {moves}\n"
         f"after that, run: migrator --schema migrator {step.direction}"
     )

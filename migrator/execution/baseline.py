@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..errors import BlockedError, HistoryError, UsageError
 from ..events import Notify
+from ..files import directory
 from ..history import recorder
 from ..history.recorder import Command, Recorder
 from ..model import Entry, Migration, Status
@@ -72,7 +73,8 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
             f'the database "{work.conn.info.dbname}" is empty: there is nothing to baseline',
             hint="to create its schema, run: migrator up",
         )
-    found = tuple(migration for migration in work.migrations if migration.number <= bound)
+    files = directory.numbered(work.migrations)
+    found = tuple(migration for migration in files if migration.number <= bound)
     if not found:
         raise UsageError(
             f"no file has a version up to {version}",

@@ -45,8 +45,8 @@ _OWN_HINTS = {
     "22P05": "the database's encoding lacks this character, and the script is stored in the "
     "database:\nremove it from the file, comments included",
     "25006": "remove READ ONLY from the file: the record is written in its transaction",
-    "42P01": "one of the two history tables is missing: restore it from a backup",
-    "42501": "grant the connecting role all privileges on migration_versions and migration_log",
+    "42P01": "one of the history tables is missing: restore it from a backup",
+    "42501": "grant the connecting role all privileges on the tables of the history",
 }
 _NOT_THE_FILE = "the statement is not in the file: fix what PostgreSQL's message says"
 _MEANWHILE = frozenset(["22012", "23502"])  # division_by_zero, not_null_violation

@@ -20,6 +20,7 @@ from ..events import (
     Observed,
     Progress,
     Progressed,
+    Remarked,
     Retrying,
     StatementFinished,
     StepFinished,
@@ -67,6 +68,14 @@ class Piece:
     def recover(self) -> Recovered:
         """Prepare the next attempt, after a rollback."""
         return Recovered.RUN_AGAIN
+
+    def postponed(self, _sqlstate: str | None) -> Piece | None:
+        """Return what to run after the other pieces, as one of them may be the reason for an error.
+
+        Returns:
+            None if they cannot.
+        """
+        return None
 
     def without_batches(self) -> Piece:
         """Return the same work, with every statement in a message of its own."""
@@ -212,6 +221,9 @@ class Attempt:
 def run(context: Context, pieces: Sequence[Piece], *, started: float | None = None) -> None:
     """Run pieces in order, sent without waiting for one another.
 
+    A piece that needs what a later one makes runs again after the others, until none of them
+    succeeds any more.
+
     Args:
         started: When the step of the pieces began, by the monotonic clock; None if it begins
             with them.
@@ -223,7 +235,7 @@ def run(context: Context, pieces: Sequence[Piece], *, started: float | None = No
         DatabaseConnectionError: The connection broke.
         CancelledError: The user stopped the run.
     """
-    left, attempts = list(pieces), 1
+    left, attempts, early = list(pieces), 1, 0
     while left:
         attempt = Attempt(context, started)
         sent = chain.from_iterable(piece.messages(attempt) for piece in tuple(left))
@@ -233,6 +245,7 @@ def run(context: Context, pieces: Sequence[Piece], *, started: float | None = No
         except RefusedError as error:
             refused = error
         del left[: attempt.committed]
+        early = 0 if attempt.committed else early
         if not left:
             return  # a connection that broke after the last commit fails at its next use
         _roll_back(context.conn)
@@ -242,6 +255,9 @@ def run(context: Context, pieces: Sequence[Piece], *, started: float | None = No
             continue
         if isinstance(refused, BatchError):
             left[0] = left[0].without_batches()
+        elif early < len(left) - 1 and (later := _postponed(context, left[0], refused)):
+            left = [*left[1:], later]
+            attempts, early = 1, early + 1
         else:
             attempts = 1 if attempt.committed else attempts
             blockers = attempt.blockers()
@@ -250,6 +266,16 @@ def run(context: Context, pieces: Sequence[Piece], *, started: float | None = No
             attempts += 1
         if left[0].recover() is Recovered.DONE:
             del left[0]
+
+
+def _postponed(context: Context, piece: Piece, refused: RefusedError) -> Piece | None:
+    """Return what to run later in place of a refused piece; None if that cannot help."""
+    later = piece.postponed(refused.fields.get(Field.SQLSTATE))
+    if not later or not refused.subject.statement or context.interrupts.signal:
+        return None
+    reason = refused.fields.get(Field.MESSAGE_PRIMARY, "")
+    context.notify(Remarked(f"{piece.step.version} is applied after the others: {reason}"))
+    return later
 
 
 def stop_if_interrupted(context: Context, step: Step | None = None) -> None:

@@ -14,6 +14,7 @@ from ..events import Subject
 from ..files import copydata
 from ..history.recorder import Command
 from ..model import Direction, Step
+from ..planning import repeatables
 from ..postgres import connection, settings
 from ..postgres.inflight import Answer, Message
 from ..sql import classify, effects
@@ -108,6 +109,12 @@ class Transaction(Piece):
         with connection.reported():
             connection.forget(self.context.conn)
         return Recovered.RUN_AGAIN
+
+    def postponed(self, sqlstate: str | None) -> Piece | None:
+        """Return the same transaction to run as the last one, if it may succeed there."""
+        if not repeatables.may_succeed_later(self.step, sqlstate):
+            return None
+        return Transaction(self.context, self.step, waits=True, in_batches=self.in_batches)
 
     def without_batches(self) -> Piece:
         """Return the same transaction, with every statement in a message of its own."""

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..errors import (
     UsageError,
 )
 from ..model import Migration, SourceFile
-from . import names
+from . import names, repeatable
 from .source import read_source
 
 _LONG = 1 << 20  # bytes
@@ -48,7 +48,9 @@ _DOWN_TEMPLATE = """\
 
 
 def read_migrations(*directories: Path) -> tuple[Migration, ...]:
-    """Read every migration of some directories, which are one history, by ascending number.
+    """Read every migration of some directories, which are one history.
+
+    They are sorted by number; the repeatable files come last, by name.
 
     Names that begin with a dot and names that do not end in `.sql` are ignored.
 
@@ -68,11 +70,12 @@ def read_migrations(*directories: Path) -> tuple[Migration, ...]:
         else:
             found.setdefault((directory, version), {})[direction] = source
     problems += _unpaired({each: [file.name for file in files[each]] for each in files})
-    migrations = sorted(
-        (Migration(v, s["up"], s.get("down")) for (_, v), s in found.items() if "up" in s),
-        key=lambda migration: migration.number,
-    )
+    all_of_them = [Migration(v, s["up"], s.get("down")) for (_, v), s in found.items() if "up" in s]
+    migrations = sorted(numbered(all_of_them), key=lambda migration: migration.number)
+    repeatables = [migration for migration in all_of_them if migration.is_repeatable]
+    repeatables.sort(key=lambda migration: migration.version)
     problems += _duplicates(migrations)
+    problems += repeatable.alike(repeatables)
     if problems:
         from ..sql import parser  # noqa: PLC0415  (a valid directory needs no parser yet)
 
@@ -80,7 +83,12 @@ def read_migrations(*directories: Path) -> tuple[Migration, ...]:
         problems += (problem for s in scripts for problem in parser.parse(s.path, s.text).problems)
         where = "directory" if len(directories) == 1 else "directories"
         raise BlockedError.of(problems, f"in the migrations {where}")
-    return tuple(migrations)
+    return (*migrations, *repeatables)
+
+
+def numbered(migrations: Iterable[Migration]) -> Iterator[Migration]:
+    """Yield the migrations that have a number."""
+    return (migration for migration in migrations if not migration.is_repeatable)
 
 
 def _refuse_same(directories: Sequence[Path]) -> None:
@@ -236,7 +244,7 @@ def next_version(directories: Iterable[Path], name: str, *, now: datetime) -> st
         UsageError: The name contains no ASCII letter or digit, or a path separator.
     """
     stem = _slug(name)
-    known = read_migrations(*filter(os.path.lexists, directories))
+    known = tuple(numbered(read_migrations(*filter(os.path.lexists, directories))))
     return f"{_new_number(known, now)}_{stem}"
 
 
@@ -291,12 +299,14 @@ def _sql_files(directory: Path) -> list[os.DirEntry[str]]:
 
 def _read(path: Path, file: os.DirEntry[str]) -> tuple[str, str, SourceFile]:
     """Return the version, the direction and the content of a file."""
-    match = names.NAME.fullmatch(file.name)
+    match = names.NAME.fullmatch(file.name) or names.REPEATABLE.fullmatch(file.name)
     if not match:
+        if directed := names.DIRECTED_REPEATABLE.fullmatch(file.name):
+            raise repeatable.not_a_pair(path, directed["name"], directed["direction"].lower())
         new = names.suggestion(file.name)
         what = f"rename it to {new}" if new else "rename it"
         raise MigrationFileError(
-            f"{path} is not named NN_name.up.sql or NN_name.down.sql",
+            f"{path} is not named NN_name.up.sql, NN_name.down.sql or R__name.sql",
             hint=f"{what} (.up.sql and .down.sql in lower case; the name may contain ASCII "
             "letters, digits, _, - and .), or move it out of the directory",
         )
@@ -309,7 +319,7 @@ def _read(path: Path, file: os.DirEntry[str]) -> tuple[str, str, SourceFile]:
         message = f"{path} cannot be read: {error.strerror}"
         hint = "make it readable for the current user, or move it out of the directory"
         raise MigrationFileError(message, hint=hint) from error
-    return match["version"], match["direction"], source
+    return match["version"], match.groupdict().get("direction", "up"), source
 
 
 def _content(path: Path, name: str) -> SourceFile:

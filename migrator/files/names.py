@@ -6,16 +6,28 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
+from .. import model
 from ..model import number_of
 
 NAME = re.compile(r"(?P<version>[0-9]+_[A-Za-z0-9_.-]+)\.(?P<direction>up|down)\.sql", re.ASCII)
 """What the file of a migration is called."""
+
+REPEATABLE = re.compile(
+    rf"(?P<version>{model.REPEATABLE}[A-Za-z0-9_.-]+)(?<!\.up)(?<!\.down)\.sql", re.ASCII
+)
+"""What a repeatable file is called."""
+
+DIRECTED_REPEATABLE = re.compile(
+    rf"{model.REPEATABLE}(?P<name>.+)\.(?P<direction>up|down)\.sql", re.IGNORECASE
+)
+"""A name that makes a pair of a repeatable file."""
 
 _SQL = re.compile(r"\.(?:sql|pgsql|psql|postgres|postgresql|ddl)$", re.IGNORECASE)
 _PACKED = re.compile(r"(?:\.(?:gz|bz2|xz|zst|zip|txt))+$", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"(?P<letter>[vu])?(?P<number>[0-9]+)(?!\.?[0-9])[_. -]+(?P<rest>.+)", re.IGNORECASE
 )
+_REPEATABLE = re.compile(r"r__?(?P<name>.+?)(?:\.(?P<direction>up|down))?", re.IGNORECASE)
 _UP, _DOWN = ("up", "do", "deploy"), ("down", "undo", "rollback", "revert")
 _DIRECTION = rf"(?P<direction>{'|'.join(_UP + _DOWN)})"
 _LAST = re.compile(rf"(?P<name>.+?)[._-]{_DIRECTION}", re.IGNORECASE)
@@ -27,9 +39,15 @@ def suggestion(name: str) -> str | None:
 
     >>> [suggestion(name) for name in ("V1__a.sql", "01_a.UP.sql", "7.undo.b.sql", "seed.sql.gz")]
     ['1_a.up.sql', '01_a.up.sql', '7_b.down.sql', None]
+    >>> [suggestion(name) for name in ("r__v.sql", "R_v.pgsql", "R__v.up.sql", "R__v.down.sql")]
+    ['R__v.sql', 'R__v.sql', 'R__v.sql', None]
     """
     unpacked = _PACKED.sub("", name)
     stem = _SQL.sub("", unpacked)
+    if stem != unpacked and (repeatable := _REPEATABLE.fullmatch(stem)):
+        slug = _slug(repeatable["name"])
+        is_up = (repeatable["direction"] or "up").lower() == "up"
+        return f"{model.REPEATABLE}{slug}.sql" if slug and is_up and name == unpacked else None
     numbered = _NUMBERED.fullmatch(stem)
     if stem == unpacked or not numbered:
         return None
@@ -40,8 +58,12 @@ def suggestion(name: str) -> str | None:
     is_down = (numbered["letter"] or "").lower() == "u"
     if directed:
         is_down, rest = directed["direction"].lower() in _DOWN, directed["name"]
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", rest).strip("_.-")
+    slug = _slug(rest)
     return f"{numbered['number']}_{slug}.{'down' if is_down else 'up'}.sql" if slug else None
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
 
 
 def renames(names: Iterable[str]) -> dict[str, str]:

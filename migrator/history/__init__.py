@@ -1,1 +1,1 @@
-"""The tables migration_versions and migration_log."""
+"""The tables migration_versions, migration_repeatables and migration_log."""

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-FORMAT = 2
+FORMAT = 3
 """The format that this version writes; it is stored in a comment on the table."""
 
 Columns = Mapping[str, str]
@@ -25,13 +25,16 @@ _VERSIONS_1: Columns = {
     "statements_done": "integer not null",
     "in_step": "timestamp with time zone",
 }
-VERSIONS: Mapping[int, Columns] = {
-    1: _VERSIONS_1,
-    2: {**_VERSIONS_1, "ordinal": "bigint not null"},
+_VERSIONS_2: Columns = {**_VERSIONS_1, "ordinal": "bigint not null"}
+_REPEATABLES: Columns = {
+    "name": "text not null primary key",
+    "checksum": "text not null",
+    "script": "text",
+    "applied_at": "timestamp with time zone not null",
+    "applied_by": "text not null default",
+    "duration_ms": "bigint",
 }
-"""The columns of `migration_versions` by format."""
-
-LOG: Columns = {
+_LOG: Columns = {
     "id": "bigint not null generated always as identity primary key",
     "logged_at": "timestamp with time zone not null default",
     "version": "text not null",
@@ -47,13 +50,33 @@ LOG: Columns = {
     "reason": "text",
     "detail": "jsonb",
 }
-"""The columns of `migration_log` in every format."""
+TABLES: Mapping[int, Mapping[str, Columns]] = {
+    1: {"migration_versions": _VERSIONS_1, "migration_log": _LOG},
+    2: {"migration_versions": _VERSIONS_2, "migration_log": _LOG},
+    3: {
+        "migration_versions": _VERSIONS_2,
+        "migration_repeatables": _REPEATABLES,
+        "migration_log": _LOG,
+    },
+}
+"""The columns of each table by format."""
 
 # Our own DDL must not find what others have put into a schema of the search path.
 _SAFELY = """
 set transaction read write;
 set local search_path = pg_catalog, pg_temp;
 set local lock_timeout = '10s';
+"""
+_CREATE_REPEATABLES = """
+create table {repeatables} (
+    name        text primary key,
+    checksum    text not null,
+    script      text,
+    applied_at  timestamptz not null,
+    applied_by  text not null default session_user,
+    duration_ms bigint
+);
+comment on table {repeatables} is 'The last text of each repeatable file.';
 """
 _CREATE = """
 create table {versions} (
@@ -103,7 +126,7 @@ join pg_namespace n on n.oid = c.relnamespace
 cross join lateral aclexplode(c.relacl) a
 where a.grantee <> c.relowner
   and n.nspname = {schema_name}
-  and c.relname in ('migration_versions', 'migration_log', 'migration_log_id_seq')
+  and c.relname = any({names})
 group by c.relkind, n.nspname, c.relname, a.grantee
 """
 _MARK = "comment on table {versions} is {comment};"
@@ -137,29 +160,66 @@ where o.version = v.version;
 alter table {versions} alter column ordinal set not null;
 create index migration_versions_ordinal_idx on {versions} (ordinal);
 """
+# In the order in which they are to be run: the grants by the owner.
+_SHARE = """
+select command
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+cross join lateral (
+    select 0 as place,
+           format('alter table %I.migration_repeatables owner to %I', n.nspname,
+                  pg_get_userbyid(c.relowner)) as command
+    where c.relowner <> current_user::regrole
+    union all
+    select 1,
+           format('grant %s on table %I.migration_repeatables to %s%s',
+                  a.privilege_type, n.nspname,
+                  case a.grantee
+                      when 0 then 'public'
+                      else quote_ident(pg_get_userbyid(a.grantee))
+                  end,
+                  case when a.is_grantable then ' with grant option' else '' end)
+    from aclexplode(c.relacl) a
+    where a.grantee <> c.relowner
+) as commands
+where n.nspname = {schema_name}
+  and c.relname = 'migration_versions'
+order by place
+"""
 
 
 def compose(template: str, schema: str, **parts: sql.Composable) -> sql.Composed:
-    """Insert the names of both tables, with their schema, into a statement."""
+    """Insert the names of the tables, with their schema, into a statement."""
     tables = {
         "versions": sql.Identifier(schema, "migration_versions"),
+        "repeatables": sql.Identifier(schema, "migration_repeatables"),
         "log": sql.Identifier(schema, "migration_log"),
     }
     return sql.SQL(template).format(**tables, **parts)
 
 
 def create(conn: psycopg.Connection[Any], schema: str) -> None:
-    """Create both tables, for their owner alone, in one transaction.
+    """Create all tables, for their owner alone, in one transaction.
 
     It takes a round trip more where default privileges open them to others.
     """
-    parts = {"schema_name": sql.Literal(schema), "comment": sql.Literal(_comment(FORMAT))}
+    parts = {
+        "schema_name": sql.Literal(schema),
+        "comment": sql.Literal(_comment(FORMAT)),
+        "names": sql.Literal([*TABLES[FORMAT], "migration_log_id_seq"]),
+    }
     with conn.transaction():
-        opened = conn.execute(compose(_SAFELY + _CREATE + _MARK + _OPEN, schema, **parts))
-        while opened.nextset():
-            pass
-        if commands := [command for (command,) in opened]:
-            conn.execute("; ".join(commands).encode())
+        create = _SAFELY + _CREATE + _CREATE_REPEATABLES + _MARK + _OPEN
+        _run_commands(conn, compose(create, schema, **parts))
+
+
+def _run_commands(conn: psycopg.Connection[Any], query: sql.Composed) -> None:
+    """Run the commands that the last statement of a query returns."""
+    cursor = conn.execute(query)
+    while cursor.nextset():
+        pass
+    if commands := [command for (command,) in cursor]:
+        conn.execute("; ".join(commands).encode())
 
 
 def upgrade(conn: psycopg.Connection[Any], schema: str, *, old: int) -> None:
@@ -179,7 +239,14 @@ def _to_2(conn: psycopg.Connection[Any], schema: str) -> None:
     conn.execute(compose(_TO_2, schema, ordinals=compose(ORDINALS_OF_FORMAT_1, schema)))
 
 
-_UPGRADES: Mapping[int, Callable[[psycopg.Connection[Any], str], None]] = {1: _to_2}
+def _to_3(conn: psycopg.Connection[Any], schema: str) -> None:
+    """Add the table of repeatable files, with the owner and the privileges of the other two."""
+    parts = {"schema_name": sql.Literal(schema), "names": sql.Literal(["migration_repeatables"])}
+    _run_commands(conn, compose(_CREATE_REPEATABLES + _OPEN, schema, **parts))
+    _run_commands(conn, compose(_SHARE, schema, **parts))
+
+
+_UPGRADES: Mapping[int, Callable[[psycopg.Connection[Any], str], None]] = {1: _to_2, 2: _to_3}
 """By the format to start from; each brings a history to the next one."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ..model import Entry
+    from ..model import Entry, Repeatable
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,14 @@ class Overview:
         server_version: Such as `18.6`.
         schema: The schema of the history, which need not exist yet.
         entries: By ascending number.
-        is_current: Whether every version is applied as its file is.  A database that is ahead
-            of the files is current: it has everything that they need.
+        repeatables: By name.
+        is_current: Whether every version and repeatable file is applied as its file is.  A
+            database that is ahead of the files is current: it has everything that they need.
     """
 
     database: str
     server_version: str
     schema: str
     entries: tuple[Entry, ...]
+    repeatables: tuple[Repeatable, ...]
     is_current: bool

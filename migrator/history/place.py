@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,7 @@ select n.nspname::text as schema,
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_roles r on r.oid = c.relowner
-where c.relname in ('migration_versions', 'migration_log')
+where c.relname in ('migration_versions', 'migration_repeatables', 'migration_log')
   and n.nspname !~ '^pg_'
 order by c.relname desc, n.nspname;
 commit
@@ -228,7 +228,8 @@ def locate(
     versions = known.get("migration_versions")
     if versions is None:
         return History(wanted, exists=False, pid=session["pid"])
-    number = _format(versions)
+    number = _format(versions, known.keys())
+    known = {name: table for name, table in known.items() if name in layout.TABLES[number]}
     for table in known.values():
         _check(table, number, trusted)
     foreign = (table.owner for table in known.values() if not _is_trusted(table, trusted))
@@ -296,8 +297,12 @@ def _typed(name: str) -> str:
     return shlex.quote(name)
 
 
-def _format(table: _Table) -> int:
+def _format(table: _Table, names: Collection[str]) -> int:
     """Return the format of a history: by the comment, or by the columns if that was lost.
+
+    Args:
+        table: `migration_versions`.
+        names: Of all tables of the history.
 
     Raises:
         HistoryError: This version does not support it.
@@ -310,7 +315,10 @@ def _format(table: _Table) -> int:
             hint="use the version of migrator that wrote it, or a newer one",
         )
     by_columns = (
-        each for each, columns in layout.VERSIONS.items() if columns.keys() <= table.columns.keys()
+        each
+        for each, tables in layout.TABLES.items()
+        if tables.keys() - {"migration_log"} <= set(names)
+        and tables[table.name].keys() <= table.columns.keys()
     )
     return number or max(by_columns, default=layout.FORMAT)
 
@@ -323,8 +331,7 @@ def _check(table: _Table, number: int, trusted: str | None) -> None:
     """
     if table.wrong_kind:
         raise _no_history(table, f"it is {table.wrong_kind}")
-    expected = layout.LOG if table.name == "migration_log" else layout.VERSIONS[number]
-    if differences := list(_differences(table.columns, expected)):
+    if differences := list(_differences(table.columns, layout.TABLES[number][table.name])):
         raise _no_history(table, differences[0], detail="\n".join(differences[1:]) or None)
     if not _is_trusted(table, trusted) and table.may_write:
         raise _foreign(str(table), table.owner)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from ..model import Direction, Migration
+from ..model import Direction, Migration, is_repeatable
 from ..passwords import without_passwords
 from ..sql.script import is_long
 from .layout import compose
@@ -21,6 +21,17 @@ _NEXT = "(select coalesce(pg_catalog.max(ordinal), 0) operator(pg_catalog.+) 1 f
 _CLAIM = """
 insert into {versions} (version, checksum, up_script, down_script, statements_done, ordinal)
 values ($1, $2, $3, $4, 0, {next_ordinal})
+"""
+# Its text counts from the commit on, and the last one applied is the one that counts.
+_CLAIM_REPEATABLE = """
+insert into {repeatables} (name, checksum, script, applied_at)
+values ($1, $2, $3, pg_catalog.clock_timestamp())
+on conflict (name) do update
+set checksum = excluded.checksum,
+    script = excluded.script,
+    applied_at = excluded.applied_at,
+    applied_by = session_user,
+    duration_ms = null
 """
 _REFRESH = """
 update {versions}
@@ -36,6 +47,15 @@ with gone as (
     delete from {versions}
     where version operator(pg_catalog.=) $1
     returning version
+)
+select 1 operator(pg_catalog./) pg_catalog.count(*)
+from gone
+"""
+_DELETE_REPEATABLE = """
+with gone as (
+    delete from {repeatables}
+    where name operator(pg_catalog.=) $1
+    returning name
 )
 select 1 operator(pg_catalog./) pg_catalog.count(*)
 from gone
@@ -109,6 +129,19 @@ values ((select version from finished), 'up', 'done', $3, $4, $5,
         (select duration_ms from finished))
 returning duration_ms
 """
+_FINISH_REPEATABLE = """
+with finished as (
+    update {repeatables}
+    set applied_at = clock_timestamp(),
+        duration_ms = extract(epoch from clock_timestamp() - now()) * 1000
+    where name = $1
+    returning name, duration_ms
+)
+insert into {log} (version, action, outcome, os_user, host, tool_version, duration_ms)
+values ((select name from finished), 'up', 'done', $2, $3, $4,
+        (select duration_ms from finished))
+returning duration_ms
+"""
 # A baseline or a repair: applied without being run, or with another text.
 _RECORD_APPLIED = """
 insert into {versions} as ours
@@ -162,15 +195,23 @@ class Recorder:
     actor: Parameters
 
     def claim(self, migration: Migration, *, again: bool) -> Command:
-        """Record that a version is being applied; `again` if it has a row."""
+        """Record that a migration is being applied; `again` if its version has a row."""
+        if migration.is_repeatable:
+            return self._claim_repeatable(migration)
         scripts = (migration.up, migration.down)
         texts = (_script(source.text) if source else None for source in scripts)
         checksum = migration.up.checksum.encode()
         template = _REFRESH if again else _CLAIM
         return self._command(template, migration.version.encode(), checksum, *texts)
 
+    def _claim_repeatable(self, migration: Migration) -> Command:
+        name, checksum = migration.version.encode(), migration.up.checksum.encode()
+        return self._command(_CLAIM_REPEATABLE, name, checksum, _script(migration.up.text))
+
     def record_applied(self, migration: Migration, done: int) -> Command:
-        """Record a version as applied with the text of its files, without running it."""
+        """Record a migration as applied with the text of its files, without running it."""
+        if migration.is_repeatable:
+            return self._claim_repeatable(migration)
         parameters = self.claim(migration, again=False)[1]
         return self._command(_RECORD_APPLIED, *parameters, b"%d" % done)
 
@@ -179,8 +220,9 @@ class Recorder:
         return self._command(_RENAME, version.encode(), new.encode())
 
     def delete(self, version: str) -> Command:
-        """Remove a version; fail if it has no row."""
-        return self._command(_DELETE, version.encode())
+        """Remove a version or repeatable file; fail if it has no row."""
+        template = _DELETE_REPEATABLE if is_repeatable(version) else _DELETE
+        return self._command(template, version.encode())
 
     def lock(self, version: str) -> Command:
         """Lock a version that is to be reverted; fail if it has no row."""
@@ -206,6 +248,8 @@ class Recorder:
 
     def finish(self, version: str, done: int) -> Command:
         """Record that a version is completely applied, after `done` units."""
+        if is_repeatable(version):
+            return self._command(_FINISH_REPEATABLE, version.encode(), *self.actor)
         return self._command(_FINISH, version.encode(), b"%d" % done, *self.actor)
 
     def log(

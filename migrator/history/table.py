@@ -1,18 +1,18 @@
-"""Create and read the history: the tables `migration_versions` and `migration_log`."""
+"""Create and read the history: the versions, the repeatable files, and the log."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import Row, RowFactory, args_row, class_row, tuple_row
+from psycopg.rows import class_row, tuple_row
 
 from ..errors import HistoryError
-from ..model import AppliedMigration, Direction
+from ..model import AppliedMigration, AppliedRepeatable, Direction, Recorded
 from . import layout, place
 from .layout import compose
 from .place import History
@@ -37,6 +37,17 @@ select version,
        ordinal
 from {source}
 """
+_READ_REPEATABLES = """
+select name,
+       checksum,
+       case when checksum <> all(%(known)s::text[]) then script end as script,
+       applied_at,
+       applied_by,
+       duration_ms
+from {repeatables}
+order by name
+"""
+_WITH_REPEATABLES = 3  # the first format that has them
 _FORMAT_1 = "(select * from {versions} join ({ordinals}) o using (version)) ours"
 _READ_UPS = """
 select version, up_script
@@ -106,7 +117,7 @@ def ensure(
     trusted: str | None = None,
     is_named: bool = True,
 ) -> History:
-    """Create both tables if they do not exist, or bring them to the present format.
+    """Create the tables if they do not exist, or bring them to the present format.
 
     The caller holds the runner's lock: two sessions that create them at the same time would fail.
 
@@ -138,11 +149,11 @@ def read(
     *,
     known: Set[str] = frozenset(),
     downs: bool = False,
-) -> tuple[AppliedMigration, ...]:
-    """Read every row, in no order; in one round trip if every up script is known.
+) -> Recorded:
+    """Read every row; in one round trip if every up script is known.
 
     Args:
-        known: Checksums of up scripts that the caller has: those are not read.
+        known: Checksums of scripts that the caller has: those are not read.
         downs: Whether to read the down scripts.
 
     Raises:
@@ -153,29 +164,29 @@ def read(
     if history.format == 1:
         ordinals = compose(layout.ORDINALS_OF_FORMAT_1, schema)
         source = compose(_FORMAT_1, schema, ordinals=ordinals)
-    query = compose(_READ, schema, source=source)
-    rows = _bounded(conn, query, {"downs": downs}, args_row(AppliedMigration))
+    queries = [compose(_READ, schema, source=source)]
+    if history.format >= _WITH_REPEATABLES:
+        queries.append(compose(_READ_REPEATABLES, schema))
+    first, *more = _bounded(conn, queries, {"downs": downs, "known": list(known)})
+    rows = [AppliedMigration(*row) for row in first]
+    repeatables = tuple(AppliedRepeatable(*row) for found in more for row in found)
     _check(rows, f'"{schema}.migration_versions"')
     unknown = [row.version for row in rows if row.checksum not in known]
-    if not unknown:
-        return tuple(rows)
-    ups: dict[str, str | None] = dict(
-        _bounded(conn, compose(_READ_UPS, schema), {"versions": unknown}, tuple_row)
-    )
-    return tuple(replace(row, up_script=ups.get(row.version)) for row in rows)
+    if unknown:
+        (found,) = _bounded(conn, [compose(_READ_UPS, schema)], {"versions": unknown})
+        ups: dict[str, str | None] = dict(found)
+        rows = [replace(row, up_script=ups.get(row.version)) for row in rows]
+    return Recorded(tuple(rows), repeatables)
 
 
 def _bounded(
-    conn: psycopg.Connection[Any],
-    query: sql.Composed,
-    parameters: dict[str, Any],
-    row_factory: RowFactory[Row],
-) -> list[Row]:
-    """Read rows, and give up waiting for a lock on the history after 10 s."""
+    conn: psycopg.Connection[Any], queries: Iterable[sql.Composed], parameters: dict[str, Any]
+) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of each query, and give up waiting for a lock on the history after 10 s."""
     # In one message, so that the limit costs no round trip.
-    limited = sql.SQL(_LIMITED).format(statement=query)
-    cursor = conn.cursor(row_factory=row_factory).execute(limited, parameters)
-    return [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
+    limited = sql.SQL(_LIMITED).format(statement=sql.SQL(";").join(queries))
+    cursor = conn.cursor(row_factory=tuple_row).execute(limited, parameters)
+    return [cursor.fetchall() for _ in cursor.results() if cursor.description]
 
 
 def _check(rows: Sequence[AppliedMigration], table: str) -> None:

@@ -21,7 +21,7 @@ from ..events import (
     Traced,
     Waiting,
 )
-from ..model import Entry, Plan, Step
+from ..model import Entry, Plan, Repeatable, Step
 from ..passwords import without_passwords
 from ..tracing.trace import to_json
 from .text import line_of, reversible
@@ -82,6 +82,19 @@ def of_status(overview: Overview) -> Json:
         "schema": overview.schema,
         "current": overview.is_current,
         "versions": [_entry(entry) for entry in overview.entries],
+        "repeatables": [_repeatable(each) for each in overview.repeatables],
+    }
+
+
+def _repeatable(repeatable: Repeatable) -> Json:
+    applied = repeatable.applied
+    return {
+        "name": repeatable.name,
+        "state": repeatable.status.value,
+        "reformatted": repeatable.reformatted,
+        "applied_at": applied.applied_at.isoformat() if applied else None,
+        "applied_by": applied.applied_by if applied else None,
+        "duration_ms": applied.duration_ms if applied else None,
     }
 
 

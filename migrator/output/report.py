@@ -224,6 +224,11 @@ def down_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
             not_run = f"down: not run{where}"
             yield not_run if has_down else "no down script: the migration is irreversible"
         return
+    if rehearsed.is_repeatable:
+        if down.undoes:
+            yield "earlier text: can be applied again, and then this one"
+        yield from _shortcomings(down, "earlier text")
+        return
     if down.irreversible:
         yield f"down: marked irreversible: {down.irreversible}"
     elif down.undoes:
@@ -231,19 +236,19 @@ def down_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
     yield from _shortcomings(down)
 
 
-def _shortcomings(down: DownCheck) -> Iterator[str]:
+def _shortcomings(down: DownCheck, what: str = "down") -> Iterator[str]:
     if down.lost:
         owner = "its" if len(down.lost) == 1 else "their"
-        yield f"down: restores {', '.join(down.lost)}, but not {owner} data"
+        yield f"{what}: restores {', '.join(down.lost)}, but not {owner} data"
     if down.left:
-        yield f"down: does not restore the schema ({_LEFT_SIGNS}):"
+        yield f"{what}: does not restore the schema ({_LEFT_SIGNS}):"
         yield from (f"  {line}" for line in difference_lines(down.left))
     if down.again:
-        yield f"down: a second up gives a different schema ({_AGAIN_SIGNS}):"
+        yield f"{what}: a second up gives a different schema ({_AGAIN_SIGNS}):"
         yield from (f"  {line}" for line in difference_lines(down.again))
     if down.error:
-        what = "succeeds, but a second up fails" if down.is_second_up else "fails"
-        yield f"down: {what}: {down.error}"
+        how = "succeeds, but a second up fails" if down.is_second_up else "fails"
+        yield f"{what}: {how}: {down.error}"
 
 
 def total(report: Report) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BlockedError, MigratorError, StatementError, counted, duration
-from ..model import Direction, Entry, Plan, Status
+from ..model import Direction, Entry, Freshness, Plan, Repeatable, Status, is_repeatable
 from ..planning.problems import ahead_of_files
 from ..sql import effects
 from ..sql.location import line_number
@@ -37,7 +37,14 @@ _COLOURS = {
     Status.MISSING: "red",
     Status.OUT_OF_ORDER: "red",
 }
+_FRESHNESS = {
+    Freshness.UP_TO_DATE: "green",
+    Freshness.CHANGED: "yellow",
+    Freshness.NEVER_APPLIED: "yellow",
+    Freshness.FILE_GONE: "yellow",
+}
 _TITLES = ("version", "state", "applied at", "by", "took", "down")
+_LAST_TITLES = ("repeatable file", *_TITLES[1:5], "")
 _DROPPED_FIRST = (3, 4, 5, 2)  # columns that a narrow terminal does without
 _NARROWEST = 16  # columns for a version
 
@@ -59,7 +66,10 @@ def intent_text(plan: Plan, request: Request) -> str:
     """Say how many migrations a run is about, and of how many."""
     if not request.reverts:
         files = sum(entry.migration is not None for entry in plan.entries)
-        return f"{len(_pending(plan))} of {counted(files, 'migration')} pending"
+        changed = sum(each.is_pending for each in plan.repeatables)
+        more = f" and {changed} of {counted(len(plan.repeatables), 'repeatable file')}"
+        counts = f"{len(_pending(plan))} of {counted(files, 'migration')}"
+        return f"{counts}{more if changed else ''} pending"
     applied = sum(entry.applied is not None for entry in plan.entries)
     versions = len({step.version for step in plan.steps})
     again = any(step.direction is Direction.UP for step in plan.steps)
@@ -77,10 +87,13 @@ def outcome_text(outcome: Outcome, request: Request, seconds: float, style: Styl
     steps = outcome.finished
     if not steps:
         return nothing_text(outcome.plan, request)
-    counts = [(d, sum(step.direction is d for step in steps)) for d in reversed(Direction)]
+    numbered = [step for step in steps if not is_repeatable(step.version)]
+    counts = [(d, sum(step.direction is d for step in numbered)) for d in reversed(Direction)]
     did = [f"{DONE[d]} {counted(count, 'migration')}" for d, count in counts if count]
+    if repeated := len(steps) - len(numbered):
+        did.append(f"{'' if did else 'applied '}{counted(repeated, 'repeatable file')}")
     state = {e.version: e.status is not Status.PENDING for e in outcome.plan.entries if e.applied}
-    state |= {step.version: step.direction is Direction.UP for step in steps}
+    state |= {step.version: step.direction is Direction.UP for step in numbered}
     current = [e.version for e in outcome.plan.entries if state.get(e.version)]
     where = f"the database is at {current[-1]}" if current else "no migration is applied now"
     return style(f"{' and '.join(did)} in {duration(seconds)}; {where}", bold=True)
@@ -150,14 +163,31 @@ def status_text(overview: Overview, style: Style, *, width: int | None, program:
     )
     if width is not None:
         head = textwrap.fill(head, width, break_long_words=False, break_on_hyphens=False)
-    if not overview.entries:
+    entries, repeatables = overview.entries, overview.repeatables
+    if not (entries or repeatables):
         return f"{head}\n\nno migration files, and none applied"
-    table = [_TITLES, *(_row(entry) for entry in overview.entries)]
-    widths = _widths(table, width)
-    colours = ["", *(_COLOURS[entry.status] for entry in overview.entries)]
-    lines = [_line(*row, widths, style) for row in zip(table, colours, strict=True)]
-    remarks = (as_called(line, program) for line in _remarks(overview.entries))
-    return "\n".join([head, "", *lines, "", *remarks, _totals(overview.entries)])
+    versions = [_TITLES, *map(_row, entries)] if entries else []
+    others = [_LAST_TITLES, *map(_repeatable_row, repeatables)] if repeatables else []
+    widths = _widths([*versions, *others], width)
+    sections = [
+        _table(versions, [_COLOURS[entry.status] for entry in entries], widths, style),
+        _table(others, [_FRESHNESS[each.status] for each in repeatables], widths, style),
+        [
+            *(as_called(line, program) for line in _remarks(entries, repeatables)),
+            "; ".join(filter(None, (_totals(entries), _repeatable_totals(repeatables)))),
+        ],
+    ]
+    return "\n\n".join([head, *("\n".join(section) for section in sections if section)])
+
+
+def _table(
+    rows: Sequence[tuple[str, ...]], colours: Iterable[str], widths: list[int], style: Style
+) -> list[str]:
+    """Write the lines of a table; the first row has the titles, and no colour."""
+    return [
+        _line(row, colour, widths, style)
+        for row, colour in zip(rows, ["", *colours][: len(rows)], strict=True)
+    ]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -176,6 +206,15 @@ def _row(entry: Entry) -> tuple[str, ...]:
         duration(took / 1000) if took is not None else "",
         reversible(entry),
     )
+
+
+def _repeatable_row(repeatable: Repeatable) -> tuple[str, ...]:
+    state, applied = repeatable.status.value + " *" * repeatable.reformatted, repeatable.applied
+    if not applied:
+        return repeatable.name, state, "", "", "", ""
+    took = "" if applied.duration_ms is None else duration(applied.duration_ms / 1000)
+    at = applied.applied_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    return repeatable.name, state, at, applied.applied_by, took, ""
 
 
 def _widths(table: Iterable[tuple[str, ...]], width: int | None) -> list[int]:
@@ -204,12 +243,12 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def _remarks(entries: Iterable[Entry]) -> Iterator[str]:
+def _remarks(entries: Iterable[Entry], repeatables: Iterable[Repeatable]) -> Iterator[str]:
     entries = tuple(entries)
     ahead = ahead_of_files(entries)
     if ahead:
         yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
-    if any(entry.reformatted for entry in entries):
+    if any(e.reformatted for e in entries) or any(e.reformatted for e in repeatables):
         yield "* edited since it was applied, in comments, white space or letter case only"
     known = (Status.APPLIED, Status.PENDING)
     if any(e.status not in known and e not in ahead for e in entries):
@@ -222,9 +261,19 @@ def _totals(entries: Iterable[Entry]) -> str:
     return ", ".join(f"{count} {status}" for count, status in counts if count)
 
 
-def verified_text(entries: Iterable[Entry], *, offline: bool) -> str:
+def _repeatable_totals(repeatables: Iterable[Repeatable]) -> str:
+    statuses = [each.status for each in repeatables]
+    counts = ((statuses.count(status), status) for status in Freshness)
+    text = ", ".join(f"{count} {status}" for count, status in counts if count)
+    return f"repeatable files: {text}" if text else ""
+
+
+def verified_text(
+    entries: Iterable[Entry], repeatables: Iterable[Repeatable], *, offline: bool
+) -> str:
     """Say that the files are valid, and whether they were compared with the history."""
-    files = sum(entry.migration is not None for entry in entries)
+    files = sum(each.migration is not None for each in entries)
+    files += sum(each.migration is not None for each in repeatables)
     if not files:
         return "no migration files"
     verbs = ("is", "matches") if files == 1 else ("are", "match")

@@ -14,8 +14,19 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MigratorError, UsageError
-from ..model import AppliedMigration, Direction, Entry, Migration, Plan, SourceFile, Status, Step
+from ..model import (
+    AppliedMigration,
+    Direction,
+    Entry,
+    Migration,
+    Plan,
+    Repeatable,
+    SourceFile,
+    Status,
+    Step,
+)
 from ..sql import options, parser
+from . import repeatables
 from .problems import (
     ahead_notes,
     ahead_of_files,
@@ -43,7 +54,7 @@ class Rehearsed(Protocol):
     def locks(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """The tables and lock modes of each version, both as SQL writes them."""
 
-    def check(self, entries: Sequence[Entry], plan: Plan) -> None:
+    def check(self, plan: Plan) -> None:
         """Raise `PlanChangedError` if the plan differs from the one that was rehearsed."""
 
 
@@ -80,7 +91,7 @@ class Request:
         return self.action is not Action.UP
 
 
-def plan(request: Request, entries: Sequence[Entry]) -> Plan:
+def plan(request: Request, entries: Sequence[Entry], repeatable: Sequence[Repeatable] = ()) -> Plan:
     """Plan what a request asks for.
 
     Raises:
@@ -90,14 +101,15 @@ def plan(request: Request, entries: Sequence[Entry]) -> Plan:
     target = None if request.target is None else resolve(entries, request.target)
     match request.action:
         case Action.UP:
-            planned = _plan_up(request, entries, target)
+            planned = _plan_up(request, entries, repeatable, target)
         case Action.DOWN:
             planned = _plan_down(request, entries, target)
         case Action.REDO:
             planned = _plan_redo(request, entries)
+    planned = replace(planned, entries=tuple(entries), repeatables=tuple(repeatable))
     if request.rehearsed:
-        request.rehearsed.check(entries, planned)
-    return replace(planned, entries=tuple(entries))
+        request.rehearsed.check(planned)
+    return planned
 
 
 def reconcile(
@@ -202,8 +214,13 @@ def resolve(entries: Iterable[Entry], text: str) -> int:
     )
 
 
-def _plan_up(request: Request, entries: Sequence[Entry], target: int | None) -> Plan:
-    """Plan to apply what is pending, by ascending number.
+def _plan_up(
+    request: Request,
+    entries: Sequence[Entry],
+    repeatable: Sequence[Repeatable],
+    target: int | None,
+) -> Plan:
+    """Plan to apply what is pending, by ascending number, and then the repeatable files.
 
     An interrupted version is resumed after its last finished unit.
     """
@@ -215,14 +232,16 @@ def _plan_up(request: Request, entries: Sequence[Entry], target: int | None) -> 
     candidates = [e for e in wanted if e.status in runnable][: request.steps]
     planned = [step for e in candidates if (step := _step_up(e))]
     disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
+    last, why_not = repeatables.plan(repeatable, entries, planned)
     return Plan(
-        steps=tuple(planned),
+        steps=(*planned, *last),
         problems=(
             *(problem for e in disagreeing for problem in disagreements(e, entries)),
             *(problem for e in candidates for problem in interruptions(e)),
             *_refusals(planned),
+            *(problem for step in last for problem in repeatables.refused(step.script)),
         ),
-        notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates)),
+        notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates), *why_not),
     )
 
 

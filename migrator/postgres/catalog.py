@@ -224,7 +224,10 @@ def is_empty(conn: psycopg.Connection[Any], schema: str) -> bool:
             where n.nspname <> 'information_schema'
               and n.nspname !~ '^pg_'
               and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-              and not (n.nspname = %(schema)s and c.relname ~ '^migration_(versions|log)')
+              and not (
+                  n.nspname = %(schema)s
+                  and c.relname ~ '^migration_(versions|repeatables|log)'
+              )
               and not exists (
                   select from pg_catalog.pg_depend d
                   where d.objid = c.oid and d.deptype = 'e'

@@ -258,9 +258,9 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
         case psycopg.errors.InsufficientPrivilege():
             return (
                 f'to read the history, the role needs USAGE on the schema "{schema}" and '
-                "SELECT on its table migration_versions;\n"
+                "SELECT on its tables migration_versions and migration_repeatables;\n"
                 "to write it, CREATE on the schema, or all privileges on its tables "
-                "migration_versions and migration_log"
+                "migration_versions, migration_repeatables and migration_log"
             )
         case psycopg.errors.DuplicateTable() | psycopg.errors.DuplicateObject():
             return "another object has that name: use another schema for the history (--schema)"

@@ -44,7 +44,13 @@ def _not_undone(rehearsed: RehearsedMigration, down: DownCheck) -> Iterator[Find
         text = f"a second up gives a different schema: {_named(down.again)}"
         yield catalogue.not_undone(text, accepted)
     if down.error:
-        what = "after the down, a second up fails" if down.is_second_up else "the down script fails"
+        what = "the down script fails"
+        if rehearsed.is_repeatable:
+            what = "the earlier text cannot be applied again"
+        if down.is_second_up:
+            what = "after the down, a second up fails"
+            if rehearsed.is_repeatable:
+                what = "it cannot be applied a second time"
         yield catalogue.not_undone(f"{what}: {down.error.message}", accepted)
 
 

@@ -25,13 +25,13 @@ from ..execution.runner import Lock
 from ..hazards.catalogue import Size
 from ..hazards.sizes import bytes_text
 from ..history import place, table
-from ..model import AppliedMigration, Plan, Step
+from ..model import AppliedMigration, Plan, Recorded, Step
 from ..postgres import activity, connection
 from ..postgres.lock import share_database
 from ..session import Session
-from . import estimates, meter, steps
+from . import estimates, meter, replay, steps
 from .meter import Meter
-from .rehearse import table_sizes
+from .rehearse import left, table_sizes
 from .report import RehearsedMigration, Report
 from .steps import Stage
 
@@ -40,9 +40,6 @@ _NEW_COPY = "a copy serves one rehearsal: make a new one"
 _CHECK_URL = "check that it is running, and the URL of --on-copy"
 _UNREACHABLE = (DatabaseConnectionError, EmbeddedServerError)
 _OUTCOME = "This was on the copy; the target database was not touched."
-
-Rows = Mapping[str, AppliedMigration]
-"""The rows of a history by version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,10 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
         CancelledError: The user stopped it; the copy stays as it is then.
     """
     sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
-    ours = _rows(work)
+    ours = _recorded(work)
     with _about_copy(), _opened(work, options.database, notify) as copy:
         check(work, copy)
-        missing, planned = _compare(ours, _rows(copy), plan)
+        missing, planned = _compare(ours, _recorded(copy), plan)
         lacks = tuple(_lacks(sizes, table_sizes(copy)))
         with runner.locked(copy, notify) as lock:
             if lock.shares_sessions:
@@ -190,17 +187,17 @@ def _lacks(ours: Mapping[str, Size], copied: Mapping[str, Size]) -> Iterator[str
         )
 
 
-def _rows(work: Session) -> Rows:
+def _recorded(work: Session) -> Recorded:
     if not work.history.exists:
-        return {}
+        return Recorded()
     work.history.refuse_foreign()
     with connection.reported(work.history.schema):
-        return {row.version: row for row in table.read(work.conn, work.history, downs=True)}
+        return table.read(work.conn, work.history, downs=True)
 
 
 def _compare(
-    ours: Rows, copied: Rows, plan: Plan
-) -> tuple[tuple[AppliedMigration, ...], tuple[Step, ...]]:
+    recorded: Recorded, on_copy: Recorded, plan: Plan
+) -> tuple[Recorded, tuple[Step, ...]]:
     """Compare the histories of the target and of the copy.
 
     Returns:
@@ -209,6 +206,7 @@ def _compare(
     Raises:
         CopyError: The copy's history is not an earlier state of the target's.
     """
+    ours, copied = ({row.version: row for row in each.versions} for each in (recorded, on_copy))
     if ours and not copied:
         raise CopyError(
             "the copy has no history, so it is not a copy of this database",
@@ -226,8 +224,12 @@ def _compare(
             hint="make a new copy of this database",
         )
     missing = (row for version, row in ours.items() if version not in copied)
+    texts = {(row.name, row.checksum) for row in on_copy.repeatables}
     planned = (s if s.version in copied else steps.from_start(s) for s in plan.steps)
-    return tuple(row for row in missing if not row.interrupted), tuple(planned)
+    return Recorded(
+        tuple(row for row in missing if not row.interrupted),
+        tuple(row for row in recorded.repeatables if (row.name, row.checksum) not in texts),
+    ), tuple(planned)
 
 
 def _may_precede(copied: AppliedMigration, ours: AppliedMigration) -> bool:
@@ -236,19 +238,20 @@ def _may_precede(copied: AppliedMigration, ours: AppliedMigration) -> bool:
     return copied.checksum == ours.checksum
 
 
-def _catch_up(work: Session, stage: Stage, missing: tuple[AppliedMigration, ...]) -> None:
+def _catch_up(work: Session, stage: Stage, missing: Recorded) -> None:
     """Apply to the copy what the target has applied since.
 
     Raises:
         CopyError: One of the scripts cannot be run.
     """
-    if not missing:
+    versions = [row.version for row in sorted(missing.versions, key=lambda row: row.ordinal)]
+    versions += [row.name for row in missing.repeatables]
+    if not versions:
         return
-    versions = [row.version for row in sorted(missing, key=lambda row: row.ordinal)]
     stage.notify(Remarked(f"bringing the copy up to date: applying {listed(versions)}"))
     try:
-        steps.replay(stage, missing, work.migrations)
-    except steps.ReplayError as error:
+        replay.replay(stage, missing, work.migrations)
+    except replay.ReplayError as error:
         raise CopyError(
             f"the copy cannot be brought up to date: {error}",
             hint="make a newer copy",
@@ -284,5 +287,5 @@ def _report(
         drift=None,
         migrations=done,
         sizes=sizes,
-        not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
+        not_rehearsed=tuple(step.version for step in left(plan, done)),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import PlanChangedError, UsageError
 from ..events import Outcome
-from ..model import Entry, Plan, Step
+from ..model import Plan, Step, is_repeatable
 from ..postgres import connection
 from ..session import Session
 from ..tracing.trace import LockMode, Touch, Trace, from_json, names_before, to_json
@@ -87,7 +87,7 @@ class RehearsedPlan:
                 "or, if both have the same schema: --plan-of-another",
             )
 
-    def check(self, entries: Iterable[Entry], plan: Plan) -> None:
+    def check(self, plan: Plan) -> None:
         """Check that a plan is the one that was rehearsed.
 
         Steps that have been applied since may be missing, so that an interrupted run can resume.
@@ -95,21 +95,23 @@ class RehearsedPlan:
         Raises:
             PlanChangedError: Files or history have changed since the rehearsal.
         """
-        if changes := tuple(self._changes(tuple(entries), plan)):
+        if changes := tuple(self._changes(plan)):
             raise PlanChangedError(
                 "files or history have changed since the plan was rehearsed; nothing was run",
                 detail="\n".join(changes),
                 hint="rehearse again: migrator rehearse --save FILE",
             )
 
-    def _changes(self, entries: tuple[Entry, ...], plan: Plan) -> Iterator[str]:
+    def _changes(self, plan: Plan) -> Iterator[str]:
         rehearsed = {step.version: step for step in self.steps}
-        known = dict(self.history) | {step.version: step.checksum for step in self.steps}
-        applied = dict(_history(entries))
+        # A repeatable file is in both: with its old text, and with the one that was rehearsed.
+        known = {*self.history, *((step.version, step.checksum) for step in self.steps)}
+        versions = {version for version, _ in known}
+        applied = dict(_history(plan))
         for version, checksum in applied.items():
-            if version not in known:
+            if version not in versions:
                 yield f"{version} has been applied since, and was not rehearsed"
-            elif known[version] != checksum:
+            elif (version, checksum) not in known:
                 yield f"{version} has been applied since, with different content"
         for step in plan.steps:
             if step.version not in rehearsed:
@@ -117,14 +119,17 @@ class RehearsedPlan:
                 continue
             if rehearsed[step.version].checksum != _checksum(step):
                 yield f"the up file of {step.version} has been edited since"
-            if rehearsed[step.version].down != _down_checksum(step):
+            if not is_repeatable(step.version) and (
+                rehearsed[step.version].down != _down_checksum(step)
+            ):
                 yield f"the down file of {step.version} has been edited since"
         yield from (f"{v} has been reverted since" for v, _ in self.history if v not in applied)
-        present = {entry.version for entry in entries if entry.migration} | applied.keys()
+        present = applied.keys() | {e.version for e in plan.entries if e.migration}
+        present |= {each.name for each in plan.repeatables if each.migration}
         yield from (f"the file of {v} is missing" for v in rehearsed if v not in present)
 
 
-def dump(report: Report, entries: Iterable[Entry], target: Target) -> str:
+def dump(report: Report, plan: Plan, target: Target) -> str:
     """Return the text of the plan file of a rehearsal."""
     return (
         json.dumps(
@@ -132,7 +137,7 @@ def dump(report: Report, entries: Iterable[Entry], target: Target) -> str:
                 "format": _FORMAT,
                 "database": target.database,
                 "system": target.system,
-                "history": _history(entries),
+                "history": _history(plan),
                 "steps": [
                     {
                         "version": each.step.version,
@@ -208,7 +213,7 @@ def load(path: Path) -> RehearsedPlan:
             steps=tuple(
                 PlannedStep(
                     _text(each["version"]),
-                    each["checksum"],
+                    _text(each["checksum"]),
                     each["down"],
                     tuple(_lock(name, mode) for name, mode in each["locks"]),
                     tuple(from_json(trace) for trace in each["traces"]),
@@ -302,9 +307,12 @@ def _existed(touch: Touch) -> bool:
     return not touch.is_ours and touch.relation.kind in "rpm"
 
 
-def _history(entries: Iterable[Entry]) -> list[tuple[str, str]]:
-    rows = (entry.applied for entry in entries)
-    return [(row.version, row.checksum) for row in rows if row and not row.interrupted]
+def _history(plan: Plan) -> list[tuple[str, str]]:
+    rows = (entry.applied for entry in plan.entries)
+    return [
+        *((row.version, row.checksum) for row in rows if row and not row.interrupted),
+        *((each.name, each.applied.checksum) for each in plan.repeatables if each.applied),
+    ]
 
 
 def _down_checksum(step: Step) -> str | None:

@@ -45,7 +45,7 @@ with settings as (
     from {view}, here
     where dbid = here.oid
       and query is not null
-      and query !~ '\\mmigration_(versions|log)\\M'
+      and query !~ '\\mmigration_(versions|repeatables|log)\\M'
     group by userid, query
 )
 select c.query, c.calls, r.rolname, pg_catalog.replace(

@@ -15,7 +15,7 @@ from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..history import table
 from ..interrupts import Interrupts
-from ..model import AppliedMigration, Migration, Plan
+from ..model import Migration, Plan, Recorded, Step
 from ..postgres import connection
 from ..session import Session
 from . import (
@@ -27,6 +27,7 @@ from . import (
     facts,
     queries,
     query_check,
+    replay,
     scratch,
     steps,
 )
@@ -102,7 +103,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
             text = f"using a new scratch database: after its down, {stuck} cannot be applied again"
             notify(Remarked(text))
             with _prepared(work, options, notify) as again:
-                rest = plan.steps[len(done) :]
+                rest = left(plan, done)
                 stage = replace(again.stage, estimates=estimated, asks=asks)
                 done = steps.rehearse(stage, rest, done, sizes)
         done = data_checks.answered(work, done, options.data_checks)
@@ -120,9 +121,15 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         drift=found,
         migrations=tuple(downs.with_unused(each) for each in done),
         sizes=sizes,
-        not_rehearsed=tuple(step.version for step in plan.steps[len(done) :]),
+        not_rehearsed=tuple(step.version for step in left(plan, done)),
         queries=checked,
     )
+
+
+def left(plan: Plan, done: Iterable[RehearsedMigration]) -> tuple[Step, ...]:
+    """Return the steps of a plan that were not rehearsed; a repeatable file may come later."""
+    versions = {each.step.version for each in done}
+    return tuple(step for step in plan.steps if step.version not in versions)
 
 
 def _check_queries(
@@ -189,8 +196,8 @@ def compare_with_files(
     """
     with _empty_stage(work, server, notify) as (_, stage):
         try:
-            steps.apply(stage, migrations)
-        except steps.ReplayError as error:
+            replay.apply(stage, migrations)
+        except replay.ReplayError as error:
             raise HistoryError(
                 f"cannot compare the database with the files: {error}",
                 hint="use another server: --scratch-url URL; or skip this check: --unchecked",
@@ -218,8 +225,8 @@ def made_by_files(
     """
     with _empty_stage(work, server, notify) as (made, stage):
         try:
-            steps.apply(stage, work.migrations)
-        except steps.ReplayError as error:
+            replay.apply(stage, work.migrations)
+        except replay.ReplayError as error:
             raise HistoryError(
                 f"cannot tell what the files make: {error}",
                 hint="fix the file; or use another server: --scratch-url URL",
@@ -285,8 +292,8 @@ def _scratch_name(stage: Stage) -> str:
 def _replay(work: Session, stage: Stage) -> str | None:
     """Replay the history; return why that is not possible, or None."""
     try:
-        steps.replay(stage, _applied(work), work.migrations)
-    except steps.ReplayError as error:
+        replay.replay(stage, _recorded(work), work.migrations)
+    except replay.ReplayError as error:
         return str(error)
     return None
 
@@ -384,9 +391,9 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
         )
 
 
-def _applied(work: Session) -> tuple[AppliedMigration, ...]:
+def _recorded(work: Session) -> Recorded:
     if not work.history.exists:
-        return ()
+        return Recorded()
     work.history.refuse_foreign()
     with connection.reported(work.history.schema):
         return table.read(work.conn, work.history, downs=True)

@@ -162,6 +162,11 @@ class RehearsedMigration:
     usage: Usage | None = None
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether it is a repeatable file: its down is the text that was applied before."""
+        return self.step.migration is not None and self.step.migration.is_repeatable
+
+    @property
     def is_stuck(self) -> bool:
         """Whether its down script left it neither applied nor reverted."""
         return self.down is not None and self.down.is_stuck

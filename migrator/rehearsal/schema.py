@@ -134,7 +134,7 @@ def read(conn: psycopg.Connection[Any], history: str | None) -> Schema:
     locks of the session are the same afterwards.
 
     Args:
-        history: The schema whose `migration_versions` and `migration_log` are left out; None
+        history: The schema whose tables of migrator are left out; None
             to read them too.
 
     Raises:

@@ -38,7 +38,9 @@ relation as materialized (
     ) as k (relkind, kind) on k.relkind = c.relkind
     where not (
         s.nspname = coalesce(%(history)s, '')
-        and c.relname in ('migration_versions', 'migration_log', 'migration_log_id_seq')
+        and c.relname in (
+            'migration_versions', 'migration_repeatables', 'migration_log', 'migration_log_id_seq'
+        )
     )
       and (c.oid, 'pg_class'::regclass) not in (select objid, classid from member)
 ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 
 from ..config import Settings
 from ..errors import BlockedError, CancelledError, MigratorError, StatementError
@@ -15,7 +14,8 @@ from ..hazards import assess, catalogue, pending, rows
 from ..hazards.catalogue import Facts, Finding, Made, Size
 from ..history import recorder
 from ..interrupts import Interrupts
-from ..model import AppliedMigration, Direction, Migration, Plan, SourceFile, Step
+from ..model import Direction, Migration, Plan, Step
+from ..planning.repeatables import Todo
 from ..postgres import connection
 from ..postgres.activity import Observe, observe_nothing
 from ..postgres.cursor import Connection
@@ -33,10 +33,6 @@ _ENUM_VALUE_USED_EARLY = "55P04"
 
 Execute = Callable[[Context, Step], None]
 """Runs a step."""
-
-
-class ReplayError(Exception):
-    """A history or files cannot be replayed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +98,13 @@ def rehearse(
         if lineage:
             lineage.questions(stage.conn, earlier.step, traced)
         sizes = pending.sizes_after(sizes, _traces([earlier]))
-    for planned in steps:
+    todo = Todo(steps)
+    while planned := todo.next():
         made = done[-1].facts.made if done else Made()
-        done.append(_rehearse(stage, planned, sizes, made, lineage))
+        rehearsed = _rehearse(stage, planned, sizes, made, lineage)
+        if todo.postpones(planned, rehearsed.error):
+            continue
+        done.append(rehearsed)
         if done[-1].error or done[-1].is_stuck:
             break
         sizes = pending.sizes_after(sizes, _traces(done[-1:]))
@@ -227,6 +227,8 @@ def _may_change_objects(traced: Iterable[TracedStatement]) -> bool:
 def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> DownCheck | None:
     """Revert a step and apply it again; return None if it has no down script."""
     migration = step.migration
+    if migration and migration.is_repeatable:
+        return _check_earlier(stage, step, migration, before, after)
     if not migration or not migration.down:
         return None
     script = parser.parse(migration.down.path, migration.down.text)
@@ -254,51 +256,26 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
     )
 
 
-def replay(stage: Stage, applied: Iterable[AppliedMigration], files: Iterable[Migration]) -> None:
-    """Apply the scripts of a history to an empty database, in the order they were applied in.
+def _check_earlier(
+    stage: Stage, step: Step, migration: Migration, before: Schema, after: Schema
+) -> DownCheck:
+    """Apply the earlier text of a repeatable file, if there is one, and the present one again.
 
-    Args:
-        applied: With their scripts.
-        files: For scripts that were too long to be stored.
-
-    Raises:
-        ReplayError: A script failed, or is neither stored nor in a file.
+    What only the present text makes may be left over.
     """
-    by_checksum = {migration.up.checksum: migration for migration in files}
-    rows = [row for row in applied if row.interrupted is None]
-    for row in sorted(rows, key=lambda row: (row.ordinal, row.number)):
-        migration = by_checksum.get(row.checksum)
-        text = row.up_script
-        if text is None and migration:
-            text = migration.up.text
-        if text is None:
-            raise ReplayError(
-                f"the script of {row.version} is not stored, and no file has its text"
-            )
-        path = PurePath(f"{row.version}.up.sql (stored)")
-        source = SourceFile(path, text, row.checksum)
-        script = parser.parse(path, text)
-        # Not the migration of the file: two versions can have the same text.
-        made = Migration(row.version, source, None)
-        _, error = _run(stage, Step(row.version, Direction.UP, script, made), traced=False)
+    old, check = migration.down, DownCheck()
+    if old:
+        script, made = parser.parse(old.path, old.text), replace(migration, up=old, down=None)
+        traced, error = _run(stage, Step(step.version, Direction.UP, script, made))
         if error:
-            raise ReplayError(f"the script of {row.version} cannot be replayed: {error}")
-
-
-def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
-    """Apply migrations to an empty database.
-
-    Raises:
-        ReplayError: One of them fails.
-    """
-    for migration in migrations:
-        script = parser.parse(migration.up.path, migration.up.text)
-        step = Step(migration.version, Direction.UP, script, migration)
-        _, error = _run(stage, step, traced=False)
-        if error:
-            raise ReplayError(
-                f"{migration.version} cannot be applied to an empty database: {error}"
-            )
+            return replace(check, traced=traced, error=error)
+        found = compare(before, schema.read(stage.conn, stage.schema))
+        left = tuple(each for each in found if each.sign is not schema.Sign.ADDED)
+        check = replace(check, traced=traced, left=left)
+    _, error = _run(stage, step, traced=False)
+    again = () if error else compare(after, schema.read(stage.conn, stage.schema))
+    is_failed = error is not None
+    return replace(check, again=again, error=error, is_second_up=is_failed, is_stuck=is_failed)
 
 
 def try_out(stage: Stage, step: Step) -> MigratorError | None:

@@ -30,7 +30,7 @@ c.relkind <> 't'
   and pg_catalog.left(c.relname, 9) <> 'pg_toast_'
   and (
       c.relnamespace is distinct from (select pg_catalog.to_regnamespace({schema})::oid)
-      or c.relname !~ '^migration_(versions|log)(_pkey|_id_seq|_ordinal_idx)?$'
+      or c.relname !~ '^migration_(versions|repeatables|log)(_pkey|_id_seq|_ordinal_idx)?$'
   )
 """
 

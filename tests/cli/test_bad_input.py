@@ -325,7 +325,7 @@ UNRUNNABLE = {
     ),
     "a misnamed file": Unrunnable(
         {"01_a.up.sql": GOOD, "schema.sql": ""},
-        ["schema.sql is not named NN_name.up.sql or NN_name.down.sql"],
+        ["schema.sql is not named NN_name.up.sql, NN_name.down.sql or R__name.sql"],
     ),
     "COMMIT in the middle": Unrunnable(
         files(GOOD, "create table t ();\ncommit;\nselect 1;\n"),
@@ -541,7 +541,7 @@ def test_a_role_that_may_not_read_the_history_is_told_the_privilege(
         result = migrate(command, database=migrate.database.tcp_url(role, PASSWORD))
         assert result.exit_code == 4
         assert "permission denied for table migration_versions" in result.stderr
-        assert "SELECT on its table migration_versions" in result.stderr
+        assert "SELECT on its tables migration_versions and migration_repeatables" in result.stderr
 
 
 def test_a_role_that_may_only_read_the_history_gets_an_error_without_a_file(
@@ -550,7 +550,7 @@ def test_a_role_that_may_only_read_the_history_gets_an_error_without_a_file(
     write(files("create table t ();"))
     migrate("up")
     database = migrate.database
-    database.execute(f"grant select on migration_versions to {role}")
+    database.execute(f"grant select on migration_versions, migration_repeatables to {role}")
     directory = write(files("create table t ();", "select 1;"))
     url = database.tcp_url(role, PASSWORD)
     assert migrate("status", "--check", database=url).exit_code == 3
@@ -558,7 +558,7 @@ def test_a_role_that_may_only_read_the_history_gets_an_error_without_a_file(
     assert (result.exit_code, history(database)) == (1, ["01_a"])
     assert "permission denied for table migration_versions" in result.stderr
     assert f"{directory}" not in result.stderr
-    assert "all privileges on migration_versions and migration_log" in result.stderr
+    assert "all privileges on the tables of the history" in result.stderr
 
 
 def test_a_role_that_does_not_own_a_table_is_shown_the_statement(
@@ -567,7 +567,9 @@ def test_a_role_that_does_not_own_a_table_is_shown_the_statement(
     write(files("create table t ();"))
     migrate("up")
     database = migrate.database
-    database.execute(f"grant all on migration_versions, migration_log to {role}")
+    database.execute(
+        f"grant all on migration_versions, migration_repeatables, migration_log to {role}"
+    )
     write(files("create table t ();", "select 1;\nalter table t add a int;\n"))
     result = migrate("up", database=database.tcp_url(role, PASSWORD))
     assert (result.exit_code, history(database)) == (1, ["01_a"])
@@ -740,7 +742,7 @@ def test_a_table_with_numeric_versions_is_refused(migrate: Migrate, write: Write
 @pytest.mark.parametrize(
     ("break_it", "sql", "message"),
     [
-        ("drop table migration_log", "select 1;", "one of the two history tables is missing"),
+        ("drop table migration_log", "select 1;", "one of the history tables is missing"),
         ("select 1", "begin read only;\nselect 1;\ncommit;\n", "remove READ ONLY from the file"),
     ],
 )

@@ -230,6 +230,7 @@ def test_json_is_taken_before_and_after_the_command(
         "schema",
         "current",
         "versions",
+        "repeatables",
     }
     assert result.json["database"] == migrate.database.name
     applied, _, pending = result.json["versions"]
@@ -784,7 +785,7 @@ def test_verify_offline_needs_no_database(migrate: Migrate, three: Path) -> None
     result = migrate("verify", "--offline", database="")
     assert (result.exit_code, result.stdout) == (0, "3 migrations are valid\n")
     document = migrate("verify", "--offline", "--json", database="").json
-    assert document == {"notes": [], "versions": 3, "renamed": []}
+    assert document == {"notes": [], "versions": 3, "repeatables": 0, "renamed": []}
     (three / "02_roles.up.sql").write_text("commit;\n")
     assert migrate("verify", "--offline", database="").exit_code == 4
     assert migrate("verify", database="").exit_code == 2

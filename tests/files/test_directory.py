@@ -61,7 +61,7 @@ def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
     assert migration.down is None
 
 
-MISNAMED = "is not named NN_name.up.sql or NN_name.down.sql"
+MISNAMED = "is not named NN_name.up.sql, NN_name.down.sql or R__name.sql"
 
 
 @pytest.mark.parametrize(

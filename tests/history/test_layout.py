@@ -18,7 +18,12 @@ FILES = {
     for number in (1, 2, 3)
     for direction, verb, end in (("up", "create", " ()"), ("down", "drop", ""))
 }
-TO_FORMAT_1 = """
+TO_FORMAT_2 = """
+drop table migration_repeatables;
+comment on table migration_versions is 'The history of migrator, format 2';
+"""
+TO_FORMAT_1 = f"""
+{TO_FORMAT_2}
 drop index migration_versions_ordinal_idx;
 alter table migration_versions drop ordinal;
 comment on table migration_versions is 'The history of migrator, format 1';
@@ -235,7 +240,7 @@ def test_a_history_that_only_its_owner_can_upgrade_says_so(
     )
     result = migrate("up", database=database.tcp_url(stranger, "x"))
     assert result.exit_code == 4
-    assert "only its owner can upgrade it to 2" in result.stderr
+    assert f"only its owner can upgrade it to {layout.FORMAT}" in result.stderr
     assert migrate("status", database=database.tcp_url(stranger, "x")).exit_code == 0
 
 
@@ -253,3 +258,47 @@ def test_an_upgrade_waits_for_a_session_that_reads_the_history(
     finally:
         runs.end()
     assert len(migrate.database.rows(ORDER)) == 3
+
+
+# Format 3
+
+
+def test_the_next_run_upgrades_a_history_in_format_2(migrate: Migrate, files: Path) -> None:
+    assert migrate("up", "--to", "2").exit_code == 0
+    migrate.database.execute(TO_FORMAT_2)
+    (files / "R__v.sql").write_text("create view v as select 1 as x;")
+    status = migrate("status", "--json").json
+    assert [each["state"] for each in status["versions"]] == ["applied", "applied", "pending"]
+    assert [each["state"] for each in status["repeatables"]] == ["never applied"]
+    assert migrate.database.rows("select to_regclass('migration_repeatables')") == [(None,)]
+    assert reverted(migrate) == ["02_t"]
+    assert migrate.database.rows(
+        "select obj_description('migration_versions'::regclass, 'pg_class')"
+    ) == [("The history of migrator, format 3",)]
+    result = migrate("up", "--json")
+    assert [step["version"] for step in result.json["steps"]] == ["02_t", "03_t", "R__v"]
+
+
+def test_the_table_of_repeatable_files_gets_the_owner_and_the_privileges_of_the_others(
+    migrate: Migrate, files: Path, stranger: str
+) -> None:
+    assert migrate("up").exit_code == 0
+    database = migrate.database
+    owner = f"{stranger}_owner"
+    database.execute(TO_FORMAT_2)
+    database.execute(
+        f"""create role "{owner}"; grant create, usage on schema public to "{owner}";
+        alter table migration_versions owner to "{owner}";
+        alter table migration_log owner to "{owner}";
+        grant select on migration_versions, migration_log to "{stranger}" """
+    )
+    (files / "04_t.up.sql").write_text("create table t4 ();")
+    try:
+        result = migrate("up", "--trust-history-of", owner)
+        assert result.exit_code == 0, result.stderr
+        rights = "select relowner::regrole::text, relacl::text[] from pg_class where relname = '{}'"
+        (versions,) = database.rows(rights.format("migration_versions"))
+        assert database.rows(rights.format("migration_repeatables")) == [versions]
+        assert owner in versions[0]
+    finally:
+        database.execute(f'drop owned by "{owner}"; drop role "{owner}"')

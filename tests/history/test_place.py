@@ -188,7 +188,7 @@ def test_a_role_that_may_only_read_a_history_reads_it_but_runs_none_of_its_scrip
     reader = f"reader_{role}"
     migrate.database.execute(
         f"create role {reader} login password '{PASSWORD}';"
-        f"grant select on migration_versions, migration_log to {reader}"
+        f"grant select on migration_versions, migration_repeatables, migration_log to {reader}"
     )
     try:
         url = migrate.database.tcp_url(reader, PASSWORD)

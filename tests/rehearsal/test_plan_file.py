@@ -324,7 +324,7 @@ def test_a_down_file_edited_since_the_rehearsal_is_named(
 
 def give_the_history(database: Database, role: str) -> None:
     """Let a role run migrations, and grant it nothing else."""
-    for table in ("migration_versions", "migration_log"):
+    for table in ("migration_versions", "migration_repeatables", "migration_log"):
         database.execute(f"alter table {table} owner to {role}")
     database.execute(f"grant all on schema public to {role}")
 

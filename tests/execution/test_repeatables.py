@@ -1,0 +1,166 @@
+"""Repeatable files: applied after the versions, whenever their text has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..conftest import Migrate, Write
+
+TABLE = {
+    "01_t.up.sql": "create table t (id int primary key, name text);",
+    "01_t.down.sql": "drop table t;",
+}
+VIEW = "create or replace view v as select id, name from t;\n"
+WIDER = "create or replace view v as select id, name, upper(name) as loud from t;\n"
+RECORDS = "select name, script, applied_at is not null, duration_ms >= 0 from migration_repeatables"
+LOGGED = "select version from migration_log where action = 'up' and outcome = 'done' order by id"
+
+
+def done(migrate: Migrate, *arguments: str) -> list[str]:
+    """Run `up`, and return what it applied, in order."""
+    result = migrate("up", "--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    return [step["version"] for step in result.json["steps"]]
+
+
+def states(migrate: Migrate) -> dict[str, str]:
+    """Return the states of the repeatable files."""
+    return {each["name"]: each["state"] for each in migrate("status", "--json").json["repeatables"]}
+
+
+def test_repeatable_files_are_applied_after_the_versions_and_recorded_with_their_text(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    assert done(migrate) == ["01_t", "R__v"]
+    assert migrate.database.rows(RECORDS) == [("R__v", VIEW, True, True)]
+    assert done(migrate) == []
+
+
+def test_a_repeatable_file_is_applied_again_only_when_its_tokens_have_changed(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    done(migrate)
+    write({"R__v.sql": f"-- a comment\n{VIEW.upper()}\n"})
+    assert states(migrate) == {"R__v": "up to date"}
+    assert done(migrate) == []
+    write({"R__v.sql": WIDER})
+    assert states(migrate) == {"R__v": "changed"}
+    assert migrate("status", "--check").exit_code == 3
+    assert done(migrate) == ["R__v"]
+    assert states(migrate) == {"R__v": "up to date"}
+    assert migrate("status", "--check").exit_code == 0
+
+
+def test_a_file_that_needs_a_later_one_is_tried_again_after_the_others(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "R__a.sql": "create view a as select * from b;",
+            "R__b.sql": "create view b as select f() as x;",
+            "R__c.sql": "create function f() returns int language sql return 1;",
+        }
+    )
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert 'R__a is applied after the others: relation "b" does not exist' in result.stderr
+    assert migrate.database.rows(LOGGED) == [("R__c",), ("R__b",), ("R__a",)]
+
+
+def test_what_no_other_file_makes_is_an_error_and_the_others_are_kept(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "R__a.sql": "create view a as select * from nowhere;",
+            "R__b.sql": "create view b as select 1 as x;",
+            **TABLE,
+        }
+    )
+    result = migrate("up")
+    assert result.exit_code == 1
+    assert 'relation "nowhere" does not exist' in result.stderr
+    assert "R__a.sql:1:" in result.stderr
+    assert "R__a was rolled back completely." in result.stderr
+    assert "Already applied in this run, and kept: 01_t, R__b." in result.stderr
+    assert states(migrate) == {"R__a": "never applied", "R__b": "up to date"}
+
+
+def test_a_failed_repeatable_file_leaves_neither_its_work_nor_a_record(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": "create view v as select 1 as x; select 1 / 0;", **TABLE})
+    assert migrate("up").exit_code == 1
+    assert migrate.database.rows("select to_regclass('v')::text") == [(None,)]
+    assert migrate.database.rows(RECORDS) == []
+    log = migrate("log", "--version", "R__v").stdout
+    assert "up R__v: failed" in log
+
+
+@pytest.mark.parametrize("limit", [("--to", "01"), ("--steps", "1")])
+def test_repeatable_files_wait_for_the_last_version(
+    migrate: Migrate, write: Write, limit: tuple[str, str]
+) -> None:
+    write({"R__v.sql": VIEW, "02_u.up.sql": "create table u ();", **TABLE})
+    result = migrate("up", *limit)
+    assert result.exit_code == 0
+    assert "not applied before the last pending migration, 02_u: R__v" in result.stderr
+    assert states(migrate) == {"R__v": "never applied"}
+    assert done(migrate, "--to", "02") == ["02_u", "R__v"]
+
+
+def test_an_older_release_does_not_put_its_text_back(migrate: Migrate, write: Write) -> None:
+    folder = write({"R__v.sql": WIDER, "02_u.up.sql": "create table u ();", **TABLE})
+    done(migrate)
+    (folder / "02_u.up.sql").unlink()
+    write({"R__v.sql": VIEW})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+    assert "not applied, because the files are those of an older release: R__v" in result.stderr
+    assert migrate("status", "--check").exit_code == 0
+
+
+def test_down_leaves_repeatable_files_alone(migrate: Migrate, write: Write) -> None:
+    write(
+        {
+            "R__v.sql": "create or replace view v as select 1 as x;",
+            **TABLE,
+        }
+    )
+    done(migrate)
+    result = migrate("down", "--all", "--yes", "--json")
+    assert [step["version"] for step in result.json["steps"]] == ["01_t"]
+    assert states(migrate) == {"R__v": "up to date"}
+
+
+def test_the_work_of_a_file_is_kept_when_its_file_is_gone(migrate: Migrate, write: Write) -> None:
+    folder = write({"R__v.sql": VIEW, **TABLE})
+    done(migrate)
+    (folder / "R__v.sql").unlink()
+    assert states(migrate) == {"R__v": "file gone"}
+    assert done(migrate) == []
+    assert migrate("status", "--check").exit_code == 0
+    assert "the file of R__v is gone" in migrate("verify").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("\n-- migrator: no-transaction\nselect 1;", "R__v.sql:2:1", "runs in one transaction"),
+        ("create index concurrently i on t (id);", "R__v.sql:1:1", "runs in one transaction"),
+        ("select 1;\n\\i other.sql", "R__v.sql:2:1", "is a psql command"),
+        ("select 1; commit;", "R__v.sql:1:11", "COMMIT cannot run inside"),
+    ],
+)
+def test_what_a_repeatable_file_cannot_hold_is_refused_with_its_place(
+    migrate: Migrate, write: Write, text: str, place: str, message: str
+) -> None:
+    write({"R__v.sql": text, **TABLE})
+    for command in (("up",), ("verify",), ("verify", "--offline")):
+        result = migrate(*command)
+        assert result.exit_code == 4, result.stderr
+        assert place in result.stderr
+        assert message in result.stderr
+    assert migrate.database.rows("select to_regclass('t')::text") == [(None,)]
