@@ -22,7 +22,7 @@ with-value := to steps name in version plan role lock-timeout lock-wait lock-att
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
 	queries output schema-file backup
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
-	from-target on-target override-read-only markdown accept applied reverted unchecked fix no-examples
+	from-target on-target override-read-only markdown accept applied reverted renamed unchecked fix no-examples
 of-program := config env schema wait trust-history-of
 of-command := $(with-value) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.

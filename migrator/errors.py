@@ -8,7 +8,8 @@
       EmbeddedServerError     the embedded PostgreSQL cannot be started
       MigrationFileError      a file cannot be read as a migration
       VersionError            file and history of one version disagree
-        ModifiedError MissingError OutOfOrderError IrreversibleError InterruptedMigrationError
+        ModifiedError RenamedError MissingError OutOfOrderError IrreversibleError
+        InterruptedMigrationError
       BlockedError            all problems that kept a run from starting
       PlanChangedError        a rehearsed plan is out of date
       ScratchError            a rehearsal has no scratch database
@@ -170,6 +171,12 @@ class ModifiedError(VersionError):
     """The SQL of a file differs from what was applied; `detail` is the difference."""
 
     code = "modified"
+
+
+class RenamedError(VersionError):
+    """The file of an applied version has another name or number."""
+
+    code = "renamed"
 
 
 class MissingError(VersionError):

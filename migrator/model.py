@@ -34,7 +34,7 @@ class Status(enum.StrEnum):
     APPLIED = "applied"
     INTERRUPTED = "interrupted"  # a no-transaction script that was begun and not finished
     MODIFIED = "modified"  # applied, and the SQL of its file was edited since
-    RENAMED = "renamed"  # applied, and its file was given another number since
+    RENAMED = "renamed"  # applied, and its file was given another name or number since
     MISSING = "missing"  # applied, but the file is missing
     OUT_OF_ORDER = "out of order"  # pending, but older than an applied version
 
@@ -235,7 +235,10 @@ class Entry:
             return None
         ours, theirs = self.migration, self.applied
         is_same = (
-            not theirs or ours.version == theirs.version or ours.up.checksum == theirs.checksum
+            not theirs
+            or self.status is Status.RENAMED
+            or ours.version == theirs.version
+            or ours.up.checksum == theirs.checksum
         )
         return ours.down if is_same else None
 

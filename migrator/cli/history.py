@@ -174,24 +174,28 @@ def _refuse_missing(found: Sequence[Difference], app: App) -> None:
 @click.option("--accept", "accepted", is_flag=True, help="The edited file matches the database.")
 @click.option("--applied", "applied", is_flag=True, help="It is fully applied.")
 @click.option("--reverted", "reverted", is_flag=True, help="It is not applied.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the log.")
+@click.option("--renamed", "renamed", is_flag=True, help="Only its file was renamed.")
+@click.option("--reason", metavar="TEXT", help="Why; recorded in the log.  --renamed needs none.")
 @yes_option
 @override_option
 @click.pass_obj
-def repair(app: App, /, *, version: Sequence[str], reason: str, yes: bool, **given: bool) -> None:
+def repair(
+    app: App, /, *, version: Sequence[str], reason: str | None, yes: bool, **given: bool
+) -> None:
     """Correct the history of migrations without running them.
 
-    Pass exactly one of --accept, --applied and --reverted; it holds for every VERSION.  All of
-    them are recorded, or none.
+    Pass exactly one of --accept, --applied, --reverted and --renamed; it holds for every VERSION.
+    All of them are recorded, or none.
     """
     from ..execution import baseline
 
     asked = [decision for decision, is_asked in given.items() if is_asked]
     if len(asked) != 1:
-        raise errors.UsageError("specify exactly one of --accept, --applied, --reverted")
-    if not reason.strip():
-        raise errors.UsageError("--reason is empty", hint="say why; it is recorded in the log")
+        raise errors.UsageError("specify exactly one of --accept, --applied, --reverted, --renamed")
     (decision,) = asked
+    if not (reason or "").strip() and (reason is not None or decision != "renamed"):
+        what = "missing option '--reason'" if reason is None else "--reason is empty"
+        raise errors.UsageError(what, hint="say why; it is recorded in the log")
     with app.opened() as work:
         chosen = baseline.Decision(decision)
         confirm(app, work, f"record {errors.listed(version)} as {decision}", yes=yes)
@@ -213,7 +217,7 @@ def _decision_text(entry: Entry, decision: Decision) -> str:
         "applied": "recorded as applied",
         "reverted": "recorded as not applied",
     }
-    if decision == "accepted" and renamed and not entry.is_edited:
+    if decision == "renamed" or (decision == "accepted" and renamed and not entry.is_edited):
         return renamed
     text = texts[decision]
     return f"{renamed}; {text}" if renamed and decision != "reverted" else text

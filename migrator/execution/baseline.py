@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import BlockedError, HistoryError, UsageError
 from ..events import Notify
@@ -11,7 +11,7 @@ from ..files import directory
 from ..history import recorder
 from ..history.recorder import Command, Recorder
 from ..model import Entry, Migration, Status
-from ..planning import planner
+from ..planning import planner, renames
 from ..postgres import catalog, connection
 from ..postgres.cursor import send
 from ..session import Session
@@ -31,6 +31,7 @@ class Decision(enum.StrEnum):
     ACCEPT = "accepted"  # the edited file matches the database
     APPLIED = "applied"  # it is fully applied
     REVERTED = "reverted"  # it is not applied
+    RENAMED = "renamed"  # its record moves to the present name of its file
 
 
 def baseline(work: Session, version: str, notify: Notify) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ def of_baseline(work: Session, version: str) -> tuple[Migration, ...]:
 
 
 def repair(
-    work: Session, versions: Iterable[str], decision: Decision, reason: str, notify: Notify
+    work: Session, versions: Iterable[str], decision: Decision, reason: str | None, notify: Notify
 ) -> tuple[Entry, ...]:
     """Record a decision about some versions, with its reason, all or none; run nothing.
 
@@ -104,23 +105,25 @@ def repair(
         chosen = [entry for entry in entries if entry.number in numbers]
         if unknown := numbers - {entry.number for entry in chosen}:
             raise UsageError(f"there is no version {min(unknown)}", hint="see: migrator status")
-        _refuse(chosen, decision)
+        _refuse(chosen, decision, entries)
         write = recorder.recorder(work.history.schema)
         commands = [c for each in chosen for c in _repair(write, each, decision, reason)]
         _write(work, commands)
     return tuple(chosen)
 
 
-def _refuse(chosen: Iterable[Entry], decision: Decision) -> None:
-    problems = [problem for entry in chosen if (problem := _problem(entry, decision))]
+def _refuse(chosen: Iterable[Entry], decision: Decision, entries: Sequence[Entry]) -> None:
+    problems = [problem for entry in chosen if (problem := _problem(entry, decision, entries))]
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise BlockedError.of(problems, "found; nothing was recorded")
 
 
-def _problem(entry: Entry, decision: Decision) -> UsageError | None:
+def _problem(entry: Entry, decision: Decision, entries: Sequence[Entry]) -> UsageError | None:
     """Return why a decision about a version cannot be recorded; None if it can."""
+    if decision is Decision.RENAMED:
+        return _not_renamed(entry, entries)
     applied, migration = entry.applied, entry.migration
     is_edited = entry.status in _ACCEPTED or entry.reformatted
     match decision:
@@ -142,11 +145,31 @@ def _problem(entry: Entry, decision: Decision) -> UsageError | None:
     )
 
 
-def _repair(write: Recorder, entry: Entry, decision: Decision, reason: str) -> Iterable[Command]:
+def _not_renamed(entry: Entry, entries: Sequence[Entry]) -> UsageError | None:
+    """Return why the record of a version cannot move to another name; None if it can."""
+    if entry.status is Status.RENAMED:
+        return None
+    if why := renames.why_not(entry, entries):
+        return UsageError(
+            f"{entry.version} cannot be recorded under another name: {why}",
+            hint="leave its text in one file, with a number that is not applied",
+        )
+    return UsageError(
+        f"{entry.version} is {entry.status}, and no file with another name has its text",
+        hint="to see its state, run: migrator status",
+    )
+
+
+def _repair(
+    write: Recorder, entry: Entry, decision: Decision, reason: str | None
+) -> Iterable[Command]:
     """Record a decision, of an applied version under the present name of its file."""
     new_name = None if decision is Decision.REVERTED else entry.new_name
     message = f"renamed to {new_name}" if new_name else None
-    if decision is Decision.REVERTED:
+    if decision is Decision.RENAMED:
+        assert entry.new_name is not None, "it was checked"
+        yield write.rename(entry.version, entry.new_name)
+    elif decision is Decision.REVERTED:
         assert entry.applied is not None, "it was checked"
         yield write.delete(entry.applied.version)
     else:

@@ -26,7 +26,7 @@ from ..model import (
     Step,
 )
 from ..sql import options, parser
-from . import repeatables
+from . import renames, repeatables
 from .problems import (
     ahead_notes,
     ahead_of_files,
@@ -124,7 +124,7 @@ def reconcile(
     files = {migration.number: migration for migration in migrations}
     rows = {row.number: row for row in history}
     newest = max(rows, default=-1)
-    renamed = _renumbered(files, rows)
+    renamed = renames.renumbered(files, rows)
     for number, migration in renamed.items():
         del files[migration.number]
         files[number] = migration
@@ -132,31 +132,6 @@ def reconcile(
         _entry(number, files.get(number), rows.get(number), is_older=number < newest)
         for number in sorted(files.keys() | rows.keys())
     )
-
-
-def _renumbered(
-    files: Mapping[int, Migration], rows: Mapping[int, AppliedMigration]
-) -> dict[int, Migration]:
-    """Return the files that were given another number since they were applied, by the old one.
-
-    The text must be that of one missing version and of one file only, or the name must also be
-    the same.
-    """
-    gone = [row for row in rows.values() if row.number not in files and not row.interrupted]
-    new = [migration for migration in files.values() if migration.number not in rows]
-    found = {}
-    for row in gone:
-        files_alike = [m for m in new if m.up.checksum == row.checksum]
-        rows_alike = [other for other in gone if other.checksum == row.checksum]
-        if len(files_alike) > 1 or len(rows_alike) > 1:
-            files_alike = [m for m in files_alike if _name(m.version) == _name(row.version)]
-        if len(files_alike) == 1:
-            found[row.number] = files_alike[0]
-    return found
-
-
-def _name(version: str) -> str:
-    return version.partition("_")[2]
 
 
 def _entry(
@@ -172,7 +147,8 @@ def _entry(
         case Migration(number=ours), AppliedMigration(number=theirs) if ours != theirs:
             status = Status.RENAMED
         case Migration(version=ours), AppliedMigration(version=theirs) if ours != theirs:
-            status = Status.MODIFIED
+            is_same = renames.is_same(migration, applied)
+            status = Status.RENAMED if is_same else Status.MODIFIED
         case Migration(up=SourceFile(checksum=ours)), AppliedMigration(checksum=theirs) if (
             ours != theirs
         ):

@@ -19,6 +19,7 @@ from ..model import AppliedMigration, Direction, Entry, Migration, SourceFile, S
 from ..sql import parser
 from ..sql.location import locate
 from ..sql.script import Script, Statement, Unit, is_long
+from . import renames
 
 _DIFF_LINES = 60
 _MOST_NAMED = 5  # versions of a note
@@ -36,13 +37,13 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
             if migration.version == applied.version:
                 yield _edited(migration, applied, is_newest=entry is _newest(entries))
             else:
-                yield _renamed(migration, applied, entries)
+                yield _replaced(entry, migration, applied, entries)
         case Entry(status=Status.RENAMED, migration=Migration() as migration, applied=applied):
             assert applied is not None, "a renamed migration was applied"
-            yield _given_another_number(migration, applied)
+            yield renames.error(migration, applied)
         case Entry(status=Status.MISSING):
             if not (strange := _without_files(entries)):
-                yield missing(entry)
+                yield missing(entry, entries)
             elif entry is strange[0]:
                 yield _other_history(strange)
         case Entry(status=Status.OUT_OF_ORDER, migration=Migration() as migration):
@@ -57,12 +58,17 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
             )
 
 
-def missing(entry: Entry) -> MigratorError:
-    """Return the error of an applied version without an up file."""
+def missing(entry: Entry, entries: Iterable[Entry] = ()) -> MigratorError:
+    """Return the error of an applied version without an up file.
+
+    Args:
+        entries: Where its text may be under another name.
+    """
     is_stored = entry.applied is not None and entry.applied.up_script is not None
     stored = ", or from the column up_script of migration_versions" * is_stored
     return MissingError(
         f"{entry.version} is applied, but its file is missing",
+        detail=renames.why_not(entry, entries),
         hint=f"restore {entry.version}.up.sql from version control{stored}",
         version=entry.version,
     )
@@ -88,32 +94,17 @@ def _other_history(strange: Sequence[Entry]) -> MigratorError:
     )
 
 
-def _renamed(
-    migration: Migration, applied: AppliedMigration, entries: Sequence[Entry]
+def _replaced(
+    entry: Entry, migration: Migration, applied: AppliedMigration, entries: Sequence[Entry]
 ) -> MigratorError:
     version = applied.version
     number = version.partition("_")[0]
     accept = f'migrator repair {number} --accept --reason "…"'
-    if migration.up.checksum == applied.checksum:
-        hint = f"rename it back to {version}.up.sql, or, if it was renamed on purpose: {accept}"
-    else:
-        hint = (
-            f"restore {version}.up.sql and rename the other file to "
-            f"{_renumbered(migration, entries)}, or, if it is the same migration: {accept}"
-        )
     return ModifiedError(
         f"{version} is applied, but file number {applied.number} is now {migration.version}",
-        hint=hint,
-        version=version,
-    )
-
-
-def _given_another_number(migration: Migration, applied: AppliedMigration) -> MigratorError:
-    version = applied.version
-    return ModifiedError(
-        f"{version} is applied, and was renamed to {migration.version}",
-        hint=f"rename it back to {version}.up.sql, or, to keep when and by whom it was applied "
-        f'under its new name: migrator repair {version} --accept --reason "…"',
+        detail=renames.why_not(entry, entries),
+        hint=f"restore {version}.up.sql and rename the other file to "
+        f"{_renumbered(migration, entries)}, or, if it is the same migration: {accept}",
         version=version,
     )
 

@@ -92,6 +92,11 @@ def same_statements(one: str, other: str) -> bool:
     return one == other or _tokens(one) == _tokens(other)
 
 
+def meaning(source: str) -> tuple[tuple[str, ...], ...]:
+    """Return what `same_statements` compares; empty for a script without SQL."""
+    return tuple(map(tuple, _tokens(source)))
+
+
 def _tokens(source: str) -> list[list[str]]:
     body, _ = _unwrapped(tuple(splitter.split(source)))
     return [statement_tokens(statement) for statement in body]

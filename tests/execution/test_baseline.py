@@ -201,7 +201,7 @@ def test_a_file_with_another_number_is_accepted_and_keeps_when_and_by_whom_it_wa
         result = migrate(*command)
         assert result.exit_code == 4
         assert f"error: 02_b is applied, and was renamed to {number}_b\n" in result.stderr
-        assert 'migrator repair 02_b --accept --reason "…"' in result.stderr
+        assert "migrator repair 02_b --renamed" in result.stderr
         assert "1 problem" in result.stderr
 
     accepted = repair(migrate, named.format(new=number), "accept")
@@ -214,6 +214,76 @@ def test_a_file_with_another_number_is_accepted_and_keeps_when_and_by_whom_it_wa
     assert f"{number}_b" in applied(migrate.database)
     assert migrate("status", "--check").exit_code == 0
     assert migrate("up").stdout.startswith("nothing to do: ")
+
+
+def rename(directory: Path, old: str, new: str) -> None:
+    for path in directory.glob(f"{old}.*.sql"):
+        path.rename(directory / path.name.replace(old, new))
+
+
+@pytest.mark.parametrize("new", ["02_other", "09_b", "09_other", "00_b"])
+@pytest.mark.parametrize("edit", ["", "-- why\n"], ids=["as it was", "reformatted"])
+def test_a_version_whose_text_has_another_name_is_renamed_and_keeps_its_record(
+    migrate: Migrate, pair: Path, new: str, edit: str
+) -> None:
+    assert migrate("up").exit_code == 0
+    query = (
+        "select applied_at, applied_by, checksum, up_script, down_script, duration_ms"
+        " from migration_versions order by applied_at"
+    )
+    before = migrate.database.rows(query)
+    rename(pair, "02_b", new)
+    path = pair / f"{new}.up.sql"
+    path.write_text(edit + path.read_text())
+
+    (version,) = (v for v in migrate("status", "--json").json["versions"] if v["number"] == 2)
+    assert (version["state"], version["renamed_to"]) == ("renamed", new)
+    for command in ("verify", "up"):
+        error = migrate(command, "--json").json["error"]["errors"][0]
+        assert (error["code"], error["version"]) == ("renamed", "02_b")
+        assert error["message"] == f"02_b is applied, and was renamed to {new}"
+        assert "migrator repair 02_b --renamed" in error["hint"]
+
+    result = migrate("repair", "02", "--renamed", "--json")
+    assert result.json == {"versions": ["02_b"], "decision": "renamed", "reason": None}
+    assert migrate.database.rows(query) == before
+    assert sorted(applied(migrate.database)) == sorted(["01_a", new, "03_c"])
+    (entry,) = migrate("log", "-n", "1", "--json").json
+    assert (entry["version"], entry["action"], entry["outcome"]) == ("02_b", "repair", "renamed")
+    assert entry["message"] == f"renamed to {new}"
+    assert migrate("up").stdout.startswith("nothing to do: ")
+
+
+def test_a_record_moves_to_a_free_number_only(migrate: Migrate, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    for path in pair.glob("01_a.*"):
+        path.unlink()
+    rename(pair, "02_b", "01_b")
+    why = "its text is in 01_b.up.sql, but 01_a has that number in the history"
+    result = migrate("repair", "02_b", "--renamed")
+    assert result.exit_code == 2
+    assert f"02_b cannot be recorded under another name: {why}" in result.stderr
+    assert why in migrate("verify").stderr
+    assert applied(migrate.database) == ["01_a", "02_b", "03_c"]
+
+
+def test_a_version_with_its_own_name_is_not_renamed(migrate: Migrate, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    assert pair
+    result = migrate("repair", "03", "--renamed")
+    assert result.exit_code == 2
+    assert "03_c is applied, and no file with another name has its text" in result.stderr
+
+
+def test_a_record_does_not_move_where_two_files_have_its_text(migrate: Migrate, pair: Path) -> None:
+    assert migrate("up").exit_code == 0
+    text = (pair / "03_c.up.sql").read_text()
+    rename(pair, "03_c", "04_d")
+    (pair / "05_e.up.sql").write_text(text)
+    result = migrate("repair", "03", "--renamed")
+    assert result.exit_code == 2
+    assert "its text is in 2 files: 04_d.up.sql, 05_e.up.sql" in result.stderr
+    assert "its text is in 2 files: 04_d.up.sql, 05_e.up.sql" in migrate("verify").stderr
 
 
 def test_what_was_finished_by_hand_is_applied(migrate: Migrate, write: Write) -> None:

@@ -165,8 +165,8 @@ def problems(plan: Plan) -> list[str]:
         ([file(1, "select 1;")], [row(1, "select 2;")], {1: Status.MODIFIED}),
         ([file(1, "select 1; -- one")], [row(1, "select  1;")], {1: Status.APPLIED}),
         ([file(1, "select 1;\r\n")], [row(1, "select 1;\n")], {1: Status.APPLIED}),
-        ([file(1, name="new")], [row(1, name="old")], {1: Status.MODIFIED}),
-        ([file("0001")], [row(1, "create table t0001 ();\n")], {1: Status.MODIFIED}),
+        ([file(1, name="new")], [row(1, name="old")], {1: Status.RENAMED}),
+        ([file("0001")], [row(1, "create table t0001 ();\n")], {1: Status.RENAMED}),
         ([file(1, TWO_STATEMENTS)], [interrupted(1, done=1)], {1: Status.INTERRUPTED}),
         ([], [interrupted(1, done=1)], {1: Status.INTERRUPTED}),
         ([file(1)], [partly_reverted(1, done=1)], {1: Status.INTERRUPTED}),
@@ -586,8 +586,9 @@ ACCEPT = 'migrator repair 009 --accept --reason "…"'
             [row("009", "select 1;", name="vip")],
             [
                 (
-                    "009_vip is applied, but file number 9 is now 009_vip_flag",
-                    f"rename it back to 009_vip.up.sql, or, if it was renamed on purpose: {ACCEPT}",
+                    "009_vip is applied, and was renamed to 009_vip_flag",
+                    "rename it back to 009_vip.up.sql, or, to keep when and by whom it was applied "
+                    "under its new name: migrator repair 009_vip --renamed",
                 )
             ],
         ),
