@@ -213,5 +213,5 @@ def _next_step(step: Step, fix: str) -> str:
     return (
         f"fix {fix}, then run: migrator {step.direction}"
         if fix
-        else (f"then run: migrator {step.direction}")
+        else f"after that, run: migrator {step.direction}"
     )
