@@ -67,7 +67,7 @@ class Hooks:
         if self.action is Action.UP and self.app.configuration.requires_backup and not has_one:
             raise errors.BackupError(
                 "the configuration requires a backup (require-backup); nothing was run",
-                hint="migrator up --backup DIR; or set backup-command in the configuration file",
+                hint="name a directory for it: migrator up --backup DIR; or set backup-command",
             )
 
     @contextmanager

@@ -84,7 +84,7 @@ def dump(
         BackupError: There is no `pg_dump`, it failed, or the file cannot be written or read.
         CancelledError: A signal stopped it.
     """
-    path = folder / name
+    path = folder.absolute() / name  # the log is read in other directories
     try:
         with _partial(path) as (partial, output):
             _dump(work, output, progress, interrupts)

@@ -88,6 +88,14 @@ def test_a_backup_is_in_the_log_and_in_the_json(backups: Path, migrate: Migrate)
     assert f"    made: {file} ({size:,} bytes)" in migrate("log").stdout
 
 
+def test_the_log_names_the_whole_path_of_a_backup(
+    backups: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(backups.parent)
+    made = migrate("up", "--backup", backups.name, "--json").json["backup"]
+    assert made["path"] == str(next(backups.iterdir()))
+
+
 def test_with_nothing_pending_no_backup_is_made(backups: Path, migrate: Migrate) -> None:
     migrate("up")
     for arguments in (("up",), ("up", "--dry-run")):
