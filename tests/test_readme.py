@@ -372,6 +372,13 @@ def test_the_configuration_file_is_valid(tmp_path: Path) -> None:
         assert configuration.load(main.main, str(path), env).get(("", "dir")) == "db/migrations"
 
 
+@pytest.mark.parametrize("text", re.findall(r"(?ms)^```toml\n(.*?)^```", README))
+def test_every_configuration_that_is_shown_is_valid(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "migrator.toml"
+    path.write_text(text)
+    assert configuration.load(main.main, str(path), None).file
+
+
 SHOWN = sorted(
     set(re.findall(r"(?m)^\$ (?:DATABASE_URL=\S+ )?(migrator .+)$", README))
     | set(re.findall(r"`(?:DATABASE_URL=\S+ )?(migrator [a-z-][^`]*)`", README))

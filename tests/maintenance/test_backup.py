@@ -172,7 +172,9 @@ def test_a_directory_that_cannot_be_written_stops_before_anything_is_run(
 def test_a_table_that_the_role_may_not_read_stops_before_anything_is_run(
     backups: Path, migrate: Migrate
 ) -> None:
-    migrate.database.execute("grant all on table migration_versions, migration_log to public")
+    migrate.database.execute(
+        "grant all on all tables in schema public to public; revoke all on a from public"
+    )
     with ordinary_role(migrate.database) as url:
         result = migrate("--trust-history-of", "postgres", "up", "--backup", backups, database=url)
     assert result.exit_code == 6

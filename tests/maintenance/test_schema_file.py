@@ -324,6 +324,18 @@ def test_a_schema_file_is_what_the_files_make_on_a_scratch_database(
     assert scratch_databases() == []
 
 
+def test_a_schema_file_has_what_repeatable_files_make(
+    written: Path, migrate: Migrate, write: Write
+) -> None:
+    write({"R__names.sql": "create or replace view names as select id from users;"})
+    assert migrate("verify", "--schema-file", written).exit_code == 4
+    assert migrate("up").exit_code == 0
+    assert migrate("dump", "--output", written).exit_code == 0
+    assert "\n-- Newest migration: 02_orders\n" in written.read_text()
+    assert "CREATE VIEW public.names" in written.read_text()
+    assert migrate("verify", "--schema-file", written).exit_code == 0
+
+
 def test_a_schema_file_that_lacks_something_is_a_difference(
     written: Path, migrate: Migrate, write: Write
 ) -> None:
