@@ -41,7 +41,7 @@ def connect(database: Database, limit: float, notify: Notify) -> Connection:
                 waited = f"waited for it for {duration(limit)} (--wait)"
                 raise UnavailableError(error.message, detail=waited, hint=error.hint) from None
             if error.message != told:
-                text = f"waiting for the database, at most {duration(left)}: {error.message}"
+                text = f"waiting for the database, up to {duration(limit)}: {error.message}"
                 notify(Remarked(text))
                 told = error.message
             time.sleep(min(_PAUSE, left))

@@ -75,7 +75,7 @@ def test_a_database_that_is_created_meanwhile_is_waited_for(
         pass  # its name is free
     run = runs("--wait", "1min", "up", url=database.url)
     said = run.says("waiting for the database")
-    assert "at most 1 min 0 s: connection to server on socket" in said
+    assert "up to 1 min 0 s: connection to server on socket" in said
     assert f'FATAL: database "{database.name}" does not exist' in said
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
         conn.execute(f"create database {database.name}".encode())
@@ -154,7 +154,8 @@ def test_the_wait_ends_and_says_what_it_waited_for() -> None:
     with pytest.raises(UnavailableError, match="Connection refused") as caught:
         waiting.connect(config.Database(url="postgresql://127.0.0.1:1/x"), 0.01, told.append)
     assert caught.value.detail == "waited for it for 10 ms (--wait)"
-    assert [type(each) for each in told] == [Remarked]
+    # The first attempt may already take longer than that.
+    assert all(isinstance(each, Remarked) for each in told)
 
 
 def test_an_attempt_takes_no_longer_than_the_wait(postgres: Postgres) -> None:
@@ -170,7 +171,6 @@ def test_every_command_waits(command: str, migrate: Migrate, write: Write) -> No
     unused = f"postgresql://127.0.0.1:{free_port()}/x"
     result = migrate(command, database=unused, environ={"MIGRATOR_WAIT": "10ms"})
     assert result.exit_code == 6
-    assert "waiting for the database" in result.stderr
     assert "waited for it for 10 ms (--wait)" in result.stderr
 
 
