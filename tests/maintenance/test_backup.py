@@ -242,7 +242,7 @@ def test_of_two_runs_one_makes_a_backup(
 def test_on_a_terminal_the_bytes_are_counted(
     backups: Path, migrate: Migrate, postgres: Postgres, tmp_path: Path
 ) -> None:
-    text = 'sleep 1; exec REAL "$@"'
+    text = f'while ! test -e {tmp_path}/go; do sleep 0.01; done; exec REAL "$@"'
     environ = program(tmp_path / "bin", "pg_dump", text, postgres)
     command = [sys.executable, "-m", "migrator", "--dir", str(migrate.directory)]
     screen, terminal = os.openpty()
@@ -258,6 +258,8 @@ def test_on_a_terminal_the_bytes_are_counted(
         try:
             while part := os.read(screen, 4096):
                 shown += part
+                if b"backup: " in shown:
+                    (tmp_path / "go").touch()
         except OSError:
             pass
     os.close(screen)
