@@ -260,6 +260,7 @@ class Step:
         unsure: Whether the unit at `start_at` was begun before, and may have finished.
         resumes: Whether an earlier run of this script was interrupted.
         note: What is unusual about it, as a sentence; None if nothing is.
+        forgets: The repeatable files whose work it drops, by name: they are to be applied again.
     """
 
     version: str
@@ -270,6 +271,7 @@ class Step:
     unsure: bool = False
     resumes: bool = False
     note: str | None = None
+    forgets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

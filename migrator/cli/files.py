@@ -71,11 +71,11 @@ def verify(
         if ignored := directory.ignored(*folders):
             app.remark(f"warning: {ignored}")
         entries, repeatable = session.compared(migrations, model.Recorded())
-        found = (*find_problems(entries), *repeatables.problems(repeatable))
+        found = (*find_problems(entries), *repeatables.problems(repeatable, entries))
     else:
         with app.opened() as work:
             (entries, repeatable), writers = work.state(downs=True), work.history.writers
-            found = (*find_problems(entries), *repeatables.problems(repeatable))
+            found = (*find_problems(entries), *repeatables.problems(repeatable, entries))
             if schema_file and not found:
                 check_file(app, work, schema_file, app.other_database(scratch_url))
     if found:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..events import Backend
-from ..model import Direction, Step
+from ..model import Direction, Repeatable, Step
+from ..planning import repeatables
 from ..postgres import activity
 from ..postgres.inflight import Field
 from ..sql import characters
@@ -34,6 +35,8 @@ _OUT_OF_BLOCK = "move it out of its BEGIN … COMMIT, which is one transaction"
 # server parses the statement at once, and on whether it can infer a type.
 _PARAMETER_CODES = frozenset(["42P02", "42P18", "08P01"])
 _NAME_CLASS, _SYNTAX_ERROR = "42", "42601"
+_DEPENDED_ON = frozenset(["2BP01", "0A000"])
+"""dependent_objects_still_exist, feature_not_supported: a view uses the column."""
 _PARAMETER = re.compile(r"\$[0-9]+")
 _PLACEHOLDER = re.compile(r":\w+|%s|%\(\w+\)s|\?|\$\{|\{\{?|@\w+|\$\w+")
 _KEY = re.compile(r"\((.+?)\)=\(")  # of the server's detail, in any language
@@ -102,6 +105,22 @@ def of(
         return Advice(_OUT_OF_BLOCK)
     found = statement and _of_place(fields, sqlstate, step, statement)
     return found or _of_table(fields, sqlstate, statement, role)
+
+
+def of_dependents(
+    fields: Mapping[Field, str], step: Step, repeatable: Sequence[Repeatable]
+) -> Advice | None:
+    """Return what to do where what a repeatable file made depends on what is to go."""
+    if fields.get(Field.SQLSTATE) not in _DEPENDED_ON:
+        return None
+    found = dict(repeatables.named_in(repeatable, fields.get(Field.MESSAGE_DETAIL, "")))
+    if not found:
+        return None
+    made = "; ".join(f"{name}.sql makes {each}" for name, each in found.items())
+    when = "this up" if step.direction is Direction.UP else "the next up"
+    return Advice(
+        f"{made}\ndrop it (IF EXISTS) in an earlier statement: {when} applies the file again"
+    )
 
 
 def of_blockers(blockers: Sequence[Backend], step: Step) -> str:

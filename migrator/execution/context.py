@@ -10,7 +10,7 @@ from ..config import Settings
 from ..events import Notify
 from ..history.recorder import Recorder
 from ..interrupts import Interrupts
-from ..model import Direction, Step
+from ..model import Direction, Repeatable, Step
 from ..postgres.activity import Observe
 from ..postgres.cursor import Connection
 from ..tracing import probe
@@ -56,6 +56,7 @@ class Context:
         tracer: None if statements are not traced.
         outcome: What an error says in place of what was rolled back and what is kept; it then has
             no hint, and is not logged.  None for a run, a text for a rehearsal.
+        repeatables: The repeatable files as they were before the run, to name in errors.
         is_guarded: Whether a change of what all databases of the server share is an error.
         started: When each step began first, by version and direction, by the monotonic clock; it
             grows.
@@ -75,6 +76,7 @@ class Context:
     tracer: Tracer | None = None
     remarks: Mapping[str, str] = field(default_factory=dict)
     outcome: str | None = None
+    repeatables: tuple[Repeatable, ...] = ()
     is_guarded: bool = False
     started: dict[tuple[str, Direction], float] = field(default_factory=dict)
     finished: list[Step] = field(default_factory=list)

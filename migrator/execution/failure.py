@@ -297,7 +297,8 @@ def _statement_error(
 def _advice(refusal: Refusal, statement: Statement | None) -> Advice:
     context, step = refusal.context, refusal.step
     role = step.script.options.role or context.settings.role or context.conn.info.user
-    return advice.of(refusal.fields, step, statement, role=role)
+    dependents = advice.of_dependents(refusal.fields, step, context.repeatables)
+    return dependents or advice.of(refusal.fields, step, statement, role=role)
 
 
 def _own_error(

@@ -71,6 +71,7 @@ def carry_out(
             locks=request.rehearsed.locks if request.rehearsed else {},
             tracer=tracing.tracer,
             remarks=remarks or {},
+            repeatables=agreed.repeatables,
         )
         try:
             plan = _plan_and_run(session, request, context, lock, agreed, prepare)

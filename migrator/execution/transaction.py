@@ -349,6 +349,7 @@ def guard(context: Context, step: Step) -> Iterator[Message]:
 def record_end(context: Context, step: Step, attempt: Attempt) -> Iterator[Message]:
     """Record the end of a step; the answer is its duration."""
     record, is_transactional = context.recorder, step.script.transactional
+    yield from (ours(step, record.forget(name)) for name in step.forgets)
     if step.direction is Direction.UP:
         done = 0 if is_transactional else len(step.script.units)
         end = record.finish(step.version, done)

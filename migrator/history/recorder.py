@@ -60,6 +60,10 @@ with gone as (
 select 1 operator(pg_catalog./) pg_catalog.count(*)
 from gone
 """
+_FORGET_REPEATABLE = """
+delete from {repeatables}
+where name = $1
+"""
 # The same error if the version to revert is no longer in the history.
 _LOCK = """
 with held as (
@@ -223,6 +227,10 @@ class Recorder:
         """Remove a version or repeatable file; fail if it has no row."""
         template = _DELETE_REPEATABLE if is_repeatable(version) else _DELETE
         return self._command(template, version.encode())
+
+    def forget(self, name: str) -> Command:
+        """Remove a repeatable file if it has a row, so that it is applied again."""
+        return self._command(_FORGET_REPEATABLE, name.encode())
 
     def lock(self, version: str) -> Command:
         """Lock a version that is to be reverted; fail if it has no row."""

@@ -103,9 +103,9 @@ def plan(request: Request, entries: Sequence[Entry], repeatable: Sequence[Repeat
         case Action.UP:
             planned = _plan_up(request, entries, repeatable, target)
         case Action.DOWN:
-            planned = _plan_down(request, entries, target)
+            planned = _plan_down(request, entries, repeatable, target)
         case Action.REDO:
-            planned = _plan_redo(request, entries)
+            planned = _plan_redo(request, entries, repeatable)
     planned = replace(planned, entries=tuple(entries), repeatables=tuple(repeatable))
     if request.rehearsed:
         request.rehearsed.check(planned)
@@ -206,7 +206,8 @@ def _plan_up(
     if request.out_of_order:
         runnable.add(Status.OUT_OF_ORDER)
     candidates = [e for e in wanted if e.status in runnable][: request.steps]
-    planned = [step for e in candidates if (step := _step_up(e))]
+    ups = (step for e in candidates if (step := _step_up(e)))
+    planned = repeatables.with_forgotten(ups, repeatable)
     disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
     last, why_not = repeatables.plan(repeatable, entries, planned)
     return Plan(
@@ -215,18 +216,25 @@ def _plan_up(
             *(problem for e in disagreeing for problem in disagreements(e, entries)),
             *(problem for e in candidates for problem in interruptions(e)),
             *_refusals(planned),
+            *repeatables.conflicts(((step.version, step.script) for step in planned), repeatable),
             *(problem for step in last for problem in repeatables.refused(step.script)),
         ),
         notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates), *why_not),
     )
 
 
-def _plan_down(request: Request, entries: Sequence[Entry], target: int | None) -> Plan:
+def _plan_down(
+    request: Request,
+    entries: Sequence[Entry],
+    repeatable: Sequence[Repeatable],
+    target: int | None,
+) -> Plan:
     """Plan to revert versions, in the reverse of the order in which they were applied."""
     applied = [e for e in entries if e.applied and (target is None or e.number > target)]
     applied.sort(key=applied_order, reverse=True)
     chosen = [(e, _down_source(e, from_files=request.from_files)) for e in applied[: request.steps]]
-    planned = [_step_down(entry, source) for entry, source in chosen if source]
+    downs = (_step_down(entry, source) for entry, source in chosen if source)
+    planned = repeatables.with_forgotten(downs, repeatable)
     return Plan(
         steps=tuple(planned),
         problems=(
@@ -234,16 +242,20 @@ def _plan_down(request: Request, entries: Sequence[Entry], target: int | None) -
             *(p for entry, source in chosen if source for p in down_interruption(entry, source)),
             *_refusals(planned),
         ),
-        notes=_notes(planned),
+        notes=(*_notes(planned), *repeatables.forgotten_notes(planned)),
     )
 
 
-def _plan_redo(request: Request, entries: Sequence[Entry]) -> Plan:
+def _plan_redo(
+    request: Request, entries: Sequence[Entry], repeatable: Sequence[Repeatable]
+) -> Plan:
     """Plan to revert the newest versions and to apply them again from their files."""
-    down = _plan_down(request, entries, None)
+    down = _plan_down(request, entries, repeatable, None)
     versions = {step.version for step in down.steps}
     again = [entry for entry in entries if entry.version in versions]
-    ups = [step for e in again if (step := _step_up(replace(e, applied=None)))]
+    ups = repeatables.with_forgotten(
+        (step for e in again if (step := _step_up(replace(e, applied=None)))), repeatable
+    )
     without_file = [missing(entry) for entry in again if not entry.migration]
     replaced = [each for e in again if _is_another(e) for each in disagreements(e, entries)]
     return Plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -22,6 +22,8 @@ from ..model import (
 )
 from ..sql import parser
 from ..sql.location import locate
+from ..sql.made import Made, created, dropped
+from ..sql.made import named_in as made_names
 from ..sql.script import Script
 from .problems import ahead_of_files, refusals
 
@@ -59,12 +61,13 @@ def plan(
     """Plan to apply what has changed, by name, once no numbered migration is left to apply.
 
     Args:
-        planned: The steps of the numbered migrations.
+        planned: The steps of the numbered migrations.  What they forget is applied again.
 
     Returns:
         The steps, and why there are none, as sentences.
     """
-    pending = [each for each in repeatables if each.is_pending]
+    forgotten = {name for step in planned for name in step.forgets}
+    pending = [e for e in repeatables if e.is_pending or (e.migration and e.name in forgotten)]
     if not pending:
         return (), ()
     names = listed([each.name for each in pending])
@@ -75,6 +78,75 @@ def plan(
     if later:
         return (), (f"not applied before the last pending migration, {later[-1]}: {names}",)
     return tuple(_step(each) for each in pending), ()
+
+
+def with_forgotten(steps: Iterable[Step], repeatables: Iterable[Repeatable]) -> tuple[Step, ...]:
+    """Add to the steps of numbered migrations which repeatable files' work they drop."""
+    made = {each.name: _made(each) for each in repeatables if each.applied}
+    return tuple(_with_forgotten(step, made) for step in steps) if made else tuple(steps)
+
+
+def _with_forgotten(step: Step, made: Mapping[str, Sequence[Made]]) -> Step:
+    gone = tuple(dropped(step.script))
+    forgets = (name for name in made if any(a.is_same(b) for a in made[name] for b in gone))
+    return replace(step, forgets=tuple(forgets)) if gone else step
+
+
+def forgotten_notes(steps: Iterable[Step]) -> Iterator[str]:
+    """Yield which repeatable files are to be applied again after some steps, as sentences."""
+    for step in steps:
+        if step.forgets:
+            names = ", ".join(step.forgets)
+            yield f"{step.version} drops what {names} made; the next up applies it again"
+
+
+def _made(repeatable: Repeatable) -> tuple[Made, ...]:
+    """Return what a repeatable file has made, or else would make."""
+    applied, migration = repeatable.applied, repeatable.migration
+    text = applied.script if applied and applied.script is not None else None
+    if text is None and migration:
+        text = migration.up.text
+    return tuple(created(parser.parse(PurePath(), text or "")))
+
+
+def conflicts(
+    scripts: Iterable[tuple[str, Script]], repeatables: Iterable[Repeatable]
+) -> Iterator[MigratorError]:
+    """Yield what numbered migrations create, and repeatable files as well.
+
+    What a later one of them drops is left out: that is how an object comes to a repeatable file.
+
+    Args:
+        scripts: With their versions, in order.
+    """
+    files = [each.migration for each in repeatables if each.migration]
+    made = [(file, created(parser.parse(file.up.path, file.up.text))) for file in files]
+    ours = [(file, each) for file, found in made for each in found]
+    numbered = list(scripts) if ours else []
+    for at, (version, script) in enumerate(numbered):
+        for each in created(script):
+            later = (gone for _, other in numbered[at + 1 :] for gone in dropped(other))
+            both = [file for file, other in ours if other.is_same(each)]
+            if both and not any(gone.is_same(each) for gone in later):
+                yield _conflict(version, script, each, both[0])
+
+
+def _conflict(version: str, script: Script, made: Made, file: Migration) -> MigratorError:
+    return MigrationFileError(
+        f"{script.path} creates {made}, and so does {file.up.path}",
+        hint=f"remove it from {version}, since the repeatable file is applied later; if {version} "
+        "is applied already, drop it in a new migration",
+    )
+
+
+def named_in(repeatables: Iterable[Repeatable], text: str) -> tuple[tuple[str, Made], ...]:
+    """Return what repeatable files have made and a text names, each with the name of its file."""
+    return tuple(
+        (each.name, made)
+        for each in repeatables
+        if each.applied
+        for made in made_names(_made(each), text)
+    )
 
 
 def outstanding(
@@ -131,8 +203,14 @@ def may_succeed_later(step: Step, sqlstate: str | None) -> bool:
     return step.migration is not None and step.migration.is_repeatable and sqlstate in _NOT_YET
 
 
-def problems(repeatables: Iterable[Repeatable]) -> Iterator[MigratorError]:
-    """Yield what is refused in repeatable files, by name."""
+def problems(
+    repeatables: Iterable[Repeatable], entries: Iterable[Entry]
+) -> Iterator[MigratorError]:
+    """Yield what is refused in repeatable files, by name, and what numbered ones create as well."""
+    repeatables = tuple(repeatables)
+    ups = (entry.migration for entry in entries if entry.migration)
+    scripts = ((each.version, parser.parse(each.up.path, each.up.text)) for each in ups)
+    yield from conflicts(scripts, repeatables)
     for each in repeatables:
         if each.migration:
             source = each.migration.up

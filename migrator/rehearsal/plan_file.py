@@ -123,7 +123,8 @@ class RehearsedPlan:
                 rehearsed[step.version].down != _down_checksum(step)
             ):
                 yield f"the down file of {step.version} has been edited since"
-        yield from (f"{v} has been reverted since" for v, _ in self.history if v not in applied)
+        gone = (v for v, _ in self.history if v not in applied and not is_repeatable(v))
+        yield from (f"{version} has been reverted since" for version in gone)
         present = applied.keys() | {e.version for e in plan.entries if e.migration}
         present |= {each.name for each in plan.repeatables if each.migration}
         yield from (f"the file of {v} is missing" for v in rehearsed if v not in present)

@@ -164,3 +164,86 @@ def test_what_a_repeatable_file_cannot_hold_is_refused_with_its_place(
         assert place in result.stderr
         assert message in result.stderr
     assert migrate.database.rows("select to_regclass('t')::text") == [(None,)]
+
+
+# What numbered migrations and repeatable files share
+
+
+def test_a_file_is_applied_again_after_a_version_that_drops_what_it_made(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": VIEW, "R__w.sql": "create view w as select 1 as x;", **TABLE})
+    done(migrate)
+    write(
+        {
+            "02_wide.up.sql": "drop view if exists v; alter table t alter id type bigint;",
+            "02_wide.down.sql": "drop view if exists v; alter table t alter id type int;",
+        }
+    )
+    assert done(migrate) == ["02_wide", "R__v"]
+    assert states(migrate) == {"R__v": "up to date", "R__w": "up to date"}
+    result = migrate("down", "--yes")
+    assert result.exit_code == 0, result.stderr
+    assert "02_wide drops what R__v made; the next up applies it again" in result.stderr
+    assert states(migrate) == {"R__v": "never applied", "R__w": "up to date"}
+    assert done(migrate) == ["02_wide", "R__v"]
+
+
+def test_a_file_whose_work_was_dropped_is_pending_after_a_run_that_failed(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    done(migrate)
+    write({"02_a.up.sql": "drop view v;", "03_b.up.sql": "select 1 / 0;"})
+    assert migrate("up").exit_code == 1
+    assert states(migrate) == {"R__v": "never applied"}
+    write({"03_b.up.sql": "select 1;"})
+    assert done(migrate) == ["03_b", "R__v"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "sql"),
+    [
+        ("up", "alter table t drop name;"),
+        ("up", "alter table t alter name type varchar(9);"),
+        ("down", "alter table t drop name;"),
+    ],
+)
+def test_an_error_names_the_file_that_made_what_depends_on_a_column(
+    migrate: Migrate, write: Write, direction: str, sql: str
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    done(migrate)
+    write({"02_a.up.sql": "select 1;", f"02_a.{direction}.sql": sql})
+    if direction == "down":
+        done(migrate)
+    result = migrate(direction, "--yes")
+    assert result.exit_code == 1
+    assert "R__v.sql makes view v" in result.stderr
+    when = "this up" if direction == "up" else "the next up"
+    assert (
+        f"drop it (IF EXISTS) in an earlier statement: {when} applies the file again"
+        in result.stderr
+    )
+
+
+def test_a_version_may_not_create_what_a_repeatable_file_creates(
+    migrate: Migrate, write: Write
+) -> None:
+    folder = write({"R__v.sql": VIEW, **TABLE, "02_v.up.sql": "create view public.v as select 1;"})
+    for command in (("verify",), ("verify", "--offline"), ("up",)):
+        result = migrate(*command)
+        assert result.exit_code == 4
+        both = f"{folder}/02_v.up.sql creates view public.v, and so does {folder}/R__v.sql"
+        assert both in result.stderr
+
+
+def test_what_a_later_version_drops_may_come_to_a_repeatable_file(
+    migrate: Migrate, write: Write
+) -> None:
+    write({**TABLE, "02_v.up.sql": "create view v as select 1 as one;"})
+    done(migrate)
+    write({"03_v.up.sql": "drop view v;", "R__v.sql": VIEW})
+    assert migrate("verify").exit_code == 0
+    assert migrate("verify", "--offline").exit_code == 0
+    assert done(migrate) == ["03_v", "R__v"]
