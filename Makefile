@@ -22,7 +22,8 @@ with-value := to steps name in version plan role lock-timeout lock-wait lock-att
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
 	queries output schema-file backup
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
-	from-target on-target override-read-only markdown accept applied reverted renamed unchecked fix no-examples
+	from-target on-target override-read-only markdown accept applied reverted renamed unchecked fix no-examples \
+	repeatable
 of-program := config env schema wait trust-history-of
 of-command := $(with-value) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.
@@ -117,7 +118,7 @@ migrate-status: ## list all migrations and their state; fail unless all are appl
 migrate-up: ## apply pending migrations: to=05 steps=1 dry-run=1 backup=DIR plan=FILE
 migrate-down: ## revert the newest migration (asks first on a terminal; skip with yes=1): steps=2
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
-migrate-create: ## create the next pair of files: name=add_phone in=DIR
+migrate-create: ## create the next pair of files: name=add_phone repeatable=1 in=DIR
 migrate-verify: ## check the files against the history: offline=1 fix=1 schema-file=FILE
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME

@@ -23,14 +23,22 @@ from .schema import check_file
     metavar="DIR",
     help="Write into this one of several directories [default: the first].",
 )
+@click.option(
+    "--repeatable", is_flag=True, help="Create R__NAME.sql, which is applied whenever it changes."
+)
 @click.pass_obj
-def create(app: App, *, name: str, chosen: Path | None) -> None:
-    """Create the next pair of files."""
+def create(app: App, *, name: str, chosen: Path | None, repeatable: bool) -> None:
+    """Create the next pair of files, or a repeatable file."""
     from ..files import directory
 
     directories = app.settings.directories
     if chosen:
         directories = directory.starting_with(chosen, directories)
+    if repeatable:
+        path = directory.create_repeatable(directories, name)
+        kept = f"the file was written: {path}"
+        app.show(lambda: str(path), lambda: {"repeatable": str(path)}, kept=kept)
+        return
     up_path, down_path = directory.create(directories, name, now=datetime.now(UTC))
     paths = {"up": str(up_path), "down": str(down_path)}
     kept = f"the files were written: {up_path}, {down_path}"

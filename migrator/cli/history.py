@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from ..rehearsal.schema import Difference
 
 _PENDING, _INTERRUPTED = 3, 7
+_DECIDED = {
+    "accepted": "recorded the edited file as applied",
+    "applied": "recorded as applied",
+    "reverted": "recorded as not applied",
+}
 
 
 @command(epilog="Example: migrator status --check || echo 'not up to date'")
@@ -188,6 +193,7 @@ def repair(
     All of them are recorded, or none.
     """
     from ..execution import baseline
+    from ..model import is_repeatable
 
     asked = [decision for decision, is_asked in given.items() if is_asked]
     if len(asked) != 1:
@@ -196,13 +202,20 @@ def repair(
     if not (reason or "").strip() and (reason is not None or decision != "renamed"):
         what = "missing option '--reason'" if reason is None else "--reason is empty"
         raise errors.UsageError(what, hint="say why; it is recorded in the log")
+    if len({is_repeatable(each) for each in version}) > 1:
+        raise errors.UsageError("repair either versions or repeatable files")
     with app.opened() as work:
         chosen = baseline.Decision(decision)
         confirm(app, work, f"record {errors.listed(version)} as {decision}", yes=yes)
-        decided = baseline.repair(work, version, chosen, reason, app.notify)
-    lines = [f"{entry.version}: {_decision_text(entry, chosen)}" for entry in decided]
+        if is_repeatable(version[0]):
+            names = baseline.repair_repeatables(work, version, chosen, reason, app.notify)
+            lines = [f"{name}: {_DECIDED[chosen]}" for name in names]
+        else:
+            decided = baseline.repair(work, version, chosen, reason, app.notify)
+            names = tuple(entry.version for entry in decided)
+            lines = [f"{entry.version}: {_decision_text(entry, chosen)}" for entry in decided]
     result = {
-        "versions": [entry.version for entry in decided],
+        "versions": list(names),
         "decision": decision,
         "reason": reason,
     }
@@ -212,12 +225,7 @@ def repair(
 
 def _decision_text(entry: Entry, decision: Decision) -> str:
     renamed = f"recorded as renamed to {entry.new_name}" if entry.new_name else ""
-    texts = {
-        "accepted": "recorded the edited file as applied",
-        "applied": "recorded as applied",
-        "reverted": "recorded as not applied",
-    }
     if decision == "renamed" or (decision == "accepted" and renamed and not entry.is_edited):
         return renamed
-    text = texts[decision]
+    text = _DECIDED[decision]
     return f"{renamed}; {text}" if renamed and decision != "reverted" else text

@@ -165,7 +165,10 @@ def apply_limits(app: App, limits: dict[str, Any]) -> None:
 def complete_version(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete a version from the names of the files, by ascending number."""
+    """Complete a version from the names of the files, by ascending number.
+
+    Where one may be named, repeatable files come last.
+    """
     from click.shell_completion import CompletionItem
 
     from ..model import number_of
@@ -173,6 +176,9 @@ def complete_version(
     app = ctx.find_object(App) or App()
     files = (path for each in app.settings.directories for path in each.glob("[0-9]*.up.sql"))
     versions = sorted((path.name.removesuffix(".up.sql") for path in files), key=number_of)
+    if ctx.info_name in ("log", "repair"):
+        last = (path for each in app.settings.directories for path in each.glob("R__*.sql"))
+        versions += sorted(path.stem for path in last)
     return [CompletionItem(version) for version in versions if version.startswith(incomplete)]
 
 

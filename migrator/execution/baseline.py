@@ -10,7 +10,7 @@ from ..events import Notify
 from ..files import directory
 from ..history import recorder
 from ..history.recorder import Command, Recorder
-from ..model import Entry, Migration, Status
+from ..model import Entry, Freshness, Migration, Repeatable, Status
 from ..planning import planner, renames
 from ..postgres import catalog, connection
 from ..postgres.cursor import send
@@ -112,8 +112,63 @@ def repair(
     return tuple(chosen)
 
 
+def repair_repeatables(
+    work: Session, names: Iterable[str], decision: Decision, reason: str | None, notify: Notify
+) -> tuple[str, ...]:
+    """Record a decision about some repeatable files, as `repair` does; return their names.
+
+    Raises:
+        UsageError: There is no such file, or its state does not allow the decision.
+        BlockedError: So it is with several of them.
+    """
+    wanted = sorted(set(names))
+    with runner.locked(work, notify):
+        known = {each.name: each for each in work.state()[1]}
+        if unknown := [name for name in wanted if name not in known]:
+            message = f"there is no repeatable file {unknown[0]}"
+            raise UsageError(message, hint="see: migrator status")
+        chosen = [known[name] for name in wanted]
+        _raise(problem for each in chosen if (problem := _problem_of(each, decision)))
+        write = recorder.recorder(work.history.schema)
+        commands = [c for each in chosen for c in _repair_repeatable(write, each, decision, reason)]
+        _write(work, commands)
+    return tuple(wanted)
+
+
+def _problem_of(repeatable: Repeatable, decision: Decision) -> UsageError | None:
+    """Return why a decision about a repeatable file cannot be recorded; None if it can."""
+    applied, status = repeatable.applied, repeatable.status
+    match decision:
+        case Decision.REVERTED if applied:
+            return None
+        case Decision.APPLIED if status is Freshness.NEVER_APPLIED:
+            return None
+        case Decision.ACCEPT if status is Freshness.CHANGED or repeatable.reformatted:
+            return None
+    return UsageError(
+        f"{repeatable.name} is {status}, and cannot be recorded as {decision}",
+        hint="to see its state, run: migrator status",
+    )
+
+
+def _repair_repeatable(
+    write: Recorder, repeatable: Repeatable, decision: Decision, reason: str | None
+) -> Iterable[Command]:
+    if decision is Decision.REVERTED:
+        yield write.delete(repeatable.name)
+    else:
+        assert repeatable.migration is not None, "it was checked"
+        _units(repeatable.migration)
+        yield write.record_applied(repeatable.migration, 0)
+    yield write.log(repeatable.name, _REPAIR, decision, reason=reason)
+
+
 def _refuse(chosen: Iterable[Entry], decision: Decision, entries: Sequence[Entry]) -> None:
-    problems = [problem for entry in chosen if (problem := _problem(entry, decision, entries))]
+    _raise(problem for entry in chosen if (problem := _problem(entry, decision, entries)))
+
+
+def _raise(found: Iterable[UsageError]) -> None:
+    problems = tuple(found)
     if len(problems) == 1:
         raise problems[0]
     if problems:

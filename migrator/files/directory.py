@@ -19,32 +19,14 @@ from ..errors import (
     MigratorError,
     UsageError,
 )
-from ..model import Migration, SourceFile
-from . import names, repeatable
+from ..model import REPEATABLE, Migration, SourceFile
+from . import names, repeatable, templates
 from .source import read_source
 
 _LONG = 1 << 20  # bytes
 _TIMESTAMP_DIGITS = 14
 _MOST_TOLD = 5
 _ONE_EACH = ("migration.sql", "up.sql")  # of other tools, which have a directory for a migration
-
-_UP_TEMPLATE = """\
--- migrator: draft (write the SQL, then remove this line: the file is refused while it is here)
---
--- {version}: explain here why this change is made.
---
--- The file runs in one transaction, together with its history record.  It holds its locks
--- until the end, so keep it short.  Use separate migrations to fill a new column, to validate
--- a constraint, and to build a large index with CREATE INDEX CONCURRENTLY.
-
-"""
-_DOWN_TEMPLATE = """\
--- migrator: draft (write the SQL, then remove this line: the file is refused while it is here)
---
--- Revert {version}: restore the schema as it was before, and say here which data are lost.
--- If it cannot be reverted, delete this file: the migration is then irreversible.
-
-"""
 
 
 def read_migrations(*directories: Path) -> tuple[Migration, ...]:
@@ -229,8 +211,28 @@ def create(directories: Sequence[Path], name: str, *, now: datetime) -> tuple[Pa
         DirectoryError: The files cannot be written; neither is left.
     """
     version = next_version(directories, name, now=now)
-    texts = (template.format(version=version) for template in (_UP_TEMPLATE, _DOWN_TEMPLATE))
+    texts = (template.format(version=version) for template in (templates.UP, templates.DOWN))
     return write_pair(directories[0], version, texts)
+
+
+def create_repeatable(directories: Sequence[Path], name: str) -> Path:
+    """Write a repeatable file from a template; overwrite nothing.
+
+    Args:
+        directories: As in `create`.
+        name: As in `next_version`.
+
+    Raises:
+        UsageError: As `next_version`; or there is such a file, in any directory.
+        DirectoryError: The file cannot be written; it is not left.
+    """
+    version = f"{REPEATABLE}{_slug(name)}"
+    for each in read_migrations(*filter(os.path.lexists, directories)):
+        if each.version.lower() == version.lower():
+            raise UsageError(f"{each.up.path} exists already")
+    path = directories[0] / f"{version}.sql"
+    _write([path], [templates.REPEATABLE.format(version=version)])
+    return path
 
 
 def next_version(directories: Iterable[Path], name: str, *, now: datetime) -> str:
@@ -255,9 +257,14 @@ def write_pair(directory: Path, version: str, texts: Iterable[str]) -> tuple[Pat
         DirectoryError: The files cannot be written; neither is left.
     """
     paths = (directory / f"{version}.up.sql", directory / f"{version}.down.sql")
+    _write(paths, texts)
+    return paths
+
+
+def _write(paths: Sequence[Path], texts: Iterable[str]) -> None:
     written: list[Path] = []
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, texts, strict=True):
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)
@@ -269,7 +276,6 @@ def write_pair(directory: Path, version: str, texts: Iterable[str]) -> tuple[Pat
         hint = "use a shorter name" if is_long else "check the permissions of the directory"
         message = f"cannot write {error.filename}: {error.strerror}"
         raise DirectoryError(message, hint=hint) from error
-    return paths
 
 
 def _sql_files(directory: Path) -> list[os.DirEntry[str]]:

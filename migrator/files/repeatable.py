@@ -1,4 +1,4 @@
-"""Check the names of repeatable files, and create one."""
+"""Check the names of repeatable files."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ..conftest import Migrate, Write
@@ -247,3 +249,113 @@ def test_what_a_later_version_drops_may_come_to_a_repeatable_file(
     assert migrate("verify").exit_code == 0
     assert migrate("verify", "--offline").exit_code == 0
     assert done(migrate) == ["03_v", "R__v"]
+
+
+# repair
+
+
+def repaired(migrate: Migrate, *arguments: str) -> str:
+    """Record a decision, and return what is said."""
+    result = migrate("repair", *arguments, "--reason", "why", "--yes")
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def test_a_file_recorded_as_reverted_is_applied_again_and_a_gone_one_is_forgotten(
+    migrate: Migrate, write: Write
+) -> None:
+    folder = write({"R__v.sql": VIEW, "R__w.sql": "create view w as select 1 as x;", **TABLE})
+    done(migrate)
+    migrate.database.execute("drop view v, w")
+    (folder / "R__w.sql").unlink()
+    said = repaired(migrate, "R__v", "R__w", "--reverted")
+    assert said == "R__v: recorded as not applied\nR__w: recorded as not applied\n"
+    assert states(migrate) == {"R__v": "never applied"}
+    assert done(migrate) == ["R__v"]
+    assert "repair R__w: reverted" in migrate("log").stdout
+
+
+def test_a_file_whose_text_is_in_the_database_is_recorded_without_being_run(
+    migrate: Migrate, write: Write
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    migrate.database.execute("create table t (); create view v as select 1 as x")
+    repaired(migrate, "R__v", "--applied")
+    assert states(migrate) == {"R__v": "up to date"}
+    write({"R__v.sql": WIDER})
+    repaired(migrate, "R__v", "--accept")
+    assert states(migrate) == {"R__v": "up to date"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("R__v", "--accept"), "R__v is up to date, and cannot be recorded as accepted"),
+        (("R__v", "--applied"), "R__v is up to date, and cannot be recorded as applied"),
+        (("R__x", "--reverted"), "there is no repeatable file R__x"),
+        (("R__v", "01", "--reverted"), "repair either versions or repeatable files"),
+    ],
+)
+def test_a_decision_that_does_not_fit_a_repeatable_file_is_refused(
+    migrate: Migrate, write: Write, arguments: tuple[str, ...], message: str
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    done(migrate)
+    result = migrate("repair", *arguments, "--reason", "why", "--yes")
+    assert (result.exit_code, message in result.stderr) == (2, True)
+    assert states(migrate) == {"R__v": "up to date"}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["R__v.down.sql"], "a repeatable file has no down file"),
+        (["R__v.up.sql"], "a repeatable file has no up file"),
+        (["R__v.sql", "R__V.sql"], "differ only in letter case"),
+        (["r__v.sql"], "rename it to R__v.sql"),
+        (["R_v.sql"], "rename it to R__v.sql"),
+        (["R__.sql"], "is not named"),
+    ],
+)
+def test_a_name_that_could_be_meant_otherwise_is_refused(
+    migrate: Migrate, write: Write, names: list[str], message: str
+) -> None:
+    write({**TABLE, **dict.fromkeys(names, "select 1;")})
+    result = migrate("verify", "--offline")
+    assert (result.exit_code, message in result.stderr) == (4, True)
+
+
+def test_one_name_in_two_directories_is_refused(
+    migrate: Migrate, write: Write, tmp_path: Path
+) -> None:
+    write({"R__v.sql": VIEW, **TABLE})
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "R__v.sql").write_text(VIEW)
+    (other / "02_u.up.sql").write_text("create table u ();")
+    result = migrate("--dir", other, "verify", "--offline")
+    assert (result.exit_code, "R__v.sql have the same name" in result.stderr) == (4, True)
+
+
+def test_create_writes_a_draft_of_a_repeatable_file_and_overwrites_none(
+    migrate: Migrate, write: Write
+) -> None:
+    folder = write(TABLE)
+    result = migrate("create", "--repeatable", "Active users")
+    assert result.stdout == f"{folder / 'R__active_users.sql'}\n"
+    assert "the file is a draft" in migrate("up").stderr
+    again = migrate("create", "--repeatable", "active users")
+    assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+    assert migrate("create", "next").stdout.startswith(str(folder / "02_next.up.sql"))
+
+
+def test_a_directory_may_have_only_repeatable_files(migrate: Migrate, write: Write) -> None:
+    write({"R__w.sql": "create or replace view w as select 1 as x;"})
+    assert done(migrate) == ["R__w"]
+    status = migrate("status").stdout
+    assert "repeatable file  state       applied at" in status
+    assert "repeatable files: 1 up to date" in status
+    assert migrate("verify").stdout == "1 migration is valid and matches the history\n"
