@@ -58,7 +58,7 @@ def status(
 
     It does not read the configuration file: what counts are the arguments and the environment.
     `is_current` tells whether all files are applied as they are; `entries` holds every version, by
-    ascending number.
+    ascending number, and `repeatables` every repeatable file, by name.
 
     Args:
         directory: Where the migrations are; several directories are one history.

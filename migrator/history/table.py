@@ -40,7 +40,9 @@ from {source}
 _READ_REPEATABLES = """
 select name,
        checksum,
-       case when checksum <> all(%(known)s::text[]) then script end as script,
+       case
+           when checksum operator(pg_catalog.<>) all(%(known)s::pg_catalog.text[]) then script
+       end as script,
        applied_at,
        applied_by,
        duration_ms

@@ -216,7 +216,7 @@ def _plan_up(
             *(problem for e in disagreeing for problem in disagreements(e, entries)),
             *(problem for e in candidates for problem in interruptions(e)),
             *_refusals(planned),
-            *repeatables.conflicts(((step.version, step.script) for step in planned), repeatable),
+            *repeatables.conflicts((s.migration for s in planned if s.migration), repeatable),
             *(problem for step in last for problem in repeatables.refused(step.script)),
         ),
         notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates), *why_not),

@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError, StatementError, listed
@@ -82,14 +83,20 @@ def plan(
 
 def with_forgotten(steps: Iterable[Step], repeatables: Iterable[Repeatable]) -> tuple[Step, ...]:
     """Add to the steps of numbered migrations which repeatable files' work they drop."""
+    planned = tuple(steps)
+    gone = [tuple(dropped(step.script)) for step in planned]
+    if not any(gone):
+        return planned
     made = {each.name: _made(each) for each in repeatables if each.applied}
-    return tuple(_with_forgotten(step, made) for step in steps) if made else tuple(steps)
+    return tuple(
+        replace(step, forgets=tuple(_among(found, made))) if found else step
+        for step, found in zip(planned, gone, strict=True)
+    )
 
 
-def _with_forgotten(step: Step, made: Mapping[str, Sequence[Made]]) -> Step:
-    gone = tuple(dropped(step.script))
-    forgets = (name for name in made if any(a.is_same(b) for a in made[name] for b in gone))
-    return replace(step, forgets=tuple(forgets)) if gone else step
+def _among(gone: Iterable[Made], made: Mapping[str, Iterable[Made]]) -> Iterator[str]:
+    gone = tuple(gone)
+    return (name for name in made if any(a.is_same(b) for a in made[name] for b in gone))
 
 
 def forgotten_notes(steps: Iterable[Step]) -> Iterator[str]:
@@ -110,33 +117,52 @@ def _made(repeatable: Repeatable) -> tuple[Made, ...]:
 
 
 def conflicts(
-    scripts: Iterable[tuple[str, Script]], repeatables: Iterable[Repeatable]
+    numbered: Iterable[Migration], repeatables: Iterable[Repeatable]
 ) -> Iterator[MigratorError]:
-    """Yield what numbered migrations create, and repeatable files as well.
+    """Yield what two repeatable files create, or a numbered migration and one of them.
 
     What a later one of them drops is left out: that is how an object comes to a repeatable file.
 
     Args:
-        scripts: With their versions, in order.
+        numbered: By ascending number.
     """
+    numbered, repeatables = tuple(numbered), tuple(repeatables)
+    if not numbered and not any(each.is_pending for each in repeatables):
+        return
     files = [each.migration for each in repeatables if each.migration]
-    made = [(file, created(parser.parse(file.up.path, file.up.text))) for file in files]
-    ours = [(file, each) for file, found in made for each in found]
-    numbered = list(scripts) if ours else []
-    for at, (version, script) in enumerate(numbered):
-        for each in created(script):
-            later = (gone for _, other in numbered[at + 1 :] for gone in dropped(other))
-            both = [file for file, other in ours if other.is_same(each)]
-            if both and not any(gone.is_same(each) for gone in later):
-                yield _conflict(version, script, each, both[0])
+    ours = [(file, made) for file in files for made in created(_parsed(file))]
+    for (one, made), (file, other) in combinations(ours, 2):
+        if one is not file and made.is_same(other):
+            yield _conflict(file, made, one, f"remove it from {file.version} or {one.version}")
+    names = {made.name[-1].lower() for _, made in ours}
+    others = [each for each in numbered if _has_any(each.up.text, names)]
+    scripts = [_parsed(each) for each in others]
+    for at, migration in enumerate(others):
+        for made in created(scripts[at]):
+            later = (gone for script in scripts[at + 1 :] for gone in dropped(script))
+            both = [file for file, other in ours if other.is_same(made)]
+            if both and not any(gone.is_same(made) for gone in later):
+                version = migration.version
+                hint = (
+                    f"remove it from {version}, since the repeatable file is applied later; if "
+                    f"{version} is applied already, drop it in a new migration"
+                )
+                yield _conflict(migration, made, both[0], hint)
 
 
-def _conflict(version: str, script: Script, made: Made, file: Migration) -> MigratorError:
-    return MigrationFileError(
-        f"{script.path} creates {made}, and so does {file.up.path}",
-        hint=f"remove it from {version}, since the repeatable file is applied later; if {version} "
-        "is applied already, drop it in a new migration",
-    )
+def _has_any(text: str, names: Iterable[str]) -> bool:
+    """Whether a text may name one of some objects; most files need not be parsed."""
+    lower = text.lower()
+    return any(name in lower for name in names)
+
+
+def _parsed(migration: Migration) -> Script:
+    return parser.parse(migration.up.path, migration.up.text)
+
+
+def _conflict(migration: Migration, made: Made, file: Migration, hint: str) -> MigratorError:
+    message = f"{migration.up.path} creates {made}, and so does {file.up.path}"
+    return MigrationFileError(message, hint=hint)
 
 
 def named_in(repeatables: Iterable[Repeatable], text: str) -> tuple[tuple[str, Made], ...]:
@@ -164,8 +190,7 @@ def _step(repeatable: Repeatable) -> Step:
     if applied and applied.script is not None:
         old = SourceFile(stored_path(applied), applied.script, applied.checksum)
         migration = replace(migration, down=old)
-    script = parser.parse(migration.up.path, migration.up.text)
-    return Step(migration.version, Direction.UP, script, migration)
+    return Step(migration.version, Direction.UP, _parsed(migration), migration)
 
 
 def stored_path(applied: AppliedRepeatable) -> PurePath:
@@ -208,13 +233,11 @@ def problems(
 ) -> Iterator[MigratorError]:
     """Yield what is refused in repeatable files, by name, and what numbered ones create as well."""
     repeatables = tuple(repeatables)
-    ups = (entry.migration for entry in entries if entry.migration)
-    scripts = ((each.version, parser.parse(each.up.path, each.up.text)) for each in ups)
-    yield from conflicts(scripts, repeatables)
+    numbered = (entry.migration for entry in entries if entry.migration)
+    yield from conflicts(numbered, repeatables)
     for each in repeatables:
         if each.migration:
-            source = each.migration.up
-            yield from refused(parser.parse(source.path, source.text))
+            yield from refused(_parsed(each.migration))
 
 
 def refused(script: Script) -> Iterator[MigratorError]:
@@ -243,5 +266,5 @@ def notes(repeatables: Iterable[Repeatable]) -> Iterator[str]:
     if gone := [each.name for each in repeatables if each.status is Freshness.FILE_GONE]:
         yield (
             f"the file of {listed(gone)} is gone, and what it made is still in the database; "
-            "once that is dropped: migrator repair NAME --reverted"
+            f'once that is dropped: migrator repair {" ".join(gone)} --reverted --reason "…"'
         )

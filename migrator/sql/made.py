@@ -22,6 +22,13 @@ _ADJECTIVES = frozenset(
     ("or", "replace", "recursive", "unlogged", "materialized", "foreign", "constraint", "unique")
 )
 _MODES = frozenset(["in", "out", "inout", "variadic"])
+_ALIASES = {
+    "int": "integer",
+    "int4": "integer",
+    "int8": "bigint",
+    "int2": "smallint",
+    "bool": "boolean",
+}
 _LONGEST = 1000  # tokens of the statement that are read
 
 
@@ -147,7 +154,7 @@ def _argument(tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:
     rest = folded[1:] if folded[:1] == [mode] else folded
     end = next((at for at, token in enumerate(rest) if token in ("default", "=")), len(rest))
     if rest and mode != "out":
-        yield tuple(rest[:end])
+        yield tuple(_ALIASES.get(word, word) for word in rest[:end])
 
 
 def _qualified(name: tuple[str, ...]) -> tuple[str, ...]:
@@ -161,7 +168,8 @@ def _are_alike(
     if ours is None or theirs is None:
         return True
     return len(ours) == len(theirs) and all(
-        longer[len(longer) - len(shorter) :] == shorter or longer[1:] == shorter[1:]
+        longer[len(longer) - len(shorter) :] == shorter
+        or (len(shorter) > 1 and longer[1:] == shorter[1:])
         for shorter, longer in (sorted(pair, key=len) for pair in zip(ours, theirs, strict=True))
     )
 

@@ -240,6 +240,22 @@ def test_a_version_may_not_create_what_a_repeatable_file_creates(
         assert both in result.stderr
 
 
+def test_two_repeatable_files_may_not_create_the_same(migrate: Migrate, write: Write) -> None:
+    folder = write(
+        {
+            "R__a.sql": "create or replace function f(a int) returns int language sql return a;",
+            "R__b.sql": "create or replace function f(b integer) returns int return 2;",
+            "R__c.sql": "create or replace function f(text) returns int language sql return 1;",
+        }
+    )
+    for command in (("verify", "--offline"), ("up",)):
+        result = migrate(*command)
+        assert result.exit_code == 4
+        both = f"{folder}/R__b.sql creates function f, and so does {folder}/R__a.sql"
+        assert both in result.stderr
+        assert "R__c" not in result.stderr
+
+
 def test_what_a_later_version_drops_may_come_to_a_repeatable_file(
     migrate: Migrate, write: Write
 ) -> None:

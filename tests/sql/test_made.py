@@ -46,6 +46,8 @@ SAME = [
     ("create function f(a int) returns int return 1", "drop routine f", True),
     ("create function f(a int) returns int return 1", "drop function f(int)", True),
     ("create function f(a int) returns int return 1", "drop function f(text)", False),
+    ("create function f(int) returns int return 1", "drop function f(text)", False),
+    ("create function f(a int) returns int return 1", "drop function f(integer)", True),
     ("create function f(a int, b int) returns int return 1", "drop function f(int)", False),
     (
         "create function f(a double precision default 1, out b int) return 1",
