@@ -21,11 +21,12 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
 	queries output schema-file backup
+repeated := data
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted renamed unchecked fix no-examples \
-	repeatable
+	repeatable no-data
 of-program := config env schema wait trust-history-of
-of-command := $(with-value) $(switches) $(of-program) dir allow-empty json verbose
+of-command := $(with-value) $(repeated) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.
 of-developer := n rounds mb only against output durable no-peers seed workers package json stop
 
@@ -81,7 +82,7 @@ argument = $(if $(filter create,$*),name)$(if $(filter repair baseline,$*),versi
 # `repair` takes several versions.
 arguments = $(if $(filter repair,$*),$(foreach each,$(call given,version),$(call quote,$(each))),$(call quote,$(call given,$(argument))))
 options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
-	$(call given,args) $(if $(argument),-- $(arguments))
+	$(foreach option,$(repeated),$(foreach each,$(call given,$(option)),--$(option) $(call quote,$(each)))) $(call given,args) $(if $(argument),-- $(arguments))
 needs-database = $(if $(or $(call switched,offline),$(filter create,$*)),,yes)
 configuration := $(or $(call given,config),$(MIGRATOR_CONFIG),$(wildcard migrator.toml))
 in-configuration = $(if $(configuration),$(shell grep -qs $(1) $(call quote,$(configuration)) && echo yes))
@@ -123,6 +124,7 @@ migrate-verify: ## check the files against the history: offline=1 fix=1 schema-f
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME
 migrate-dump: ## print the schema of the database, or write it to a file: output=schema.sql
+migrate-squash: ## replace migrations by one file that makes the same: to=120 data=TABLE no-data=1
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
 migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"

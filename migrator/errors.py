@@ -8,7 +8,7 @@
       EmbeddedServerError     the embedded PostgreSQL cannot be started
       MigrationFileError      a file cannot be read as a migration
       VersionError            file and history of one version disagree
-        ModifiedError RenamedError MissingError OutOfOrderError IrreversibleError
+        ModifiedError RenamedError MissingError OutOfOrderError IrreversibleError SquashError
         InterruptedMigrationError
       BlockedError            all problems that kept a run from starting
       PlanChangedError        a rehearsed plan is out of date
@@ -195,6 +195,12 @@ class IrreversibleError(VersionError):
     """A version cannot be reverted: it has no down script."""
 
     code = "irreversible"
+
+
+class SquashError(VersionError):
+    """What a squashed file replaces is not applied as it was, or not recorded yet."""
+
+    code = "squashed"
 
 
 class InterruptedMigrationError(VersionError):

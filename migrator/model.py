@@ -37,6 +37,8 @@ class Status(enum.StrEnum):
     RENAMED = "renamed"  # applied, and its file was given another name or number since
     MISSING = "missing"  # applied, but the file is missing
     OUT_OF_ORDER = "out of order"  # pending, but older than an applied version
+    SQUASHED = "squashed"  # applied as the versions that its file replaces
+    INCOMPLETE = "incomplete"  # only some of the versions that its file replaces are applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class Entry:
         migration: None if there is no file.
         applied: None if it is not in the history; never together with `migration`.
         reformatted: Whether the file was edited since, but only in what has no meaning.
+        replaces: The rows that the file is to take the place of, by ascending number; then it
+            has no row itself.
     """
 
     number: int
@@ -206,6 +210,7 @@ class Entry:
     migration: Migration | None
     applied: AppliedMigration | None
     reformatted: bool = False
+    replaces: tuple[AppliedMigration, ...] = ()
 
     @property
     def new_name(self) -> str | None:
@@ -284,6 +289,7 @@ class Plan:
         notes: What the user should know that is not a problem, as sentences.
         entries: The files and the history that it was made from; none in a part of a plan.
         repeatables: The repeatable files, likewise.
+        squashed: Those that are recorded in place of what they replace; nothing is run for it.
     """
 
     steps: tuple[Step, ...] = ()
@@ -291,6 +297,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     repeatables: tuple[Repeatable, ...] = ()
+    squashed: tuple[Entry, ...] = ()
 
 
 def is_repeatable(version: str) -> bool:

@@ -18,7 +18,6 @@ from .errors import DumpError, EmbeddedServerError
 from .postgres import connection
 
 _OPTIONS = (
-    "--schema-only",
     "--encoding=UTF8",
     # A database with a subscription cannot be dropped, and the subscription keeps a slot alive.
     "--no-subscriptions",
@@ -36,7 +35,23 @@ def dump_schema(
     options: tuple[str, ...] = (),
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the schema of a database as `pg_dump` writes it, in a read-only session.
+    """Return the schema of a database, as `dump` does."""
+    options = ("--schema-only", *options)
+    return dump(
+        database, major, lock_timeout=lock_timeout, role=role, options=options, settings=settings
+    )
+
+
+def dump(
+    database: Database,
+    major: int,
+    *,
+    lock_timeout: int,
+    role: str | None,
+    options: tuple[str, ...],
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """Return a database as `pg_dump` writes it, in a read-only session.
 
     Args:
         database: Reachable without a passphrase for the key of a client certificate.

@@ -17,7 +17,7 @@ from .files import directory
 from .history import place, table
 from .history.place import History
 from .model import Entry, Migration, Plan, Recorded, Repeatable
-from .planning import planner, repeatables
+from .planning import planner, repeatables, squash
 from .planning.problems import outstanding_states
 from .postgres import connection, waiting
 from .postgres.cursor import Connection
@@ -64,7 +64,11 @@ class Session:
     def _recorded(self, *, downs: bool) -> Recorded:
         if not self.history.exists:
             return Recorded()
-        known = frozenset(migration.up.checksum for migration in self.migrations)
+        known = frozenset(
+            checksum
+            for each in self.migrations
+            for checksum in (each.up.checksum, *squash.replaced(each).values())
+        )
         with connection.reported(self.history.schema):
             return table.read(self.conn, self.history, known=known, downs=downs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import completion, config, doctor, files, history, migrate, rehearse, schema
+from . import completion, config, doctor, files, history, migrate, rehearse, schema, squash
 from .command import Commands, program_options
 from .help import help_command, version
 
@@ -54,6 +54,7 @@ for _command in (
     schema.dump,
     files.create,
     files.verify,
+    squash.squash,
     doctor.doctor,
     history.baseline,
     history.repair,

@@ -196,7 +196,11 @@ def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = Non
         plan = _plan(app, work, request, rehearsed)
         removed = _losses(work, plan, request)
     app.show(
-        lambda: text.plan_text(plan, removed) if plan.steps else text.nothing_text(plan, request),
+        lambda: (
+            text.plan_text(plan, removed)
+            if plan.steps or plan.squashed
+            else text.nothing_text(plan, request)
+        ),
         lambda: json.of_plan(plan, removed),
     )
 
@@ -226,11 +230,12 @@ def _run(
         plan = _plan(app, work, request, rehearsed)
         for note in plan.notes:
             app.say(f"note: {note}")
-        if not plan.steps:
+        if not (plan.steps or plan.squashed):
             write_configured(app, work, dump)
             _show_nothing(app, plan, request)
             return
-        around.require_backup()
+        if plan.steps:
+            around.require_backup()
         removed = _losses(work, plan, request)
         for event in removed:
             app.notify(event)
@@ -257,7 +262,9 @@ def _run(
     app.show(
         lambda: text.outcome_text(outcome, request, seconds, style(sys.stdout)),
         lambda: json.of_outcome(outcome, app.events) | {"backup": backup_json(around.backup)},
-        kept="the migrations were run; see: migrator status" if outcome.finished else None,
+        kept="the migrations were run; see: migrator status"
+        if outcome.finished or outcome.plan.squashed
+        else None,
     )
 
 
@@ -320,6 +327,8 @@ def _intent(plan: Plan, request: Request) -> str:
 
     verbs = {Action.UP: "apply", Action.DOWN: "revert", Action.REDO: "revert and apply again"}
     versions = list(dict.fromkeys(step.version for step in plan.steps))
+    if not versions:
+        return f"record {errors.listed([entry.version for entry in plan.squashed])}"
     return f"{verbs[request.action]} {errors.listed(versions)}"
 
 

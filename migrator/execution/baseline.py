@@ -50,7 +50,7 @@ def baseline(work: Session, version: str, notify: Notify) -> tuple[str, ...]:
         pending = [
             entry.migration
             for entry in work.entries()
-            if entry.number <= bound and entry.migration and not entry.applied
+            if entry.number <= bound and entry.migration and not (entry.applied or entry.replaces)
         ]
         write = recorder.recorder(work.history.schema)
         commands = [command for m in pending for command in _baseline(write, m)]
@@ -181,6 +181,11 @@ def _problem(entry: Entry, decision: Decision, entries: Sequence[Entry]) -> Usag
         return _not_renamed(entry, entries)
     applied, migration = entry.applied, entry.migration
     is_edited = entry.status in _ACCEPTED or entry.reformatted
+    if entry.replaces:
+        return UsageError(
+            f"{entry.version} is {entry.status}: it has no row in the history yet",
+            hint="for what to do, run: migrator verify",
+        )
     match decision:
         case Decision.REVERTED if applied:
             return None

@@ -22,7 +22,7 @@ from ..postgres.cursor import send
 from ..postgres.lock import runner_lock
 from ..session import Session
 from ..tracing.trace import Trace, to_json
-from . import batch, no_transaction, retry
+from . import batch, no_transaction, retry, squash
 from .context import Context, Tracer, tracer
 from .transaction import Transaction
 
@@ -109,6 +109,7 @@ def _plan_and_run(
         if prepare and plan.steps:
             prepare(plan, lock.interrupts)
             prepare = None
+        squash.record(session, plan.squashed, context.notify)
         try:
             execute(context, plan)
         except TakenError as error:

@@ -20,7 +20,7 @@ from ..errors import (
     UsageError,
 )
 from ..model import REPEATABLE, Migration, SourceFile
-from . import names, repeatable, templates
+from . import names, repeatable, squashed, templates
 from .source import read_source
 
 _LONG = 1 << 20  # bytes
@@ -58,6 +58,7 @@ def read_migrations(*directories: Path) -> tuple[Migration, ...]:
     repeatables.sort(key=lambda migration: migration.version)
     problems += _duplicates(migrations)
     problems += repeatable.alike(repeatables)
+    problems += squashed.problems(migrations)
     if problems:
         from ..sql import parser  # noqa: PLC0415  (a valid directory needs no parser yet)
 
@@ -139,7 +140,7 @@ def _ignored_in(directory: Path, read: Collection[object]) -> Iterable[tuple[str
     inside = {entry.name for entry in visible if _is_directory(directory / entry.name)}
     alike = names.look_alikes({entry.name for entry in visible} - inside)
     yield from ((name, f"name it {new}") for name, new in alike.items())
-    for name in sorted(inside):
+    for name in sorted(inside - {squashed.FOLDER}):
         advice = _advice_on(directory / name)
         if advice and _identity(directory / name) not in read:
             yield name, advice
@@ -251,7 +252,7 @@ def next_version(directories: Iterable[Path], name: str, *, now: datetime) -> st
 
 
 def write_pair(directory: Path, version: str, texts: Iterable[str]) -> tuple[Path, Path]:
-    """Write a pair of files, up and down; overwrite nothing.
+    """Write a pair of files, up and down, or without a text for it no down; overwrite nothing.
 
     Raises:
         DirectoryError: The files cannot be written; neither is left.
@@ -265,7 +266,7 @@ def _write(paths: Sequence[Path], texts: Iterable[str]) -> None:
     written: list[Path] = []
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, texts, strict=True):
+        for path, text in zip(paths, texts, strict=False):
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)
                 file.write(text)

@@ -17,7 +17,7 @@ class LogEntry:
 
     Attributes:
         version: Empty for a backup.
-        action: `up`, `down`, `repair`, `baseline`, `backup` or `trace`.
+        action: `up`, `down`, `repair`, `baseline`, `squash`, `backup` or `trace`.
         outcome: `done`, `failed`, `started` (a statement outside a transaction), or the decision
             of a repair.
         duration_ms: How long the server took, in milliseconds.

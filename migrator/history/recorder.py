@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -160,6 +161,21 @@ set checksum = excluded.checksum,
     statements_done = excluded.statements_done,
     in_step = null
 """
+# One row in place of several, at the place of the first of them: `down` comes to it last.  The
+# division by zero stops a run whose rows are no longer those of the history.
+_SQUASH = """
+with gone as (
+    delete from {versions}
+    where version = any($5::text[])
+    returning *
+)
+insert into {versions}
+    (version, checksum, up_script, down_script, applied_at, applied_by, duration_ms,
+     statements_done, ordinal)
+select $1, $2, $3, $4, max(applied_at), (array_agg(applied_by order by ordinal desc))[1],
+       sum(duration_ms), 1 / (count(*) = cardinality($5::text[]))::integer - 1, min(ordinal)
+from gone
+"""
 _RENAME = """
 update {versions}
 set version = $2
@@ -218,6 +234,11 @@ class Recorder:
             return self._claim_repeatable(migration)
         parameters = self.claim(migration, again=False)[1]
         return self._command(_RECORD_APPLIED, *parameters, b"%d" % done)
+
+    def squash(self, migration: Migration, versions: Iterable[str]) -> Command:
+        """Record a migration in place of versions that are applied; fail if one is not."""
+        parameters = self.claim(migration, again=False)[1]
+        return self._command(_SQUASH, *parameters, f"{{{','.join(versions)}}}".encode())
 
     def rename(self, version: str, new: str) -> Command:
         """Rename a version."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import BlockedError, MigratorError, StatementError, counted, duration
+from ..errors import BlockedError, MigratorError, StatementError, counted, duration, listed
 from ..model import Direction, Entry, Freshness, Plan, Repeatable, Status, is_repeatable
 from ..planning.problems import ahead_of_files
 from ..sql import effects
@@ -36,6 +36,8 @@ _COLOURS = {
     Status.RENAMED: "red",
     Status.MISSING: "red",
     Status.OUT_OF_ORDER: "red",
+    Status.SQUASHED: "yellow",
+    Status.INCOMPLETE: "red",
 }
 _FRESHNESS = {
     Freshness.UP_TO_DATE: "green",
@@ -86,6 +88,9 @@ def outcome_text(outcome: Outcome, request: Request, seconds: float, style: Styl
     """Say what a run did, how long it took, and which version the database is at."""
     steps = outcome.finished
     if not steps:
+        squashed = [entry.version for entry in outcome.plan.squashed]
+        if squashed:
+            return f"nothing was run; {listed(squashed)} is recorded in place of what it replaces"
         return nothing_text(outcome.plan, request)
     numbered = [step for step in steps if not is_repeatable(step.version)]
     counts = [(d, sum(step.direction is d for step in numbered)) for d in reversed(Direction)]
@@ -250,7 +255,9 @@ def _remarks(entries: Iterable[Entry], repeatables: Iterable[Repeatable]) -> Ite
         yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
     if any(e.reformatted for e in entries) or any(e.reformatted for e in repeatables):
         yield "* edited since it was applied, in comments, white space or letter case only"
-    known = (Status.APPLIED, Status.PENDING)
+    if any(entry.status is Status.SQUASHED for entry in entries):
+        yield "squashed: what the file replaces is applied; to record the file, run: migrator up"
+    known = (Status.APPLIED, Status.PENDING, Status.SQUASHED)
     if any(e.status not in known and e not in ahead for e in entries):
         yield "for the reasons and what to do, run: migrator verify"
 

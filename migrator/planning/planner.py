@@ -26,7 +26,7 @@ from ..model import (
     Step,
 )
 from ..sql import options, parser
-from . import renames, repeatables
+from . import renames, repeatables, squash
 from .problems import (
     ahead_notes,
     ahead_of_files,
@@ -124,12 +124,17 @@ def reconcile(
     files = {migration.number: migration for migration in migrations}
     rows = {row.number: row for row in history}
     newest = max(rows, default=-1)
+    squashed = dict(squash.find(files.values(), rows))
+    for row in (row for found in squashed.values() for row in found):
+        del rows[row.number]
     renamed = renames.renumbered(files, rows)
     for number, migration in renamed.items():
         del files[migration.number]
         files[number] = migration
     return tuple(
-        _entry(number, files.get(number), rows.get(number), is_older=number < newest)
+        squash.entry_of(files[number], squashed[number])
+        if number in squashed
+        else _entry(number, files.get(number), rows.get(number), is_older=number < newest)
         for number in sorted(files.keys() | rows.keys())
     )
 
@@ -209,9 +214,11 @@ def _plan_up(
     ups = (step for e in candidates if (step := _step_up(e)))
     planned = repeatables.with_forgotten(ups, repeatable)
     disagreeing = (e for e in wanted if e.status not in runnable and e not in ahead)
+    squashed = tuple(e for e in wanted if e.status is Status.SQUASHED)
     last, why_not = repeatables.plan(repeatable, entries, planned)
     return Plan(
         steps=(*planned, *last),
+        squashed=squashed,
         problems=(
             *(problem for e in disagreeing for problem in disagreements(e, entries)),
             *(problem for e in candidates for problem in interruptions(e)),
@@ -219,7 +226,13 @@ def _plan_up(
             *repeatables.conflicts((s.migration for s in planned if s.migration), repeatable),
             *(problem for step in last for problem in repeatables.refused(step.script)),
         ),
-        notes=(*ahead_notes(entries), *_notes(planned), *no_sql_note(candidates), *why_not),
+        notes=(
+            *ahead_notes(entries),
+            *map(squash.note, squashed),
+            *_notes(planned),
+            *no_sql_note(candidates),
+            *why_not,
+        ),
     )
 
 
@@ -235,9 +248,12 @@ def _plan_down(
     chosen = [(e, _down_source(e, from_files=request.from_files)) for e in applied[: request.steps]]
     downs = (_step_down(entry, source) for entry, source in chosen if source)
     planned = repeatables.with_forgotten(downs, repeatable)
+    above = [e for e in entries if e.replaces and (target is None or e.number > target)]
+    is_reached = request.steps is None or request.steps > len(applied)
     return Plan(
         steps=tuple(planned),
         problems=(
+            *(squash.unrecorded(entry) for entry in above if is_reached),
             *(irreversible(entry) for entry, source in chosen if not source),
             *(p for entry, source in chosen if source for p in down_interruption(entry, source)),
             *_refusals(planned),

@@ -19,7 +19,7 @@ from ..model import AppliedMigration, Direction, Entry, Migration, SourceFile, S
 from ..sql import parser
 from ..sql.location import locate
 from ..sql.script import Script, Statement, Unit, is_long
-from . import renames
+from . import renames, squash
 
 _DIFF_LINES = 60
 _MOST_NAMED = 5  # versions of a note
@@ -56,6 +56,8 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
                 "migrator up --out-of-order",
                 version=entry.version,
             )
+        case Entry(status=Status.INCOMPLETE, migration=Migration() as migration):
+            yield squash.incomplete(migration, entry.replaces)
 
 
 def missing(entry: Entry, entries: Iterable[Entry] = ()) -> MigratorError:
@@ -77,7 +79,7 @@ def missing(entry: Entry, entries: Iterable[Entry] = ()) -> MigratorError:
 def _without_files(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Return the missing versions if no applied version has a file; else none."""
     applied = [entry for entry in entries if entry.applied]
-    if any(entry.migration for entry in applied):
+    if any(entry.migration for entry in applied) or any(e.replaces for e in entries):
         return ()
     return tuple(entry for entry in applied if entry.status is Status.MISSING)
 
@@ -335,7 +337,8 @@ def outstanding_states(entries: Iterable[Entry]) -> frozenset[Status]:
     """Return the states of versions, other than applied and ahead of the files."""
     entries = tuple(entries)
     ahead = ahead_of_files(entries)
-    return frozenset(e.status for e in entries if e not in ahead) - {Status.APPLIED}
+    there = {Status.APPLIED, Status.SQUASHED}
+    return frozenset(e.status for e in entries if e not in ahead) - there
 
 
 def _versions(entries: Iterable[Entry]) -> str:

@@ -194,7 +194,7 @@ def compare_with_files(
         HistoryError: The files cannot be applied to an empty database.
         MigratorError: As in `rehearse_plan`.
     """
-    with _empty_stage(work, server, notify) as (_, stage):
+    with empty_stage(work, server, notify) as (_, stage):
         try:
             replay.apply(stage, migrations)
         except replay.ReplayError as error:
@@ -223,7 +223,7 @@ def made_by_files(
         HistoryError: The files cannot be applied to an empty database.
         MigratorError: As in `rehearse_plan`.
     """
-    with _empty_stage(work, server, notify) as (made, stage):
+    with empty_stage(work, server, notify) as (made, stage):
         try:
             replay.apply(stage, work.migrations)
         except replay.ReplayError as error:
@@ -335,9 +335,10 @@ def _scratch_database(work: Session, server: Database | None, notify: Notify) ->
 
 
 @contextmanager
-def _empty_stage(
+def empty_stage(
     work: Session, server: Database | None, notify: Notify
 ) -> Iterator[tuple[Database, Stage]]:
+    """Create a scratch database with the properties of the target, as `find_drift` does."""
     with _target_untouched(), _scratch_database(work, server, notify) as made:
         database, skipped = clone.copy_properties(work.database, made)
         for text in _refused(skipped):
@@ -353,7 +354,7 @@ def _replayed(work: Session, server: Database | None, notify: Notify) -> Iterato
     Raises:
         HistoryError: The history cannot be replayed.
     """
-    with _empty_stage(work, server, notify) as (_, stage):
+    with empty_stage(work, server, notify) as (_, stage):
         if why_not := _replay(work, stage):
             raise HistoryError(
                 f"cannot compare the database with its history: {why_not}",

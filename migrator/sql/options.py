@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import PurePath
 
 from ..errors import MigrationFileError
@@ -15,7 +15,8 @@ from .conditions import ENSURE, REQUIRE, Query
 from .location import locate
 from .script import Allowance, Options, Statement, milliseconds
 
-_FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role")
+REPLACES = "replaces"
+_FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role", REPLACES)
 _DRAFT = "draft"
 _AT_TOP = (*_FILE_OPTIONS, REQUIRE)
 _OPTIONS = (*_AT_TOP, ENSURE, "allow", "irreversible", _DRAFT)
@@ -25,6 +26,10 @@ _MALFORMED = re.compile(
     r"(?:-{2,}|/\*+)\s*migrator\s*:\s*"
     rf"(?P<name>{'|'.join(_OPTIONS)})\b",
     re.IGNORECASE,
+)
+_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+_REPLACED = re.compile(
+    r"--\s+(?P<version>[0-9]+_[\w.-]+)\s+(?P<checksum>[0-9a-f]{64})\s*", re.ASCII
 )
 _MARKS = ("migrator", "Migrator", "MIGRATOR")  # a script without them is not searched
 
@@ -53,12 +58,15 @@ def read_options(
     values: dict[str, str] = {}
     allowances: list[Allowance] = []
     queries: list[Query] = []
+    replaced: list[tuple[str, str]] = []
     problems: list[MigrationFileError] = []
     for comment in _comments(source, statements):
         option = _OPTION.fullmatch(comment.text) if comment.is_alone else None
         if comment.is_alone and queries and queries[-1].takes(comment.offset, comment.text):
             continue
-        if option and option["name"] == "allow":
+        if REPLACES in values and (line := _REPLACED.fullmatch(comment.text)):
+            replaced.append((line["version"], line["checksum"]))
+        elif option and option["name"] == "allow":
             allowances.append(_allowance(comment, option["value"]))
         elif option and option["name"] == "irreversible":
             values["irreversible"] = values.get("irreversible") or option["value"]
@@ -72,7 +80,12 @@ def read_options(
         elif option:
             values[option["name"]] = option["value"]
     problems += (p for query in queries for p in conditions.problems(path, source, query))
-    return _options(values, allowances, queries), problems
+    if REPLACES in values and not _is_range_of(values[REPLACES], replaced):
+        message = f'option "{REPLACES}" does not list the versions from the first to the last'
+        hint = "restore the file: migrator squash has written it"
+        location = locate(source, source.index(REPLACES), path)
+        problems.append(MigrationFileError(message, location=location, hint=hint))
+    return replace(_options(values, allowances, queries), replaces=tuple(replaced)), problems
 
 
 def _options(
@@ -88,6 +101,14 @@ def _options(
         requires=tuple(each.statement for each in queries if each.option == REQUIRE),
         ensures=tuple(each.statement for each in queries if each.option == ENSURE),
     )
+
+
+def _is_range_of(text: str, replaced: Sequence[tuple[str, str]]) -> bool:
+    numbers = [int(version.partition("_")[0]) for version, _ in replaced]
+    found = _RANGE.fullmatch(text)
+    assert found, "it is checked where the option is read"
+    is_ascending = all(one < other for one, other in pairwise(numbers))
+    return is_ascending and numbers[:1] + numbers[-1:] == [int(found[1]), int(found[2])]
 
 
 def _comments(source: str, statements: Sequence[Statement]) -> Iterator[_Comment]:
@@ -129,6 +150,8 @@ def _complaint(
     if name.endswith("-timeout") and milliseconds(value) is None:
         example = "2s" if name == "lock-timeout" else "15min"
         return f'invalid duration "{value}"', f"use for example: -- migrator: {name} {example}"
+    if name == REPLACES and not _RANGE.fullmatch(value):
+        return f'invalid range of versions "{value}"', f"write: -- migrator: {name} 01..20"
     if name == "role" and not value:
         return 'option "role" requires a name', "use for example: -- migrator: role app_owner"
     return None

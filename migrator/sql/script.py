@@ -136,6 +136,8 @@ class Options:
         allowances: In the order of the script.
         requires: Queries that have to give true before the first statement.
         ensures: Queries that have to give true after the last one.
+        replaces: The versions that the file takes the place of, each with its checksum, by
+            ascending number.
     """
 
     no_transaction: bool = False
@@ -146,6 +148,7 @@ class Options:
     allowances: tuple[Allowance, ...] = ()
     requires: tuple[Statement, ...] = ()
     ensures: tuple[Statement, ...] = ()
+    replaces: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[Answer, Answer, Answer]] = {
     "verify --schema-file {new}": USUAL,
     "verify --offline": (NO_FILES, NO_DIRECTORY, (0, "1 migration is valid\n")),
     "doctor": (FINE, FINE, (4, 'Unusable history (history)\n  schema "hello" has no history')),
+    "squash --to 1 --no-data": USUAL,
     "baseline 1": USUAL,
     "baseline 1 --unchecked": USUAL,
     "repair 1 --applied --reason x": USUAL,
