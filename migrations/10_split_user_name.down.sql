@@ -1,4 +1,5 @@
 -- migrator: statement-timeout 15min
+-- migrator: irreversible a name that was changed since may be split elsewhere by the next up
 
 -- Join the names: concat_ws puts a space between the parts, unless last_name is null.  Every name
 -- that up has split is restored exactly.

@@ -1,9 +1,12 @@
 -- migrator: lock-timeout 1s
+-- migrator: require select convalidated from pg_constraint
+--   where conrelid = 'users'::regclass and conname = 'users_first_name_present'
 
 -- The planner and client libraries understand not null better than a check.  Since version 12,
 -- PostgreSQL relies on the valid check and scans no rows, so ACCESS EXCLUSIVE on users is held
 -- only briefly.
 
+-- migrator: allow lock-held The second statement only drops a check, which takes no time.
 alter table users
     alter column first_name set not null;
 

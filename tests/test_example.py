@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT, Database, Migrate, dump_schema, run_psql
+from tests.conftest import PROJECT, Database, Migrate, call, dump_schema, run_psql
 
 pytestmark = pytest.mark.slow
 
 EXAMPLE = PROJECT / "migrations"
-UPS = sorted(EXAMPLE.glob("*.up.sql"))
-DOWNS = sorted(EXAMPLE.glob("*.down.sql"), reverse=True)
+SEED = PROJECT / "migrations-dev"  # what only development gets
+
+
+def files(direction: str) -> list[Path]:
+    """Return the files of both directories, by number."""
+    found = (path for each in (EXAMPLE, SEED) for path in each.glob(f"*.{direction}.sql"))
+    return sorted(found, key=lambda path: path.name)
+
+
+UPS = files("up")
+DOWNS = files("down")[::-1]
 
 # The number of migrations up to the one that allows both forms of a name, and after it.
 STEPS_TO_BOTH_FORMS = 9
@@ -64,8 +74,8 @@ select conname from pg_catalog.pg_constraint where not convalidated
 
 @pytest.fixture
 def example(migrate: Migrate) -> Migrate:
-    """The program, bound to the worked example and an empty database."""
-    return Migrate(migrate.run, migrate.database, EXAMPLE)
+    """The program, bound to the worked example of development and an empty database."""
+    return Migrate(partial(migrate.run, "--dir", SEED), migrate.database, EXAMPLE)
 
 
 def up(example: Migrate, *options: str) -> None:
@@ -108,6 +118,24 @@ def test_the_example_is_about_a_dozen_complete_pairs() -> None:
     stems = [path.name.removesuffix(".up.sql") for path in UPS]
     assert stems == sorted(path.name.removesuffix(".down.sql") for path in DOWNS)
     assert [stem[:3] for stem in stems] == [f"{number:02}_" for number in range(1, len(UPS) + 1)]
+
+
+def test_production_gets_everything_but_the_demo_data(migrate: Migrate) -> None:
+    production = Migrate(migrate.run, migrate.database, EXAMPLE)
+    up(production)
+    found = data(migrate.database)
+    assert [name for name in found if found[name]] == ["roles"]
+    assert production("status", "--check").exit_code == 0
+    down(production, "--all")
+    assert data(migrate.database) == {}
+
+
+def test_the_configuration_file_gives_development_the_demo_data() -> None:
+    for options, number in (((), 12), (("--env", "dev"), 13)):
+        found = call(
+            "--config", PROJECT / "migrator.toml", *options, "verify", "--offline", "--json"
+        )
+        assert found.json["versions"] == number
 
 
 def test_up_down_to_nothing_and_up_give_the_same_schema_and_data(example: Migrate) -> None:

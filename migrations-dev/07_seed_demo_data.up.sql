@@ -1,4 +1,5 @@
--- A few users, tribes and posts, so that a new checkout has something to show.
+-- A few users, tribes and posts, so that a new checkout has something to show.  Only development
+-- reads this directory (see migrator.toml); numbers are unique over both.
 --
 -- Keys and times are literal: every database gets the same rows, and down deletes these rows only.
 -- example.com is reserved (RFC 2606), so the addresses belong to no one.
