@@ -409,3 +409,17 @@ def test_a_cast_of_an_array_is_read_as_postgresql_writes_it_the_second_time(
     ((second,),) = database.rows(query.replace("'t'", "'u'"))
     assert first != second
     assert read_again(first) == read_again(second) == second
+
+
+def test_repeatable_files_are_left_alone(
+    migrate: Migrate, write: Write, second_database: Database
+) -> None:
+    write({**FILES, "R__v.sql": "create view v as select 'replaces' as word from a;\n"})
+    assert migrate("up").exit_code == 0
+    assert "VIEW" not in squashed(migrate, "--to", "3", "--no-data")
+    assert (migrate.directory / "R__v.sql").exists()
+    for database in (migrate.database, second_database):
+        assert migrate("up", database=database).exit_code == 0
+        assert migrate("status", "--check", database=database).exit_code == 0
+        assert database.rows("select count(*) from v") is not None
+        assert migrate("drift", database=database).exit_code == 0
