@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import psycopg
@@ -33,12 +33,20 @@ def explained(history: History, expected: Expected, state: State) -> Iterator[st
     for record, version in zip(records[:-1], versions, strict=False):
         yield from _wrongly_finished(record, version)
     if not records:
-        yield from _differences(expected[0, 0], state.contents)
+        yield from _differences(expected.before[0, 0], state.contents)
         return
     index, last = len(records) - 1, records[-1]
+    if state.repeatables and (len(records) < len(versions) or not last.applied):
+        yield f"{sorted(state.repeatables)} came before {versions[index].name}"
+    for each in history.repeatables:
+        if each.name in state.repeatables and each.needs and each.needs not in state.repeatables:
+            yield f"{each.name} came before {each.needs}"
     if last.applied:
         yield from _wrongly_finished(last, versions[index])
-        yield from _differences(expected[index + 1, 0], state.contents)
+        wanted = dict(expected.before[index + 1, 0])
+        for name in state.repeatables:
+            wanted |= expected.added[name]
+        yield from _differences(wanted, state.contents)
     else:
         yield from _interrupted(expected, index, versions[index], state)
 
@@ -54,8 +62,8 @@ def _interrupted(expected: Expected, index: int, version: Version, state: State)
     if version.transactional:
         yield f"{record}, though it is transactional"
         return
-    before = expected[index, record.done]
-    behind = expected.get((index, record.done + 1), before)
+    before = expected.before[index, record.done]
+    behind = expected.before.get((index, record.done + 1), before)
     is_alone = record.done < len(version.units) and version.units[record.done].alone
     if not is_alone:
         if record.in_step:
@@ -85,15 +93,15 @@ def _differences(expected: Contents, found: Contents) -> Iterator[str]:
         yield f"{key} is {found.get(key)!r}, not {expected.get(key)!r}"
 
 
-def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -> Iterator[str]:
+def truthful(run: Run, state: State, before: Collection[str], *, alone: bool) -> Iterator[str]:
     """Compare what a run said with what is in the database.
 
     Args:
-        before: The history as the run found it.
+        before: What was applied when it began, by name.
         alone: No other runner was at work meanwhile.
     """
     yield from _untroubled(run)
-    applied = {record.version for record in state.records if record.applied}
+    applied = state.applied
     said, output = run.said, run.stdout + run.stderr
     stays, may_be_lost = _names(_STAYS, output, said), _names(_MAY_BE_LOST, output, said)
     lost = set(said) - applied - (set(may_be_lost) if run.code == 6 else set())
@@ -103,7 +111,7 @@ def truthful(run: Run, state: State, before: Iterable[Record], *, alone: bool) -
     if "Nothing else changed in this run" in output and said:
         yield f"it said that nothing was changed, and had applied {', '.join(said)}"
     if alone:
-        unsaid = applied - {record.version for record in before} - set(said)
+        unsaid = applied - set(before) - set(said)
         yield from _complete(run, unsaid)
         yield from _right_about_the_last(output, state)
 

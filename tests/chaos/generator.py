@@ -6,9 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from .histories import History, Sql, Unit, Version
+from .histories import History, Repeatable, Sql, Unit, Version
 
 _ROWS = (20, 50)
+_ASKING = 0.5  # of the versions
+# The first by its name needs the second; each counts in a table of its own how often it was run.
+_REPEATABLES = (
+    Repeatable(
+        "R__b",
+        (Sql("create or replace view b as select 1 as x"), Sql("insert into ran_b values ('b')")),
+    ),
+    Repeatable(
+        "R__a",
+        (Sql("insert into ran_a values ('a')"), Sql("create or replace view a as table b")),
+        needs="R__b",
+    ),
+    Repeatable(
+        "R__c",
+        (
+            Sql(
+                "create or replace function c() returns integer language sql\n"
+                "as $$ select pg_sleep(0.01); select 1 $$"
+            ),
+            Sql("insert into ran_c select 'c' from (select c()) as called"),
+        ),
+    ),
+)
 
 
 @dataclass(slots=True)
@@ -46,10 +69,9 @@ def generate(seed: int) -> History:
     world.random.shuffle(drawn)
     for number, kind in enumerate(drawn, 2):
         units, transactional = kind(world)
-        versions.append(
-            Version(f"{number:02}_{kind.__name__.strip('_')}", tuple(units), transactional)
-        )
-    return History(tuple(versions))
+        name, asks = f"{number:02}_{kind.__name__.strip('_')}", world.random.random() < _ASKING
+        versions.append(Version(name, tuple(units), transactional, asks))
+    return History(tuple(versions), _REPEATABLES)
 
 
 _Made = tuple[list[Unit], bool]
@@ -90,6 +112,7 @@ def _ground(world: _World) -> list[Sql]:
     )
     return [
         Sql("create table marks (what text not null)"),
+        *(Sql(f"create table ran_{name} (what text not null)") for name in "abc"),
         Sql(dally),
         *_new_table(world),
         *_new_table(world),

@@ -67,6 +67,8 @@ def guide(history: History) -> Guide:
     alone: set[str] = set()
     blocks: set[str] = set()
     transactional: set[str] = set()
+    for each in history.repeatables:
+        transactional.update(statement.text for statement in each.statements)
     for version in history.versions:
         for unit in version.units:
             inside = transactional if version.transactional else blocks

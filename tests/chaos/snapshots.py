@@ -19,7 +19,7 @@ with ours as (
     select c.*
     from pg_class c
     where c.relnamespace = 'public'::regnamespace
-      and c.relname !~ '^migration_(versions|log)'
+      and c.relname !~ '^migration_(versions|repeatables|log)'
 )
 select 'table ' || c.relname || ' column ' || row_number() over (
            partition by c.oid order by a.attnum),
@@ -46,6 +46,10 @@ select case to_jsonb(h) ->> 'inhdetachpending' when 'true' then 'detaching ' els
 from ours c
 join pg_inherits h on h.inhrelid = c.oid
 union all
+select 'view ' || c.relname, pg_get_viewdef(c.oid)
+from ours c
+where c.relkind = 'v'
+union all
 select 'function ' || p.proname, md5(pg_get_functiondef(p.oid))
 from pg_proc p
 where p.pronamespace = 'public'::regnamespace
@@ -55,7 +59,7 @@ select relname
 from pg_class
 where relnamespace = 'public'::regnamespace
   and relkind = 'r'
-  and relname !~ '^migration_(versions|log)'
+  and relname !~ '^migration_(versions|repeatables|log)'
 """
 _ROWS = (
     "select 'rows {0}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '/' "
@@ -66,6 +70,7 @@ select version, applied_at is not null, statements_done, in_step is not null
 from public.migration_versions
 order by version
 """
+_REPEATABLES = "select name from public.migration_repeatables"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +94,25 @@ class State:
 
     records: tuple[Record, ...]
     contents: Contents
+    repeatables: frozenset[str] = frozenset()
+
+    @property
+    def applied(self) -> set[str]:
+        """The names of the versions and repeatable files that are applied."""
+        return {record.version for record in self.records if record.applied} | self.repeatables
 
 
-Expected = Mapping[tuple[int, int], Contents]
-"""What ought to be there before the version with this index, after so many units of it."""
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What ought to be in a database.
+
+    Attributes:
+        before: What is there before the version with this index, after so many units of it.
+        added: What each repeatable file makes of it after all versions, by its name.
+    """
+
+    before: Mapping[tuple[int, int], Contents]
+    added: Mapping[str, Contents]
 
 
 def take(conn: psycopg.Connection[Any]) -> State:
@@ -102,17 +122,20 @@ def take(conn: psycopg.Connection[Any]) -> State:
         conn.execute("set local search_path = public")
         there = conn.execute("select to_regclass('public.migration_versions')").fetchone()
         rows = conn.execute(_HISTORY.encode()).fetchall() if there and there[0] else []
+        found = conn.execute(_REPEATABLES).fetchall() if there and there[0] else []
         contents = dict(conn.execute(_OBJECTS.encode()).fetchall())
         tables = [name for (name,) in conn.execute(_TABLES.encode())]
         if tables:
             query = "\nunion all\n".join(_ROWS.format(name) for name in tables)
             contents |= dict(conn.execute(query.encode()).fetchall())
-    return State(tuple(Record(*row) for row in rows), contents)
+    repeatables = frozenset(name for (name,) in found)
+    return State(tuple(Record(*row) for row in rows), contents, repeatables)
 
 
 def expect(conn: psycopg.Connection[Any], history: History) -> Expected:
     """Run a history on an empty database without the program, and look after every unit."""
     expected: dict[tuple[int, int], Contents] = {}
+    added: dict[str, Contents] = {}
     conn.prepare_threshold = None  # they would be gone after DISCARD ALL
     for index, version in enumerate(history.versions):
         expected[index, 0] = take(conn).contents
@@ -121,8 +144,12 @@ def expect(conn: psycopg.Connection[Any], history: History) -> Expected:
             if not version.transactional:
                 expected[index, done] = take(conn).contents
         conn.execute("discard all")
-    expected[len(history.versions), 0] = take(conn).contents
-    return expected
+    expected[len(history.versions), 0] = last = take(conn).contents
+    for each in history.repeatables:
+        _run(conn, Unit(each.statements))
+        last, earlier = take(conn).contents, last
+        added[each.name] = dict(last.items() - earlier.items())
+    return Expected(expected, added)
 
 
 def _run(conn: psycopg.Connection[Any], unit: Unit) -> None:
