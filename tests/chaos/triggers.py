@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ _STATES = {
 }
 # A word of the statement, and how many statements behind it.
 _AIMS = (("insert into", 0), ("insert into", 1), ("update", 0), ("commit", 0), ("commit", 1))
+_AT_REPEATABLES = 0.25  # of the aimed rounds
 _LONGEST = 8.0  # seconds after which a state has not come, and will not
 
 
@@ -91,12 +93,19 @@ def choose(random: Random, statements: Sequence[str], seconds: float) -> Trigger
 def aim(random: Random, statements: Sequence[str]) -> Trigger:
     """Draw a claim, a record, a commit or the statement after it: the first that is not done."""
     word, further = random.choice(_AIMS)
+    # The repeatable files are the last: few statements of many.
+    first = next(n for n, text in enumerate(statements) if _is_record(text, "repeatables"))
+    start = first if random.random() < _AT_REPEATABLES else 0
     places = [
         number + further
         for number, text in enumerate(statements[:-1])
-        if word in text and (word == "commit" or "migration_versions" in text)
+        if number >= start and word in text and (word == "commit" or _is_record(text))
     ]
     return Trigger(Moment(random.choice(places), 0.0, before=True), is_settled=True)
+
+
+def _is_record(text: str, table: str = "(versions|repeatables)") -> bool:
+    return re.search(rf"(insert into|update) \S*migration_{table}", text) is not None
 
 
 def _landmarks(statements: Sequence[str]) -> Sequence[int]:
