@@ -18,7 +18,7 @@ from ..postgres.inflight import Answer, Field, Message
 from ..sql.script import Statement
 from . import failure
 from .cleanup import SessionPiece
-from .context import Context
+from .context import Asked, Asks, Context
 from .retry import Attempt, run
 
 # The query may run under any search path, and as any role.  As a subquery it cannot change rows,
@@ -71,17 +71,19 @@ _NO_COLUMN = "42P10"  # invalid_column_reference: there is none that could be na
 _LONGEST = 200  # characters of an answer that a message shows
 
 
-def required(step: Step) -> Iterator[Message]:
+def required(context: Context, step: Step) -> Iterator[Message]:
     """Ask what a script requires before its first statement."""
     undone = f"No {'further ' * step.resumes}statement of {step.version} was run."
-    return _asked(step, step.script.options.requires, "requires", undone)
+    if context.asks is Asks.ALL:
+        yield from _asked(context, step, step.script.options.requires, "requires", undone)
 
 
-def ensured(step: Step) -> Iterator[Message]:
+def ensured(context: Context, step: Step) -> Iterator[Message]:
     """Ask what a script ensures after its last statement."""
     script = "the down script of " * (step.direction is Direction.DOWN)
     undone = f"All statements of {script}{step.version} are done and recorded, but not its end."
-    return _asked(step, step.script.options.ensures, "ensures", undone)
+    if context.asks is not Asks.NONE:
+        yield from _asked(context, step, step.script.options.ensures, "ensures", undone)
 
 
 def ask_again(context: Context, step: Step) -> None:
@@ -94,6 +96,17 @@ def ask_again(context: Context, step: Step) -> None:
         run(context, [_Questions(context, step)])
 
 
+def question(query: Statement) -> bytes:
+    """Return the SQL that asks a query; its first column is for `in_words`."""
+    return f"{_BEFORE}{query.text}{_AFTER}".encode()
+
+
+def unmet(context: Context, asked: Asked) -> MigratorError:
+    """Build the error of a script that did not ensure what it should."""
+    condition = _Condition(context, asked.query, "ensures", "", asked.gave)
+    return condition.of_answer(failure.Refusal(context, Subject(asked.step, asked.query), {}))
+
+
 class _Questions(SessionPiece):
     """What a script requires, in a transaction of its own."""
 
@@ -101,18 +114,19 @@ class _Questions(SessionPiece):
         """Give the transaction."""
         subject, of_own = Subject(self.step), failure.of_own
         yield Message(subject, b"begin read write", of_own)
-        yield from required(self.step)
+        yield from required(self.context, self.step)
         yield Message(subject, b"commit", of_own, attempt.committed_piece, asks=True)
 
 
-def _asked(step: Step, queries: Sequence[Statement], verb: str, undone: str) -> Iterator[Message]:
-    if step.script.transactional:
-        undone = ""
+def _asked(
+    context: Context, step: Step, queries: Sequence[Statement], verb: str, undone: str
+) -> Iterator[Message]:
     for query in queries:
-        condition = _Condition(query, verb, undone)
-        subject, sql = Subject(step, query), f"{_BEFORE}{query.text}{_AFTER}".encode()
-        yield Message(subject, sql, condition.of_query, condition.answered)
-        yield Message(subject, _FAIL_UNLESS_MET, condition.of_answer)
+        condition = _Condition(context, query, verb, "" if step.script.transactional else undone)
+        subject = Subject(step, query)
+        yield Message(subject, question(query), condition.of_query, condition.answered)
+        if context.asks is Asks.ALL:
+            yield Message(subject, _FAIL_UNLESS_MET, condition.of_answer)
 
 
 @dataclass(slots=True)
@@ -125,6 +139,7 @@ class _Condition:
         gave: What it gave, in words; None before the answer.
     """
 
+    context: Context
     query: Statement
     verb: str
     undone: str
@@ -132,7 +147,9 @@ class _Condition:
 
     def answered(self, answer: Answer) -> None:
         """Keep what the query gave."""
-        self.gave = _in_words(*json.loads(answer.value or b"[0]"))
+        self.gave = in_words(*json.loads(answer.value or b"[0]"))
+        if self.context.asks is Asks.ENSURED:
+            self.context.asked.append(Asked(answer.subject.step, self.query, self.gave))
 
     def of_query(self, refusal: failure.Refusal) -> MigratorError:
         """Build the error of a query that failed."""
@@ -163,17 +180,24 @@ class _Condition:
         return RequirementError(**values)
 
 
-def _in_words(
+def in_words(
     rows: int,
     columns: int | None = None,
     kind: str | None = None,
     value: str | None = None,
     row: str | None = None,
 ) -> str:
-    """Say what a query gave: of one row, how many columns, and the first one's type and value.
+    """Say what a query gave: `true` if the condition is met.
 
-    >>> _in_words(0), _in_words(1, 1, "integer", "3", "(3)"), _in_words(1, 2, "text", "a", "(a,b)")
-    ('no row', '3 (integer)', '2 columns: (a,b)')
+    Args:
+        rows: At most 2.
+        columns: Of the row; None without exactly one.
+        kind: The type of its first column.
+        value: The first column, None also for null.
+        row: All of it.
+
+    >>> in_words(0), in_words(1, 1, "boolean", "true", "(t)"), in_words(1, 1, "integer", "3", "(3)")
+    ('no row', 'true', '3 (integer)')
     """
     if rows != 1:
         return "more than one row" if rows else "no row"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from ..interrupts import Interrupts
 from ..model import Direction, Repeatable, Step
 from ..postgres.activity import Observe
 from ..postgres.cursor import Connection
+from ..sql.script import Statement
 from ..tracing import probe
 
 
@@ -42,6 +44,23 @@ def tracer(watcher: Connection, schema: str, *, wal: bool = False) -> Tracer:
     return Tracer(probe.start(schema, wal=wal), prepare, watcher)
 
 
+class Asks(enum.Enum):
+    """Which conditions of scripts are asked."""
+
+    ALL = enum.auto()  # all have to be met
+    ENSURED = enum.auto()  # what scripts ensure; the answers are kept, and stop nothing
+    NONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query gave that a script ensures, in words; `true` if it is met."""
+
+    step: Step
+    query: Statement
+    gave: str
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a run works with, and what it has committed.
@@ -58,6 +77,8 @@ class Context:
             no hint, and is not logged.  None for a run, a text for a rehearsal.
         repeatables: The repeatable files as they were before the run, to name in errors.
         is_guarded: Whether a change of what all databases of the server share is an error.
+        asks: A database without the rows of the target cannot say whether conditions are met.
+        asked: The answers with `Asks.ENSURED`; it grows.
         started: When each step began first, by version and direction, by the monotonic clock; it
             grows.
         finished: The steps finished so far, in order; it grows.
@@ -78,6 +99,8 @@ class Context:
     outcome: str | None = None
     repeatables: tuple[Repeatable, ...] = ()
     is_guarded: bool = False
+    asks: Asks = Asks.ALL
+    asked: list[Asked] = field(default_factory=list)
     started: dict[tuple[str, Direction], float] = field(default_factory=dict)
     finished: list[Step] = field(default_factory=list)
     unflushed: list[Step] = field(default_factory=list)

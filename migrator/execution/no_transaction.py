@@ -115,7 +115,7 @@ class _Opening(SessionPiece):
         yield ours(step, f"select {set_config(settings, is_local=False)}", failure.of_setup)
         yield from set_role(context, step)
         if not step.resumes:
-            yield from conditions.required(step)
+            yield from conditions.required(context, step)
         yield commit(step, attempt.committed_piece)
 
 
@@ -221,7 +221,7 @@ class _End(SessionPiece):
     def messages(self, attempt: Attempt) -> Iterator[Message]:
         """Give the transaction of the record."""
         yield ours(self.step, "begin read write")
-        yield from conditions.ensured(self.step)
+        yield from conditions.ensured(self.context, self.step)
         for command in _RECORD_SETTINGS:
             yield ours(self.step, command)
         yield from record_end(self.context, self.step, attempt)

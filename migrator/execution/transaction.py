@@ -94,10 +94,10 @@ class Transaction(Piece):
         yield claim(context, step)
         yield from set_role(context, step)
         yield from take_locks(context, step)
-        yield from conditions.required(step)
+        yield from conditions.required(context, step)
         yield from run_statements(self, unit.statements, attempt, in_batches=self.in_batches)
         yield check_deferred(step)
-        yield from conditions.ensured(step)
+        yield from conditions.ensured(context, step)
         yield self._reset_session()
         yield from guard(context, step)
         yield from record_end(context, step, attempt)
@@ -140,13 +140,13 @@ class Trial(Piece):
         yield begin(step, unit, attempt)
         yield from set_limits(context, step, unit, attempt)
         yield from set_role(context, step)
-        yield from conditions.required(step)
+        yield from conditions.required(context, step)
         for message in run_statements(self, unit.statements, attempt):
             yield message
             if message.on_answer == attempt.ran:
                 yield ours(step, f"set local lock_timeout = {lock_timeout(context, step)}")
         yield check_deferred(step)
-        yield from conditions.ensured(step)
+        yield from conditions.ensured(context, step)
         yield ours(step, "reset role", on_answer=attempt.left_open)
 
     def recover(self) -> Recovered:

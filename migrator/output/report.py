@@ -24,6 +24,7 @@ from ..rehearsal.report import (
 )
 from ..sql.script import Statement
 from ..tracing.trace import to_json
+from .conditions import condition_json
 from .json import Json, of_error
 from .progress import trace_lines
 from .summary import TITLES, summary
@@ -110,6 +111,7 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
         ],
         "findings": [_finding(finding) for finding in rehearsed.findings],
         "data_checks": [_check(check) for check in rehearsed.checks],
+        "conditions": [*map(condition_json, rehearsed.conditions)],
         "usage": _usage(rehearsed, rehearsed.usage) if rehearsed.usage else None,
         "down": _down(rehearsed.down) if rehearsed.down else None,
         "error": of_error(rehearsed.error) if rehearsed.error else None,
@@ -208,6 +210,7 @@ def checked(rehearsed: RehearsedMigration, statement: Statement | None) -> Itera
     Args:
         statement: None for what belongs to no statement.
     """
+    yield from (each.text for each in rehearsed.conditions if statement is None)
     for check in rehearsed.checks:
         if check.statement is statement and check.answer is not Answer.FAILS:
             yield check.text

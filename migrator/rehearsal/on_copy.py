@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..events import Notify, Remarked
 from ..execution import runner
+from ..execution.context import Asks
 from ..execution.runner import Lock
 from ..hazards.catalogue import Size
 from ..hazards.sizes import bytes_text
@@ -173,6 +174,7 @@ def _stage(
             observe=observe,
             is_guarded=connection.started_at(copy.conn) == connection.started_at(work.conn),
             outcome=_OUTCOME,
+            conditions=Asks.ALL,
             meter=Meter(copy.conn, options.max_lock, meter.has_wal(copy.conn)),
         )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ..errors import CancelledError, LockTimeoutError, UsageError, counted, listed
 from ..events import Notify, Remarked
+from ..execution.context import Asks
 from ..hazards.catalogue import Size
 from ..interrupts import Interrupts
 from ..model import Plan, Step
@@ -112,6 +113,7 @@ def _run_on_stage(
             observe=observe,
             pid=work.history.pid,
             outcome=_OUTCOME,
+            conditions=Asks.ALL,
             estimates=estimates.read(work, (step,)),
         )
         return steps.run_and_roll_back(stage, step, sizes)

@@ -20,6 +20,7 @@ from ..postgres import connection
 from ..session import Session
 from . import (
     clone,
+    conditions,
     data_checks,
     downs,
     drift,
@@ -106,7 +107,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
                 rest = left(plan, done)
                 stage = replace(again.stage, estimates=estimated, asks=asks)
                 done = steps.rehearse(stage, rest, done, sizes)
-        done = data_checks.answered(work, done, options.data_checks)
+        done = conditions.required(work, data_checks.answered(work, done, options.data_checks))
         if wanted and done:
             # The first scratch database is no longer in the state of the target.
             as_before = replace(options, from_target=not prepared.is_from_history)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import MigratorError
 from ..hazards.catalogue import Facts, Finding, Size
-from ..model import Step
+from ..model import Direction, Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Effort, Trace
 from .drift import Drift
@@ -121,6 +121,44 @@ class DataCheck:
         return text + (f" ({'; '.join(self.examples)}{rest})" if self.examples else "")
 
 
+class Met(enum.StrEnum):
+    """Whether a condition of a script is met."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a script requires or ensures, and what its query gave.
+
+    Attributes:
+        line: Of the query in its file.
+        is_required: Whether it was asked on the target, before; else on the scratch database.
+        reason: Why it is not known, or why the query failed; None for other answers.
+    """
+
+    query: Statement
+    line: int
+    direction: Direction
+    is_required: bool
+    met: Met
+    gave: str | None = None
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Say it in one line."""
+        down = "down: " * (self.direction is Direction.DOWN)
+        what = f"{down}{'require' if self.is_required else 'ensure'} line {self.line}"
+        where = "database" if self.is_required else "scratch database"
+        gave = f"gave {self.gave} on the {where}" if self.gave else ""
+        told = "; ".join(part for part in (gave, self.reason) if part)
+        word = {Met.YES: "met", Met.NO: "NOT MET", Met.UNKNOWN: "not known"}[self.met]
+        return f"{what}: {word} ({told})" if told else f"{what}: {word}"
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a migration used on a copy with rows.
@@ -148,6 +186,8 @@ class RehearsedMigration:
         facts: What the catalogs said after it, before its down; before it if it failed.
         questions: What it newly requires of rows.
         checks: The answers of the target; none if it was not asked.
+        conditions: What the target said of what it requires, and the scratch database of what it
+            ensures.
         usage: What it used; None if it did not run on a copy with rows, or failed.
     """
 
@@ -159,6 +199,7 @@ class RehearsedMigration:
     facts: Facts = field(default_factory=Facts, repr=False)
     questions: tuple[Question, ...] = ()
     checks: tuple[DataCheck, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     usage: Usage | None = None
 
     @property
@@ -232,6 +273,8 @@ class Report:
         """Whether it leaves nothing to decide."""
         has_drift = self.drift is not None and self.drift.differences
         return not (has_drift or self.not_rehearsed) and not any(
-            each.error or any(finding.is_open for finding in each.findings)
+            each.error
+            or any(finding.is_open for finding in each.findings)
+            or any(condition.met is Met.NO for condition in each.conditions)
             for each in self.migrations
         )

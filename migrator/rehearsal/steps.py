@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..config import Settings
-from ..errors import BlockedError, CancelledError, MigratorError, StatementError
+from ..errors import (
+    BlockedError,
+    CancelledError,
+    MigratorError,
+    RequirementError,
+    StatementError,
+)
 from ..events import Event, Noticed, Notify, Retrying, Traced, Waiting
 from ..execution import runner, transaction
-from ..execution.context import Context, tracer
+from ..execution.context import Asks, Context, tracer
 from ..hazards import assess, catalogue, pending, rows
 from ..hazards.catalogue import Facts, Finding, Made, Size
 from ..history import recorder
@@ -22,11 +28,11 @@ from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
 from ..tracing.trace import Trace
-from . import downs, facts, locks, schema
+from . import conditions, downs, facts, locks, schema
 from .estimates import Estimates
 from .lineage import Lineage
 from .meter import Meter
-from .report import DownCheck, RehearsedMigration, TracedStatement
+from .report import Condition, DownCheck, RehearsedMigration, TracedStatement
 from .schema import Schema, compare, recreated
 
 _ENUM_VALUE_USED_EARLY = "55P04"
@@ -49,6 +55,8 @@ class Stage:
         is_guarded: Whether the server is the target's own, so that only the scratch database
             may change.
         asks: Whether to find out what migrations newly require of rows.
+        conditions: Which of scripts that run for the first time are asked.
+        ensured: What the scripts of one migration ensured without the rows of the target; it grows.
         outcome: What an error says about the target.
         estimates: What the target's planner says of the pending statements.
         meter: Measures the migrations on a copy with rows, where no down is run; None elsewhere.
@@ -65,6 +73,8 @@ class Stage:
     observe: Observe = observe_nothing
     is_guarded: bool = False
     asks: bool = False
+    conditions: Asks = Asks.ENSURED
+    ensured: list[Condition] = field(default_factory=list)
     outcome: str = "This was on the scratch database; the target database was not touched."
     estimates: Estimates = field(default_factory=dict)
     meter: Meter | None = None
@@ -101,7 +111,9 @@ def rehearse(
     todo = Todo(steps)
     while planned := todo.next():
         made = done[-1].facts.made if done else Made()
+        stage.ensured.clear()
         rehearsed = _rehearse(stage, planned, sizes, made, lineage)
+        rehearsed = replace(rehearsed, conditions=tuple(stage.ensured))
         if todo.postpones(planned, rehearsed.error):
             continue
         done.append(rehearsed)
@@ -238,8 +250,9 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
         return check
     traced, error = _run(stage, down)
     if error:
-        # A transaction that failed has changed nothing.
+        # A transaction that failed has changed nothing; what is ensured was asked, and ran on.
         is_stuck = not (script.transactional or script.problems)
+        is_stuck = is_stuck or isinstance(error, RequirementError)
         return replace(check, traced=traced, error=error, is_stuck=is_stuck)
     restored = schema.read(stage.conn, stage.schema)
     _, error = _run(stage, step, traced=False)
@@ -321,8 +334,9 @@ def _run(
             case Waiting() | Retrying():
                 stage.notify(event)
 
+    context = _context(stage, listen, traced=traced)
     try:
-        execute(_context(stage, listen, traced=traced), step)
+        execute(context, step)
     except CancelledError:
         raise
     except MigratorError as error:
@@ -330,7 +344,7 @@ def _run(
             with connection.reported():
                 connection.forget(stage.conn)  # the failed script may have left a role
         return _with_written(step, tuple(seen.values())), error
-    return _with_written(step, tuple(seen.values())), None
+    return _with_written(step, tuple(seen.values())), conditions.judge(context, stage.ensured)
 
 
 def _with_written(step: Step, seen: Sequence[TracedStatement]) -> tuple[TracedStatement, ...]:
@@ -351,6 +365,7 @@ def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
         tracer=tracer(stage.watcher, stage.schema, wal=wal) if traced else None,
         outcome=stage.outcome,
         is_guarded=stage.is_guarded,
+        asks=stage.conditions if traced or stage.conditions is Asks.ALL else Asks.NONE,
     )
 
 

@@ -96,6 +96,7 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "statements",
         "findings",
         "data_checks",
+        "conditions",
         "usage",
         "down",
         "error",
