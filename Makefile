@@ -49,6 +49,7 @@ default-of-migrate-create := name
 default-of-migrate-rehearse := to
 default-of-migrate-log := version
 default-of-migrate-repair := version
+default-of-migrate-renumber := version
 default-of-migrate-baseline := version
 default := $(default-of-$(command))
 as-options = $(shell printf '%s ' $(call quote,$(unknown-goals)) | sed \
@@ -78,9 +79,9 @@ $(call require,migrate-repair,version,version=05 accept=1 reason="…")
 $(call require,migrate-baseline,version,version=05)
 
 # `$*` is the command; `argument` names the option that it takes as an argument.
-argument = $(if $(filter create,$*),name)$(if $(filter repair baseline,$*),version)
-# `repair` takes several versions.
-arguments = $(if $(filter repair,$*),$(foreach each,$(call given,version),$(call quote,$(each))),$(call quote,$(call given,$(argument))))
+argument = $(if $(filter create,$*),name)$(if $(filter repair baseline renumber,$*),version)
+# `repair` and `renumber` take several versions.
+arguments = $(if $(filter repair renumber,$*),$(foreach each,$(call given,version),$(call quote,$(each))),$(call quote,$(call given,$(argument))))
 options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
 	$(foreach option,$(repeated),$(foreach each,$(call given,$(option)),--$(option) $(call quote,$(each)))) $(call given,args) $(if $(argument),-- $(arguments))
 needs-database = $(if $(or $(call switched,offline),$(filter create,$*)),,yes)
@@ -121,6 +122,7 @@ migrate-down: ## revert the newest migration (asks first on a terminal; skip wit
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone repeatable=1 in=DIR
 migrate-verify: ## check the files against the history: offline=1 fix=1 schema-file=FILE
+migrate-renumber: ## give pending files that are out of order the next numbers: dry-run=1 yes=1
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
 migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME
 migrate-dump: ## print the schema of the database, or write it to a file: output=schema.sql

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,9 +59,10 @@ class Session:
 
     def state(self, *, downs: bool = False) -> tuple[tuple[Entry, ...], tuple[Repeatable, ...]]:
         """Compare files and history, as `entries` does, repeatable files included."""
-        return compared(self.migrations, self._recorded(downs=downs))
+        return compared(self.migrations, self.recorded(downs=downs))
 
-    def _recorded(self, *, downs: bool) -> Recorded:
+    def recorded(self, *, downs: bool = False) -> Recorded:
+        """Read the history; `downs` reads the stored down scripts, too."""
         if not self.history.exists:
             return Recorded()
         known = frozenset(
@@ -111,8 +112,13 @@ def server_name(host: str, port: int) -> str:
 
 
 @contextmanager
-def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
+def opened(
+    settings: Settings, notify: Notify, *, read: Callable[[], tuple[Migration, ...]] | None = None
+) -> Iterator[Session]:
     """Read the files, connect, and locate the history, for a `with`; write nothing.
+
+    Args:
+        read: Reads the files; None for the usual way, in which a problem of a file is an error.
 
     Raises:
         EmptyDirectoryError: There are no files, and the settings do not allow that.
@@ -122,7 +128,9 @@ def opened(settings: Settings, notify: Notify) -> Iterator[Session]:
         DatabaseConnectionError: The server cannot be reached.
         HistoryError: The history cannot be used.
     """
-    read = partial(directory.read_required, *settings.directories, allow_empty=settings.allow_empty)
+    read = read or partial(
+        directory.read_required, *settings.directories, allow_empty=settings.allow_empty
+    )
     is_embedded = settings.database is None or settings.database.embedded is not None
     # Read the files first, so that no embedded server is created next to a wrong directory.
     early = read() if is_embedded else None

@@ -24,6 +24,7 @@ from .streams import write_error
 
 if TYPE_CHECKING:
     from ..events import Event
+    from ..model import Migration
     from ..output.json import Json
     from ..output.progress import EventWriter
     from ..output.text import Style
@@ -118,11 +119,13 @@ class App:
         """Whether all SQL is logged, and the place of a bug."""
         return self.verbosity >= _LOGGED or "migrator" in os.environ.get("DEBUG", "").split(",")
 
-    def opened(self) -> AbstractContextManager[Session]:
+    def opened(
+        self, *, read: Callable[[], tuple[Migration, ...]] | None = None
+    ) -> AbstractContextManager[Session]:
         """Read the files, connect and find the history, as `session.opened` does."""
         from .. import session
 
-        return session.opened(self._configured(), self.notify)
+        return session.opened(self._configured(), self.notify, read=read)
 
     def connected(self) -> AbstractContextManager[Connection]:
         """Connect alone, as `session.connected` does."""

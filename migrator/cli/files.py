@@ -10,7 +10,8 @@ import click
 from .. import errors
 from .app import App
 from .command import command
-from .options import scratch_option
+from .confirmation import confirm
+from .options import complete_version, scratch_option, yes_option
 from .schema import check_file
 
 
@@ -103,3 +104,38 @@ def verify(
             "renamed": [{"from": str(old), "to": str(new)} for old, new in renamed],
         },
     )
+
+
+@command(epilog="Example: migrator renumber --dry-run")
+@click.argument("version", metavar="[VERSION]...", nargs=-1, shell_complete=complete_version)
+@click.option("--dry-run", is_flag=True, help="Show the new names, and rename nothing.")
+@yes_option
+@click.pass_obj
+def renumber(app: App, *, version: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Give pending files that are out of order the next free numbers.
+
+    For a merge of two branches: files below the newest applied migration, and files that share
+    their number with another one.  With VERSION: these pending files only.
+    """
+    from ..files import directory
+    from ..maintenance import renumber as renumbering
+
+    folders = app.settings.directories
+    migrations, alone = renumbering.read(folders)
+    if not migrations:  # usually an error
+        directory.read_required(*folders, allow_empty=app.settings.allow_empty)
+    with app.opened(read=lambda: migrations) as work:
+        moves = renumbering.plan(migrations, alone, work.recorded().versions, version)
+        named = errors.listed([f"{move.old} to {move.new}" for move in moves])
+        if moves and not dry_run:
+            confirm(app, work, f"rename {named}", yes=yes, is_usual=True)
+            renumbering.carry_out(moves)
+    pairs = [pair for move in moves for pair in move.files]
+    result = {
+        "renamed": [{"from": str(old), "to": str(new)} for old, new in pairs],
+        "dry_run": dry_run,
+    }
+    lines = [f"{old} -> {new.name}" for old, new in pairs]
+    nothing = "nothing to do: no pending migration is out of order"
+    kept = None if dry_run or not moves else f"the files were renamed: {named}"
+    app.show(lambda: "\n".join(lines) or nothing, lambda: result, kept=kept)

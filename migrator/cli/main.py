@@ -54,6 +54,7 @@ for _command in (
     schema.dump,
     files.create,
     files.verify,
+    files.renumber,
     squash.squash,
     doctor.doctor,
     history.baseline,

@@ -40,18 +40,8 @@ def read_migrations(*directories: Path) -> tuple[Migration, ...]:
         DirectoryError: A directory does not exist, cannot be read, or is given twice.
         BlockedError: Some files are not migrations; it holds every problem of every file.
     """
-    _refuse_same(directories)
-    problems: list[MigratorError] = []
-    found: dict[tuple[Path, str], dict[str, SourceFile]] = {}
-    files = {directory: _sql_files(directory) for directory in directories}
-    for directory, file in ((each, file) for each in files for file in files[each]):
-        try:
-            version, direction, source = _read(directory / file.name, file)
-        except MigrationFileError as error:
-            problems.append(error)
-        else:
-            found.setdefault((directory, version), {})[direction] = source
-    problems += _unpaired({each: [file.name for file in files[each]] for each in files})
+    found, problems, files = read_all(directories)
+    problems += _unpaired(files)
     all_of_them = [Migration(v, s["up"], s.get("down")) for (_, v), s in found.items() if "up" in s]
     migrations = sorted(numbered(all_of_them), key=lambda migration: migration.number)
     repeatables = [migration for migration in all_of_them if migration.is_repeatable]
@@ -67,6 +57,30 @@ def read_migrations(*directories: Path) -> tuple[Migration, ...]:
         where = "directory" if len(directories) == 1 else "directories"
         raise BlockedError.of(problems, f"in the migrations {where}")
     return (*migrations, *repeatables)
+
+
+def read_all(
+    directories: Sequence[Path],
+) -> tuple[
+    dict[tuple[Path, str], dict[str, SourceFile]], list[MigratorError], dict[Path, list[str]]
+]:
+    """Return the files by directory and version, their problems, and all names by directory.
+
+    Raises:
+        DirectoryError: As `read_migrations`.
+    """
+    _refuse_same(directories)
+    problems: list[MigratorError] = []
+    found: dict[tuple[Path, str], dict[str, SourceFile]] = {}
+    files = {directory: _sql_files(directory) for directory in directories}
+    for directory, file in ((each, file) for each in files for file in files[each]):
+        try:
+            version, direction, source = _read(directory / file.name, file)
+        except MigrationFileError as error:
+            problems.append(error)
+        else:
+            found.setdefault((directory, version), {})[direction] = source
+    return found, problems, {each: [file.name for file in files[each]] for each in files}
 
 
 def numbered(migrations: Iterable[Migration]) -> Iterator[Migration]:
@@ -358,7 +372,7 @@ def _duplicates(migrations: Sequence[Migration]) -> Iterable[MigrationFileError]
             yield MigrationFileError(
                 f"{one.up.path} and {other.up.path} both have number {one.number}",
                 hint="renumber whichever has not been applied anywhere; "
-                f"the next free number is {_next_number(migrations)}",
+                f"the next free number is {_next_number(migrations)}; or run: migrator renumber",
             )
 
 

@@ -46,6 +46,8 @@ TABLE: dict[str, tuple[Answer, Answer, Answer]] = {
     "verify": USUAL,
     "verify --fix": USUAL,
     "verify --schema-file {new}": USUAL,
+    "renumber": USUAL,
+    "renumber --dry-run": USUAL,
     "verify --offline": (NO_FILES, NO_DIRECTORY, (0, "1 migration is valid\n")),
     "doctor": (FINE, FINE, (4, 'Unusable history (history)\n  schema "hello" has no history')),
     "squash --to 1 --no-data": USUAL,

@@ -568,11 +568,11 @@ ACCEPT = 'migrator repair 009 --accept --reason "…"'
             [
                 (
                     "007_a is older than 009_vip, which is already applied",
-                    f"rename it to 011_a, {OUT_OF_ORDER}",
+                    f"rename it to 011_a (migrator renumber), {OUT_OF_ORDER}",
                 ),
                 (
                     "008_b is older than 009_vip, which is already applied",
-                    f"rename it to 012_b, {OUT_OF_ORDER}",
+                    f"rename it to 012_b (migrator renumber), {OUT_OF_ORDER}",
                 ),
                 (
                     "009_vip is applied, but its file is missing",
