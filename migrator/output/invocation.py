@@ -20,7 +20,9 @@ _COMMAND = re.compile(
     (?<![\w/.-]) (?<!-m\ ) migrator
     (?P<before> (?:\ {_OPTION})* )
     (?:
-        \ (?P<command> up|down|redo|status|rehearse|drift|dump|verify|renumber|squash|doctor|log|config )
+        \ (?P<command>
+            up|down|redo|status|rehearse|drift|dump|verify|renumber|squash|doctor|log|config
+        )
         |
         \ (?P<naming> create|baseline|repair|help|completion ) (?P<name> (?:\ (?!--){_WORD})? )
         |
