@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     "--queries",
     metavar="SOURCE",
     help="Check that these queries still work after each migration: a file of SQL, or "
-    "pg_stat_statements.",
+    "pg_stat_statements.  With --on-copy, also compare their plans.",
 )
 @click.option("--markdown", is_flag=True, help="Print the report as Markdown, for a pull request.")
 @click.option(
@@ -145,6 +145,7 @@ def rehearse(
     Runs the pending migrations on a scratch database: up, down and up again.  Exits with 4
     if there are findings, drift or errors.
     """
+    from ..events import Remarked
     from ..output.report import report_json
     from ..planning import planner
     from ..rehearsal import plan_file
@@ -163,9 +164,11 @@ def rehearse(
     with app.opened() as work:
         plan = work.plan(request)
         if copy:
-            given = CopyOptions(copy, small, max_lock / 1000)
+            given = CopyOptions(copy, small, max_lock / 1000, queries)
             report = rehearse_on_copy(work, plan, given, app.notify)
         elif is_on_target:
+            if queries:
+                app.notify(Remarked("no queries are checked on the database itself"))
             report = rehearse_on_target(work, plan, small, app.notify)
         else:
             report = rehearse_plan(work, plan, options, app.notify)
@@ -208,13 +211,13 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
     Raises:
         UsageError: There are some.
     """
-    names = ("scratch_url", "from_target", "queries", "is_on_target")
+    names = ("scratch_url", "from_target", "is_on_target", "queries")
     source = click.get_current_context().get_parameter_source
-    *others, target = (source(name) is ParameterSource.COMMANDLINE for name in names)
+    *others, target, queries = (source(name) is ParameterSource.COMMANDLINE for name in names)
     named = "--scratch-url, --from-target"
     if has_copy and (any(others) or target):
-        raise errors.UsageError(f"--on-copy excludes {named}, --queries and --on-target")
-    if is_on_target and any(others):
+        raise errors.UsageError(f"--on-copy excludes {named} and --on-target")
+    if is_on_target and (any(others) or queries):
         raise errors.UsageError(f"--on-target excludes {named} and --queries")
     if source("max_lock") is ParameterSource.COMMANDLINE and not has_copy:
         raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")

@@ -14,7 +14,7 @@ from .sizes import size_text
 from .statement import Candidate, StatementContext, StatementTrace
 
 # Another database has other rows and queries, and a scratch database has no rows.
-_OF_TARGET = frozenset(["breaks-on-data", "lock-too-long", "query-broken"])
+_OF_TARGET = frozenset(["breaks-on-data", "lock-too-long", "query-broken", "query-slower"])
 
 
 def find(

@@ -229,15 +229,16 @@ def not_undone(what: str, accepted: str | None) -> Finding:
     return Finding(hazards()["down-does-not-undo"], None, None, what, accepted=accepted)
 
 
-def query_broken(statement: Statement | None, what: str, accepted: str | None) -> Finding:
-    """Return the finding on a query of the running release that a migration breaks.
+def of_query(hazard: str, statement: Statement | None, what: str, accepted: str | None) -> Finding:
+    """Return the finding on a query of the running release that a migration breaks or slows down.
 
     Args:
-        statement: The one that breaks it; None if that is not known.
-        what: The error, the query and its calls: lower case, no full stop.
+        hazard: Its id.
+        statement: The one that causes it; None if that is not known.
+        what: The error or the costs, the query and its calls: lower case, no full stop.
         accepted: As in `Finding`.
     """
-    return Finding(hazards()["query-broken"], statement, None, what, accepted=accepted)
+    return Finding(hazards()[hazard], statement, None, what, accepted=accepted)
 
 
 def unused(allowance: Allowance) -> Finding:

@@ -30,10 +30,12 @@ from ..model import AppliedMigration, Plan, Recorded, Step
 from ..postgres import activity, connection
 from ..postgres.lock import share_database
 from ..session import Session
-from . import estimates, meter, replay, steps
+from . import estimates, meter, queries, replay, steps
 from .meter import Meter
+from .queries import Queries
+from .query_plans import PlanComparison
 from .rehearse import left, table_sizes
-from .report import RehearsedMigration, Report
+from .report import QueryCheck, RehearsedMigration, Report
 from .steps import Stage
 
 _SIMILAR = 0.8  # of the size: a copy of last night is somewhat smaller
@@ -50,11 +52,13 @@ class CopyOptions:
     Attributes:
         small: As in `RehearsalOptions`.
         max_lock: A blocking lock that is held longer is a finding, in seconds.
+        queries: As in `RehearsalOptions`.
     """
 
     database: Database
     small: int
     max_lock: float
+    queries: str | None
 
 
 def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: Notify) -> Report:
@@ -69,6 +73,7 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
     """
     sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
     ours = _recorded(work)
+    wanted = queries.read(work.conn, options.queries) if options.queries else None
     with _about_copy(), _opened(work, options.database, notify) as copy:
         check(work, copy)
         missing, planned = _compare(ours, _recorded(copy), plan)
@@ -81,8 +86,10 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
                 )
             with _stage(work, copy, lock, options, notify) as stage:
                 _catch_up(work, stage, missing)
-                done = _rehearse(replace(stage, estimates=estimated), planned, sizes)
-        return _report(work, copy, plan, done, sizes, lacks)
+                stage = replace(stage, estimates=estimated)
+                checked, done = _rehearse(stage, planned, sizes, wanted)
+        report = _report(work, copy, plan, done, sizes, lacks)
+        return replace(report, queries=checked)
 
 
 def check(work: Session, copy: Session) -> None:
@@ -261,9 +268,19 @@ def _catch_up(work: Session, stage: Stage, missing: Recorded) -> None:
 
 
 def _rehearse(
-    stage: Stage, planned: tuple[Step, ...], sizes: dict[str, Size]
-) -> tuple[RehearsedMigration, ...]:
-    done = steps.rehearse(stage, planned, (), sizes)
+    stage: Stage, planned: tuple[Step, ...], sizes: dict[str, Size], wanted: Queries | None
+) -> tuple[QueryCheck | None, tuple[RehearsedMigration, ...]]:
+    if not (wanted and planned):
+        return None, _explained(steps.rehearse(stage, planned, (), sizes))
+    plans, done = PlanComparison(stage, wanted), []
+    for each in steps.rehearse_each(stage, planned, (), sizes):
+        plans.add(each)
+        done.append(each)
+    return plans.check, plans.with_findings(_explained(steps.settled(done)))
+
+
+def _explained(done: tuple[RehearsedMigration, ...]) -> tuple[RehearsedMigration, ...]:
+    """Give the error on what a copy on the target's server may not do a hint that fits."""
     if done and isinstance(done[-1].error, ScratchError):
         error = replace(done[-1].error, hint="use a copy on another server")
         return (*done[:-1], replace(done[-1], error=error))

@@ -28,6 +28,7 @@ from . import (
     facts,
     queries,
     query_check,
+    regressions,
     replay,
     scratch,
     steps,
@@ -146,7 +147,7 @@ def _check_queries(
     if any(map(query_check.can_locate, broken)):
         with _prepared(work, options, notify) as prepared:
             broken = query_check.locate(prepared.stage, done, broken)
-    return checked, tuple(query_check.with_findings(each, broken) for each in done)
+    return checked, tuple(regressions.with_findings(each, broken) for each in done)
 
 
 def find_drift(

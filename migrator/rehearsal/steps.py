@@ -83,7 +83,7 @@ class Stage:
 def rehearse(
     stage: Stage,
     steps: Iterable[Step],
-    before: Iterable[RehearsedMigration],
+    before: Sequence[RehearsedMigration],
     sizes: dict[str, Size],
 ) -> tuple[RehearsedMigration, ...]:
     """Rehearse up steps in order: each up, its down, and the up again; on a copy only the up.
@@ -99,6 +99,16 @@ def rehearse(
         Those before, then one for each step; fewer if an up failed, or if a migration is stuck,
         so that later ones need another stage.
     """
+    return settled([*before, *rehearse_each(stage, steps, before, sizes)])
+
+
+def rehearse_each(
+    stage: Stage,
+    steps: Iterable[Step],
+    before: Sequence[RehearsedMigration],
+    sizes: dict[str, Size],
+) -> Iterator[RehearsedMigration]:
+    """Do the same, and yield each migration once it is rehearsed, with all its findings."""
     lineage = Lineage(stage.conn) if stage.asks else None
     done = list(before)
     for earlier in done:
@@ -117,23 +127,25 @@ def rehearse(
         if todo.postpones(planned, rehearsed.error):
             continue
         done.append(rehearsed)
+        yield rehearsed
         if done[-1].error or done[-1].is_stuck:
             break
         sizes = pending.sizes_after(sizes, _traces(done[-1:]))
-    return tuple(_without_settled(done))
 
 
 def _traces(rehearsed: Iterable[RehearsedMigration]) -> list[Trace]:
     return [traced.trace for each in rehearsed for traced in each.traced]
 
 
-def _without_settled(done: Sequence[RehearsedMigration]) -> Iterator[RehearsedMigration]:
+def settled(done: Sequence[RehearsedMigration]) -> tuple[RehearsedMigration, ...]:
     """Leave out the missing indexes that a later migration creates or makes unnecessary."""
     last = [Facts(), *(each.facts for each in done if not each.error)][-1]
-    for number, each in enumerate(done):
-        rest = done[number + 1 :]
-        findings = (f for f in each.findings if not _is_settled(f, [each, *rest], last))
-        yield replace(each, findings=tuple(findings))
+    return tuple(
+        replace(
+            each, findings=tuple(f for f in each.findings if not _is_settled(f, done[n:], last))
+        )
+        for n, each in enumerate(done)
+    )
 
 
 def _is_settled(finding: Finding, since: Sequence[RehearsedMigration], last: Facts) -> bool:
@@ -150,7 +162,7 @@ def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> Rehea
     try:
         known = _facts_before(stage, step, sizes, Made())
         rehearsed = _up(stage, step, known, transaction.try_out, is_brief=True)
-        return next(_without_settled([rehearsed]))
+        return settled([rehearsed])[0]
     finally:
         if not stage.conn.closed:
             stage.conn.rollback()

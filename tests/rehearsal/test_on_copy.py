@@ -410,8 +410,11 @@ def test_an_interrupt_leaves_the_copy_as_it_is(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--on-copy", "x", "--on-target"], "--on-copy excludes --scratch-url, --from-target, "),
-        (["--on-copy", "x", "--queries", "y"], "--on-copy excludes --scratch-url"),
+        (["--on-copy", "x", "--on-target"], "--on-copy excludes --scratch-url, --from-target and "),
+        (
+            ["--on-target", "--queries", "y"],
+            "--on-target excludes --scratch-url, --from-target and",
+        ),
         (["--on-copy", "x", "--from-target"], "--on-copy excludes --scratch-url, --from-target"),
         (["--on-copy", "x", "--scratch-url", "y"], "--on-copy excludes --scratch-url"),
         (["--max-lock", "1s"], "--max-lock needs --on-copy"),

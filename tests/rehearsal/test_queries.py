@@ -17,7 +17,7 @@ from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.postgres import connection
 from migrator.postgres.cursor import prepare
-from migrator.rehearsal import query_check
+from migrator.rehearsal import query_check, regressions
 from migrator.rehearsal.queries import Queries, Query
 from migrator.rehearsal.report import RehearsedMigration
 from migrator.rehearsal.steps import Stage
@@ -215,7 +215,7 @@ def check_directly(database: Database, change: str, query: str) -> tuple[int, li
         queries = Queries("test", (Query(query),))
         rehearsed = RehearsedMigration(step)
         checked, broken = query_check.check(stage, [rehearsed], queries)
-    findings = query_check.with_findings(rehearsed, broken).findings
+    findings = regressions.with_findings(rehearsed, broken).findings
     assert database.rows("select version from migration_versions") == [("1_a",)]
     return checked.checked, [finding.message for finding in findings]
 
