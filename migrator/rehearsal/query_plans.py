@@ -172,10 +172,9 @@ def _plan(conn: Connection, query: Runnable) -> QueryPlan:
     with conn.transaction(force_rollback=True):
         found = runnable.explain(conn, query)
         tables = frozenset(oid for (oid,) in conn.execute(_LOCKED).fetchall())
-    plan = found[0]["Plan"]
-    nodes = list(_nodes(plan, ""))
+    nodes = [node for plan in found for node in _nodes(plan, "")]
     return QueryPlan(
-        cost=plan["Total Cost"],
+        cost=sum(plan["Total Cost"] for plan in found),
         indexes=frozenset(
             names.quoted((schema, node["Index Name"]))
             for schema, node in nodes

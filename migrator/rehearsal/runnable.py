@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,31 @@ _SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
     "standard_conforming_strings": "on",
 }
+_SOURCES = ("Outer", "Member")  # the second before PostgreSQL 14
+# A BEFORE trigger may fill the column.
+_REQUIRED = """
+select a.attname
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid
+where n.nspname = %s
+  and c.relname = %s
+  and c.relkind in ('r', 'p')
+  and a.attnum = any(%s)
+  and a.attnotnull
+  and a.attgenerated = ''
+  and not a.attisdropped
+  and not exists (
+      select
+      from pg_trigger t
+      where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+        and not t.tgisinternal
+        and t.tgenabled <> 'D'
+        and t.tgtype & 7 = 7
+  )
+order by a.attnum
+limit 1
+"""
 # Classes of errors that say nothing about a query: a lost connection, a deadlock, resources, a
 # timeout or cancel, the system, a bug of the server; and a lock timeout.
 _UNRELATED = ("08", "40", "53", "57", "58", "XX", "55P03")
@@ -128,16 +153,49 @@ def _prepare(conn: Connection, runnable: Runnable) -> None:
     prepare(conn, _NAME, runnable.types, runnable.query.text)
 
 
-def explain(conn: Connection, runnable: Runnable) -> Any:
-    """Return the plan of a query, in a transaction that is rolled back afterwards.
+def explain(conn: Connection, runnable: Runnable) -> list[Mapping[str, Any]]:
+    """Return the plans of a query, in a transaction that is rolled back afterwards.
+
+    Rules can make several plans of it, or none.
 
     Raises:
-        psycopg.Error: PostgreSQL refuses to plan it.
+        psycopg.Error: PostgreSQL refuses to plan it, or would refuse each row that it inserts.
     """
     _prepare(conn, runnable)
     values = ", ".join(["null"] * len(runnable.types))
     call = _NAME + (values and f" ({values})")
-    return run_plainly(conn, f"explain (format json, verbose) execute {call}").fetchall()[0][0]
+    found = run_plainly(conn, f"explain (format json, verbose) execute {call}").fetchall()[0][0]
+    plans = [each["Plan"] for each in found if "Plan" in each]
+    for node in (node for plan in plans for node in nodes(plan)):
+        if node["Node Type"] == "ModifyTable" and node.get("Operation") == "Insert":
+            _check_insert(conn, node)
+    return plans
+
+
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the nodes of a plan, each before those below it."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def _check_insert(conn: Connection, node: Mapping[str, Any]) -> None:
+    """Check that an INSERT gives a value to each column that needs one.
+
+    The node below it returns all columns of the table in their order, with NULL for one that has
+    no value and no default.
+
+    Raises:
+        psycopg.errors.NotNullViolation: It does not.
+    """
+    (source, *_) = [each for each in node["Plans"] if each["Parent Relationship"] in _SOURCES]
+    output = enumerate(source.get("Output", ()), 1)
+    empty = [number for number, text in output if text.startswith("NULL::")]
+    name = [node.get("Schema"), node.get("Relation Name")]
+    for (column,) in conn.execute(_REQUIRED, [*name, empty]).fetchall() if empty else ():
+        raise psycopg.errors.NotNullViolation(
+            f'null value in column "{column}" of relation "{name[1]}" violates not-null constraint'
+        )
 
 
 def refusal(conn: Connection, runnable: Runnable) -> psycopg.Error | None:

@@ -31,6 +31,7 @@ SCHEMA = """
 create type mood as enum ('sad', 'happy');
 create table people (id int primary key, name text, age int, email varchar(20), mood text);
 create table members (id int primary key, since date);
+create table dated (id int, at date not null default now()) partition by range (id);
 create index i on people (name);
 create view old_members as select id from members where since < '2000-01-01';
 create function greeting(int) returns text language sql
@@ -115,12 +116,77 @@ BROKEN = {
         "update people set age = $1",
         'cannot update view "people"',
     ),
+    "a column that needs a value": (
+        "alter table members add note text not null",
+        "insert into members (id, since) values ($1, $2)",
+        'null value in column "note" of relation "members" violates not-null constraint',
+    ),
+    "a column that needs a value, for several rows": (
+        "alter table members add note text not null",
+        "insert into members (id) values ($1), ($2) on conflict do nothing",
+        'null value in column "note" of relation "members" violates not-null constraint',
+    ),
+    "a column that needs a value, from a query": (
+        "alter table members add note text not null",
+        "with m as (insert into members (id) select id from people where id > $1 returning id)"
+        " select * from m",
+        'null value in column "note" of relation "members" violates not-null constraint',
+    ),
+    "a null for a column that is required now": (
+        "alter table people alter age set not null",
+        "insert into people (id, age) values ($1, null)",
+        'null value in column "age" of relation "people" violates not-null constraint',
+    ),
+    "a column that lost its default": (
+        "alter table dated alter at drop default",
+        "insert into dated (id) values ($1)",
+        'null value in column "at" of relation "dated" violates not-null constraint',
+    ),
+    "a column of a partitioned table": (
+        "alter table dated add note text not null",
+        "insert into dated (id, at) values ($1, $2)",
+        'null value in column "note" of relation "dated" violates not-null constraint',
+    ),
 }
 UNBROKEN = {
+    "a column with a default": (
+        "alter table members add note text not null default 'x'",
+        "insert into members (id, since) values ($1, $2)",
+    ),
+    "an identity": (
+        "alter table members add number int generated always as identity",
+        "insert into members (id, since) values ($1, $2)",
+    ),
+    "a generated column": (
+        "alter table members add next int generated always as (id + 1) stored;"
+        "alter table members alter next set not null",
+        "insert into members (id, since) select id, $1 from people",
+    ),
+    "a column that a trigger may fill": (
+        "alter table members add note text not null;"
+        "create function fill() returns trigger language plpgsql as"
+        " $$ begin new.note := ''; return new; end $$;"
+        "create trigger fill before insert on members for each row execute function fill()",
+        "insert into members (id) values ($1)",
+    ),
+    "a required column that the query fills with a parameter": (
+        "drop view old_members; alter table members drop since;"
+        "alter table members add note text not null",
+        "insert into members values ($1, $2)",
+    ),
+    "a rule in place of the insert": (
+        "alter table members add note text not null;"
+        "create rule r as on insert to members do instead nothing",
+        "insert into members (id) values ($1)",
+    ),
     "an added column": ("alter table people add nick text not null", "select * from people"),
     "a view under the old name": (
         "alter table people rename to persons; create view people as select * from persons",
         "insert into people (id, name) values ($1, $2)",
+    ),
+    "an upsert": (
+        "alter table members alter since set not null",
+        "insert into members values ($1, $2) on conflict (id) do update set since = null",
     ),
     "a wider number": (
         "alter table people alter id type bigint",
@@ -403,6 +469,7 @@ def test_what_cannot_be_prepared_before_is_left_out_and_counted(
 ) -> None:
     write({"02_change.up.sql": "alter table people drop name;"})
     text = "select x from people;\nvacuum;\nselect name from people where id = :id;\nselect 1;"
+    text += "\ninsert into people (name) values ($1);"
     result = check(start, queries, text)
     assert broken(result) == []
     checked = result.json["queries"]
@@ -411,8 +478,9 @@ def test_what_cannot_be_prepared_before_is_left_out_and_counted(
         (1, 'column "x" does not exist'),
         (2, "it is not one SELECT, INSERT, UPDATE, DELETE or MERGE"),
         (3, 'syntax error at or near ":"'),
+        (5, 'null value in column "id" of relation "people" violates not-null constraint'),
     ]
-    line = f"queries checked: 1 of {queries}; 3 left out, because they cannot be prepared"
+    line = f"queries checked: 1 of {queries}; 4 left out, because they cannot be prepared"
     assert line in start("rehearse", "--queries", queries).stdout.splitlines()
 
 
