@@ -130,6 +130,8 @@ class Table:
         parents: The OIDs of the tables that it is a partition or a child of.
         fills_on_update: Whether a BEFORE UPDATE trigger may change more than an UPDATE names.
         writes_elsewhere: Whether it has a trigger that may write to other tables.
+        keeps_deleted: Whether a BEFORE DELETE trigger or a rule may change rows instead of
+            deleting them.
         columns: By number.
         constraints: By OID, in the order of their names; `indexes` likewise.
     """
@@ -142,6 +144,7 @@ class Table:
     parents: tuple[int, ...]
     fills_on_update: bool
     writes_elsewhere: bool
+    keeps_deleted: bool
     columns: Mapping[int, Column]
     constraints: Mapping[int, Constraint]
     indexes: Mapping[int, Index]

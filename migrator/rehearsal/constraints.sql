@@ -57,6 +57,19 @@ select json_build_object(
                   and t.tgenabled <> 'D'
                   and t.tgtype & 2 = 0
             ),
+            'keeps_deleted', exists (
+                select
+                from pg_trigger t
+                where t.tgrelid = r.oid
+                  and not t.tgisinternal
+                  and t.tgenabled <> 'D'
+                  and t.tgtype & 10 = 10
+            ) or exists (
+                select
+                from pg_rewrite w
+                where w.ev_class = r.oid
+                  and w.ev_type = '4'
+            ),
             'columns', (
                 select json_agg(json_build_object(
                     'number', a.attnum,

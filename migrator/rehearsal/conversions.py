@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..hazards.statement import StatementTrace
@@ -119,3 +120,28 @@ def _depths(tokens: Sequence[str]) -> Iterator[int]:
         depth -= each in (")", "]")
         yield depth
         depth += each in ("(", "[")
+
+
+def uncast(expression: str) -> str:
+    """Return an expression without its last cast.
+
+    >>> uncast("status :: text :: public . mood"), uncast("lower ( a :: text )")
+    ('status :: text', 'lower ( a :: text )')
+    >>> uncast('( "type" :: text :: "Type_new" )'), uncast("( a ) || ( b )")
+    ('"type" :: text', '( a ) || ( b )')
+    """
+    tokens = list(splitter.tokens(expression))
+    while tokens[:1] == ["("] and _closing(tokens) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    inner, _, name = " ".join(tokens).rpartition(" :: ")
+    return inner if inner and re.fullmatch(r'[\w$ ."]+', name) else expression
+
+
+def _closing(tokens: Sequence[str]) -> int:
+    """Return where the parenthesis closes that the first token opens."""
+    depth = 0
+    for index, each in enumerate(tokens):
+        depth += (each == "(") - (each == ")")
+        if not depth:
+            return index
+    return len(tokens)

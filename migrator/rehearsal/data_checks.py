@@ -112,7 +112,9 @@ def _answer(
     except psycopg.Error as error:
         if conn.closed:
             raise
-        return _refused(check, error, options)
+        return _refused(check, question, error, options)
+    if count and question.fewer:
+        return replace(check, reason=f"rows break it now, but {question.fewer}")
     if count:
         shown = tuple(map(_printable, examples)) if options.has_examples else ()
         return replace(
@@ -124,8 +126,7 @@ def _answer(
             examples=shown,
         )
     if question.more:
-        reason = "no row breaks it now, but the migration inserts more"
-        return replace(check, reason=reason)
+        return replace(check, reason=f"no row breaks it now, but {question.more}")
     return replace(check, answer=Answer.PASSES)
 
 
@@ -148,12 +149,16 @@ def _ask(
     return count, examples
 
 
-def _refused(check: DataCheck, error: psycopg.Error, options: DataCheckOptions) -> DataCheck:
+def _refused(
+    check: DataCheck, question: Question, error: psycopg.Error, options: DataCheckOptions
+) -> DataCheck:
     state, text = error.sqlstate or "", error.diag.message_primary or str(error)
     if state in _CANCELLED:
         return replace(check, answer=Answer.TIMED_OUT, reason=_seconds(options.limit))
     if state == "55P03":
         return replace(check, answer=Answer.TIMED_OUT, reason="another session has locked it")
+    if state.startswith(_BY_ROWS) and question.fewer:
+        return replace(check, reason=f"rows break it now, but {question.fewer}")
     if state.startswith(_BY_ROWS):
         # The message may quote a value.
         shown = f"{state}: {_printable(text)}" if options.has_examples else state

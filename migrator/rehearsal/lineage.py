@@ -13,7 +13,7 @@ from ..hazards.statement import StatementTrace
 from ..model import Step
 from ..postgres.cursor import Connection
 from ..tracing.trace import Trace
-from . import constraints, conversions, requirements, writes
+from . import constraints, conversions, own_rows, requirements, writes
 from .constraints import Requirements, Table
 from .report import TracedStatement
 from .rows import Past
@@ -31,7 +31,7 @@ class Lineage:
     def questions(
         self, conn: Connection, step: Step, traced: Sequence[TracedStatement]
     ) -> tuple[Question, ...]:
-        """Return what a migration that has just been applied newly requires of rows.
+        """Return what a migration that has just been applied requires of rows, newly or of its own.
 
         Args:
             step: As planned: what an interrupted one has already done is not known.
@@ -49,7 +49,9 @@ class Lineage:
         start_to_end = [_with_columns(each, pairs, before, after) for each in past[1:] + past[-1:]]
         self._past = start_to_end[-1]
         self._now = replace(after, tables=_merged(before, after, touched))
-        return tuple(requirements.find(Stretch(pairs, before, self._now, start_to_end)))
+        stretch = Stretch(pairs, before, self._now, start_to_end)
+        own = own_rows.find(pairs, before.tables, self._past.target.tables.keys())
+        return (*requirements.find(stretch), *own)
 
     def settle(self, conn: Connection, traced: Iterable[TracedStatement]) -> None:
         """Read again what the down of the last migration and its second up have changed.
@@ -96,6 +98,7 @@ def _after(past: Past, written: writes.Writes, states: Sequence[Mapping[int, Tab
         past,
         changed=changed,
         added=past.added | written.added,
+        removed=past.removed | written.removed,
         everything=past.everything or written.anything,
     )
 
@@ -166,6 +169,7 @@ def _renumbered(past: Past, before: Mapping[int, Table], now: Mapping[int, Table
             for oid, numbers in past.changed.items()
         },
         added=frozenset(oids.get(oid, oid) for oid in past.added),
+        removed=frozenset(oids.get(oid, oid) for oid in past.removed),
         filled=frozenset(map(column, past.filled)),
         conversions={column(key): text for key, text in past.conversions.items()},
     )

@@ -27,9 +27,10 @@ class Past:
 
     Attributes:
         target: The target, as the scratch database was before the pending migrations.
-        changed: The tables whose rows may have been updated or deleted, by OID, and the numbers
-            of the updated columns; None for any.
+        changed: The tables whose rows may have been updated, by OID, and the numbers of the
+            updated columns; None for any.
         added: The tables that may have new rows, by OID.
+        removed: The tables from which rows may have been deleted, by OID.
         everything: Whether the rows of any table may have been changed.
         filled: The columns that pending migrations filled when they added them, as OID of the
             table and number.
@@ -40,6 +41,7 @@ class Past:
     target: Requirements
     changed: Mapping[int, frozenset[int] | None] = field(default_factory=dict)
     added: frozenset[int] = frozenset()
+    removed: frozenset[int] = frozenset()
     everything: bool = False
     filled: frozenset[tuple[int, int]] = frozenset()
     conversions: Mapping[tuple[int, int], str | None] = field(default_factory=dict)

@@ -7,19 +7,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..hazards.statement import StatementTrace
-from ..sql import splitter
 from ..sql.script import Statement
 from ..tracing.trace import Touch
-from . import rows
+from . import conversions, rows
 from .constraints import Column, Constraint, Domain, Index, Requirements, Table
 from .rows import EXAMPLE, Past, UnknownRowsError
 
 MOST = 1000
 """How many rows that break something are counted; more are only said to be more."""
 
-_KINDS = {"p": "primary key", "u": "unique constraint", "x": "exclusion constraint"}
+KINDS = {"p": "primary key", "u": "unique constraint", "x": "exclusion constraint"}
 _HASH = re.compile(r"satisfies_hash_partition\('(\d+)'::oid")
 _VARIABLE = ("character varying", "character")
+_INSERTED = "the migration inserts more"
+_DELETED = "the migration deletes rows first"
 _BITS = {"bit": "<>", "bit varying": ">"}
 
 
@@ -35,7 +36,9 @@ class Question:
             text.  None if it cannot be asked.
         why_not: Why not; None if it can be asked.
         noun: What is counted.
-        more: Whether the migration inserts rows before, so that there may be more.
+        more: What the migration does before that may break it; None for nothing.
+        fewer: What the migration does before that may leave no row that breaks it; None for
+            nothing.
         is_users: Whether the query has an expression of the script in it, so that it runs under
             the settings of the user.
     """
@@ -46,7 +49,8 @@ class Question:
     query: str | None
     why_not: str | None = None
     noun: str = "row"
-    more: bool = False
+    more: str | None = None
+    fewer: str | None = None
     is_users: bool = False
 
 
@@ -112,10 +116,16 @@ class Moment:
         Args:
             query: Writes the query that counts what breaks it.
         """
-        question = Question(self.statement, table.name, what, None)
+        question = Question(
+            self.statement,
+            table.name,
+            what,
+            None,
+            more=_INSERTED if table.oid in self.past.added else None,
+            fewer=_DELETED if table.oid in self.past.removed else None,
+        )
         try:
-            more = table.oid in self.past.added
-            return replace(question, query=query(), more=more)
+            return replace(question, query=query())
         except UnknownRowsError as why:
             return replace(question, why_not=str(why))
 
@@ -197,8 +207,6 @@ def foreign_key(moment: Moment, table: Table, key: Constraint) -> Question:
         other = moment.after.tables.get(key.references)
         if other is None or "PERIOD " in key.definition:
             raise UnknownRowsError("it uses PERIOD" if other else "its referenced table is gone")
-        if other.oid in moment.past.added:
-            raise UnknownRowsError(rows.FILLED)
         referenced = [other.columns[number].name for number in key.referenced]
         mine = rows.source(moment.past, table, key.columns, only=True)
         theirs = rows.source(moment.past, other, key.referenced, only=True)
@@ -210,7 +218,13 @@ def foreign_key(moment: Moment, table: Table, key: Constraint) -> Question:
             f" where {_references(columns, key.match, is_orphan)}"
         )
 
-    return moment.question(table, what, query)
+    question = moment.question(table, what, query)
+    # Rows of the referenced table count the other way round.
+    if key.references in moment.past.removed and not question.more:
+        question = replace(question, more="the migration deletes rows that it may reference")
+    if key.references in moment.past.added and not question.fewer:
+        question = replace(question, fewer="the migration inserts rows that it may reference")
+    return question
 
 
 def _references(columns: Sequence[str], match: str, is_orphan: str) -> str:
@@ -239,7 +253,7 @@ def indexed(moment: Moment, table: Table, index: Index) -> Question:
 
 def unique(moment: Moment, table: Table, index: Index, constraint: Constraint | None) -> Question:
     """Ask for keys that several rows have."""
-    kind = _KINDS[constraint.kind] if constraint else "unique index"
+    kind = KINDS[constraint.kind] if constraint else "unique index"
     what = f"{kind} {index.name} of {table.name}"
 
     def query() -> str:
@@ -268,7 +282,7 @@ def unique(moment: Moment, table: Table, index: Index, constraint: Constraint | 
 
 def exclusion(moment: Moment, table: Table, index: Index, constraint: Constraint) -> Question:
     """Ask for pairs of rows that exclude each other."""
-    what = f"{_KINDS[constraint.kind]} {constraint.name} of {table.name}"
+    what = f"{KINDS[constraint.kind]} {constraint.name} of {table.name}"
 
     def query() -> str:
         source = rows.source(moment.past, table, index.columns, only=True)
@@ -348,7 +362,7 @@ def _unconvertible(moment: Moment, column: Column, given: str) -> str:
 def _unlisted(given: str, labels: Iterable[str]) -> str:
     """Return the condition for an expression that is no label of an enum that is new."""
     listed = ", ".join(map(rows.literal, labels))
-    text = f"({_uncast(given)})::pg_catalog.text"
+    text = f"({conversions.uncast(given)})::pg_catalog.text"
     return f"{text} operator(pg_catalog.<>) all (array[{listed}]::pg_catalog.text[])"
 
 
@@ -362,33 +376,8 @@ def _outside_domain(moment: Moment, column: Column, given: str) -> str:
     broken = [f"not ({each})" for each in checks]
     broken += ["value is not distinct from null"] * any(each.not_null for each in family)
     broken += ["pg_catalog.pg_column_size(value) operator(pg_catalog.<) 0"]
-    values = f"(select ({_uncast(given)})::{base} as value) as v"
+    values = f"(select ({conversions.uncast(given)})::{base} as value) as v"
     return f"exists (select from {values} where {' or '.join(broken)})"
-
-
-def _uncast(expression: str) -> str:
-    """Return an expression without its last cast.
-
-    >>> _uncast("status :: text :: public . mood"), _uncast("lower ( a :: text )")
-    ('status :: text', 'lower ( a :: text )')
-    >>> _uncast('( "type" :: text :: "Type_new" )'), _uncast("( a ) || ( b )")
-    ('"type" :: text', '( a ) || ( b )')
-    """
-    tokens = list(splitter.tokens(expression))
-    while tokens[:1] == ["("] and _closing(tokens) == len(tokens) - 1:
-        tokens = tokens[1:-1]
-    inner, _, name = " ".join(tokens).rpartition(" :: ")
-    return inner if inner and re.fullmatch(r'[\w$ ."]+', name) else expression
-
-
-def _closing(tokens: Sequence[str]) -> int:
-    """Return where the parenthesis closes that the first token opens."""
-    depth = 0
-    for index, each in enumerate(tokens):
-        depth += (each == "(") - (each == ")")
-        if not depth:
-            return index
-    return len(tokens)
 
 
 def _counted(query: str) -> str:

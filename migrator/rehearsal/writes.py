@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..hazards.statement import StatementTrace
 from ..sql import names, splitter
@@ -34,13 +34,15 @@ class Writes:
     """The tables that a statement may write to, by OID.
 
     Attributes:
-        changed: Rows may be updated or deleted, in these columns by name; None for any.
+        changed: Rows may be updated, in these columns by name, or deleted; None for any.
         added: Rows are only inserted.
+        removed: Rows are only deleted.
         anything: Whether it may write to any table.
     """
 
     changed: Mapping[int, frozenset[str] | None]
     added: frozenset[int] = frozenset()
+    removed: frozenset[int] = frozenset()
     anything: bool = False
 
 
@@ -59,27 +61,41 @@ def of_script(
     for statement, trace in traced:
         if units[statement.offset] != current:
             current, held = units[statement.offset], set()
-        yield _with_consequences(_of_statement(statement, trace, held, known), known)
+        written = _with_consequences(_of_statement(statement, trace, held, known), known)
+        yield _with_family(written, known)
         held |= _locked(trace)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Tables by OID; OIDs by the last part of their names; foreign keys by what they reference."""
+    """What is known of tables.
+
+    Attributes:
+        tables: By OID.
+        names: OIDs by the last part of their names.
+        keys: Foreign keys by what they reference.
+        children: The OIDs of partitions and children by those of their parents.
+    """
 
     tables: Mapping[int, Table]
     names: Mapping[str, frozenset[int]]
     keys: Mapping[int, Sequence[tuple[int, Constraint]]]
+    children: Mapping[int, Sequence[int]]
 
     @classmethod
     def of(cls, tables: Mapping[int, Table]) -> _Known:
         by_name: defaultdict[str, set[int]] = defaultdict(set)
         keys: defaultdict[int, list[tuple[int, Constraint]]] = defaultdict(list)
+        children: defaultdict[int, list[int]] = defaultdict(list)
         for oid, table in tables.items():
             by_name[names.read([table.alias])[0][0]].add(oid)
             for key in table.constraints.values():
                 keys[key.references].append((oid, key))
-        return cls(tables, {name: frozenset(oids) for name, oids in by_name.items()}, keys)
+            for parent in table.parents:
+                children[parent].append(oid)
+        return cls(
+            tables, {name: frozenset(oids) for name, oids in by_name.items()}, keys, children
+        )
 
 
 def _of_statement(
@@ -98,7 +114,8 @@ def _of_statement(
         found |= _locked(trace) | set(held)
         return Writes(dict.fromkeys(found), anything=trace.sampled)
     if word == "truncate":
-        found |= {t.relation.oid for t in trace.touches if t.rewritten}
+        emptied = {t.relation.oid for t in trace.touches if t.rewritten}
+        return Writes(dict.fromkeys(found - emptied), removed=frozenset(emptied))
     if word == "create" and _has_query(text):
         found |= {relation.oid for relation in trace.created}
     return Writes(dict.fromkeys(found))
@@ -118,42 +135,93 @@ def _of_dml(statement: Statement, trace: Trace, held: Collection[int], known: _K
     main = frozenset(found & known.names.get(target, frozenset()))
     if is_insert:
         return Writes(dict.fromkeys(found - main), main)
+    if word == "delete":
+        main = frozenset(oid for oid in main if not _keeps_deleted(oid, known))
+        children = frozenset(oid for oid in found if _ancestors(oid, known) & main)
+        removed = main | frozenset(oid for oid in children if not _keeps_deleted(oid, known))
+        return Writes(dict.fromkeys(found - removed), removed=removed)
     columns = set_columns(tokens) if word == "update" else None
     return Writes({oid: columns if oid in main else None for oid in found})
 
 
+def _keeps_deleted(oid: int, known: _Known) -> bool:
+    return oid not in known.tables or known.tables[oid].keeps_deleted
+
+
 def _with_consequences(written: Writes, known: _Known) -> Writes:
     """Add what triggers and foreign keys may write; without rows, they do not on the scratch."""
-    tables, changed = known.tables, dict(written.changed)
-    waiting = list(changed)
+    tables, changed, removed = known.tables, dict(written.changed), set(written.removed)
+    waiting = [*changed, *removed]
     while waiting:
         oid = waiting.pop()
-        if changed[oid] is not None and oid in tables and tables[oid].fills_on_update:
+        if changed.get(oid) is not None and oid in tables and tables[oid].fills_on_update:
             changed[oid] = None
-        for child in _cascades(oid, changed[oid], known):
-            if changed.get(child, frozenset()) is not None:
+        for child, is_deletion in _cascades(oid, changed, known):
+            if is_deletion and not _keeps_deleted(child, known):
+                waiting += [child] * (child not in removed and child not in changed)
+                removed.add(child)
+            elif changed.get(child, frozenset()) is not None:
                 changed[child] = None
                 waiting.append(child)
     anything = written.anything or any(
-        oid in tables and tables[oid].writes_elsewhere for oid in (*changed, *written.added)
+        oid in tables and tables[oid].writes_elsewhere
+        for oid in (*changed, *written.added, *removed)
     )
-    return Writes(changed, written.added, anything)
+    return Writes(changed, written.added, frozenset(removed), anything)
 
 
-def _cascades(oid: int, columns: frozenset[str] | None, known: _Known) -> Iterator[int]:
+def _cascades(
+    oid: int, changed: Mapping[int, frozenset[str] | None], known: _Known
+) -> Iterator[tuple[int, bool]]:
     """Yield the tables whose rows change with the rows of another one.
 
     Args:
-        columns: The ones that change; None if rows may be deleted.
+        changed: As in `Writes`; without the table if its rows are only deleted.
+
+    Returns:
+        The OID of each, and whether its rows are only deleted.
     """
     table = known.tables.get(oid)
     if table is None:
         return
+    is_deletion, columns = oid not in changed, changed.get(oid)
     for child, key in known.keys.get(oid, ()):
         referenced = {table.columns[n].name for n in key.referenced if n in table.columns}
-        is_moved = key.on_update in _ACTS and (columns is None or bool(columns & referenced))
-        if is_moved or (columns is None and key.on_delete in _ACTS):
-            yield child
+        is_moved = columns is None or bool(columns & referenced)
+        if not is_deletion and is_moved and key.on_update in _ACTS:
+            yield child, False
+        elif columns is None and key.on_delete in _ACTS:
+            yield child, key.on_delete == "c"
+
+
+def _with_family(written: Writes, known: _Known) -> Writes:
+    """Add what is written in the tables above and below: they have rows in common."""
+    changed: dict[int, frozenset[str] | None] = {}
+    for oid, columns in written.changed.items():
+        for each in _family(oid, known):
+            before = changed.get(each, frozenset())
+            changed[each] = None if columns is None or before is None else before | columns
+    added, removed = (
+        frozenset(each for oid in oids for each in _family(oid, known))
+        for oids in (written.added, written.removed)
+    )
+    return replace(written, changed=changed, added=added, removed=removed)
+
+
+def _family(oid: int, known: _Known) -> set[int]:
+    """Return a table, and those that it is a partition or child of, and the other way round."""
+    return {oid} | _ancestors(oid, known) | _descendants(oid, known)
+
+
+def _descendants(oid: int, known: _Known) -> set[int]:
+    children = set(known.children.get(oid, ()))
+    return children.union(*(_descendants(each, known) for each in children))
+
+
+def _ancestors(oid: int, known: _Known) -> set[int]:
+    table = known.tables.get(oid)
+    parents = set(table.parents) if table else set()
+    return parents.union(*(_ancestors(each, known) for each in parents))
 
 
 def _locked(trace: Trace) -> set[int]:

@@ -27,7 +27,8 @@ class Write:
         name: Of the table, with its schema if that is given, as the catalog has it.
         is_whole: Whether it is an UPDATE or DELETE of all rows, without a condition.
         is_query: Whether it is an INSERT of the rows of a query.
-        columns: Those that an UPDATE sets; empty if they are not known.
+        columns: Those that an UPDATE sets or an INSERT lists; empty if they are not known.
+        handles_conflict: Whether it is an INSERT with ON CONFLICT.
     """
 
     verb: str
@@ -35,6 +36,7 @@ class Write:
     is_whole: bool = False
     is_query: bool = False
     columns: tuple[str, ...] = ()
+    handles_conflict: bool = False
 
     def is_of(self, relation: str) -> bool:
         """Whether it may be about a relation, given with its schema and quoted as in SQL.
@@ -92,7 +94,11 @@ def _writes(tokens: Sequence[str]) -> Iterator[Write]:
                 name, end = _name(tokens, words, at + 2)
                 part = set(_part(words, end))
                 is_query = not {"values", "default"} & part and bool(_QUERY & part)
-                yield Write("insert", name, is_query=is_query)
+                columns = tuple(_listed(tokens, words, end))
+                handles = ("on", "conflict") in pairwise(_part(words, end))
+                yield Write(
+                    "insert", name, is_query=is_query, columns=columns, handles_conflict=handles
+                )
             case "merge", "into":
                 name, end = _name(tokens, words, at + 2)
                 verbs = [b for a, b in pairwise(_part(words, end)) if a == "then"]
@@ -139,6 +145,18 @@ def _is_whole(words: Sequence[str], start: int) -> bool:
     if "returning" in condition:
         condition = condition[: condition.index("returning")]
     return condition in _ALWAYS
+
+
+def _listed(tokens: Sequence[str], words: Sequence[str], at: int) -> Iterator[str]:
+    """Yield the columns that an INSERT lists after the name of the table."""
+    at += 2 * (words[at : at + 1] == ["as"])
+    if words[at : at + 1] != ["("] or words[at + 1 : at + 2] == ["select"]:
+        return
+    for place, word in enumerate(words[at + 1 :], at + 1):
+        if word == ")":
+            return
+        if words[place - 1] in ("(", ","):
+            yield from names.read(tokens, place)[0][:1]
 
 
 def _columns(tokens: Sequence[str], words: Sequence[str], at: int) -> Iterator[str]:

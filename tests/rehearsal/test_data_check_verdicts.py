@@ -17,6 +17,11 @@ create table e2 partition of e for values from (100) to (200);
 create table par (a int); create table chi () inherits (par);
 create domain posint as int;
 create table withdom (id int primary key, d posint);
+create table soft (id int primary key, note text);
+create rule keep as on delete to soft do instead update soft set note = '' where id = old.id;
+create table rooms (id int primary key);
+create table owners (id int primary key, room int references rooms on delete cascade);
+create table links (room int references rooms on delete set null, t int);
 """
 ROWS = r"""
 insert into t values (1, 1, 'a', '1', 10), (2, 2, 'A', '2', 20), (3, null, 'b', 'x', 3000);
@@ -24,6 +29,10 @@ insert into other values (1, '1'), (2, '2');
 insert into e values (1, 1), (101, null);
 insert into chi values (5);
 insert into withdom values (1, -1);
+insert into soft values (1, null);
+insert into rooms values (1), (2);
+insert into owners values (1, 1), (2, 2);
+insert into links values (1, 1), (2, 9);
 """
 # The pending files, and whether `up` fails for the rows.
 CASES: dict[str, tuple[list[str], bool]] = {
@@ -121,6 +130,61 @@ CASES: dict[str, tuple[list[str], bool]] = {
         ['delete from t where id = 2;\ncreate unique index on t (lower("we%ird ""x"));'],
         False,
     ),
+    "delete of a good row, then not null": (
+        ["delete from t where id = 1;", 'alter table t alter "order" set not null;'],
+        True,
+    ),
+    "delete of the null": (
+        ["delete from t where id = 3;", 'alter table t alter "order" set not null;'],
+        False,
+    ),
+    "truncate, then not null": (
+        ["truncate t;", 'alter table t alter "order" set not null;'],
+        False,
+    ),
+    "delete below the parent": (
+        ["delete from e where day is null;", "alter table e2 alter day set not null;"],
+        False,
+    ),
+    "delete from a partition": (
+        ["delete from e2;", "alter table e alter day set not null;"],
+        False,
+    ),
+    "update of a partition": (
+        ["update e2 set day = 2;", "alter table e alter day set not null;"],
+        False,
+    ),
+    "delete that a rule makes an update": (
+        ["delete from soft;", "alter table soft alter note set not null;"],
+        False,
+    ),
+    "delete of what is referenced": (
+        ["delete from t where id = 1;", "alter table owners add foreign key (id) references t;"],
+        True,
+    ),
+    "delete of what references nothing": (
+        ["delete from links where t = 9;", "alter table links add foreign key (t) references t;"],
+        False,
+    ),
+    "delete of another row": (
+        ["delete from t where id = 3;", "alter table links add foreign key (t) references t;"],
+        True,
+    ),
+    "insert of what is referenced": (
+        [
+            "insert into t values (9);",
+            "alter table links add foreign key (t) references t;",
+        ],
+        False,
+    ),
+    "delete that cascades": (
+        ["delete from rooms where id = 2;", "alter table owners add check (room < 2);"],
+        False,
+    ),
+    "delete that sets null": (
+        ["delete from rooms where id = 2;", "alter table links alter room set not null;"],
+        True,
+    ),
     "new domain": (
         ["create domain d as text check (value <> 'x');\nalter table t alter note type d;"],
         True,
@@ -207,4 +271,6 @@ def test_what_is_said_of_the_rows_is_what_happens(
     assert [migration["error"] for migration in migrations] == [None] * len(files)
     assert migrate("up").exit_code == (1 if fails else 0)
     answers = {check["answer"] for check in checks}
-    assert ("fails" in answers) == fails, checks
+    # A deleted row may be the one that breaks it.
+    is_unknown = any("delete" in text for text in files) and "unknown" in answers
+    assert ("fails" in answers) == (fails and not is_unknown), checks

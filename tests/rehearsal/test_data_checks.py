@@ -370,8 +370,22 @@ UNKNOWN = {
         "cannot be checked: function public.fine(text) does not exist",
     ),
     "a delete that cascades": (
-        "delete from customers where id = 9;\nalter table stays alter place set not null;",
-        "cannot be checked: the migration itself fills it",
+        "delete from customers where id = 9;\nalter table stays alter guest set not null;",
+        "cannot be checked: rows break it now, but the migration deletes rows first",
+    ),
+    "a delete before": (
+        "delete from orders where note is null;\nalter table orders alter note set not null;",
+        "cannot be checked: rows break it now, but the migration deletes rows first",
+    ),
+    "a delete of referenced rows": (
+        "delete from places where name = 'x';\n"
+        "alter table stays add foreign key (country, place) references places;",
+        "cannot be checked: no row breaks it now, but the migration deletes rows that it may",
+    ),
+    "a delete before a conversion": (
+        "delete from orders where note is null;\n"
+        "alter table orders alter region type int using (region || 'x')::int;",
+        "cannot be checked: rows break it now, but the migration deletes rows first",
     ),
     "a trigger that writes elsewhere": (
         "update bookings set day = 1;\nalter table orders alter note set not null;",
@@ -422,6 +436,60 @@ def test_an_update_of_other_columns_does_not_hide_rows(migrate: Migrate, write: 
     assert broken(migrate("--json", "rehearse")) == [
         "NOT NULL of public.stays.place will fail: 1 row breaks it (id=2)"
     ]
+
+
+def test_what_the_statements_of_a_migration_may_break_is_said_to_be_unchecked(
+    migrate: Migrate, write: Write
+) -> None:
+    script = """
+    insert into customers (id, email) values (7, 'x');
+    insert into customers (id, email) values (8, 'x');
+    insert into customers (id, email) values (8, 'x') on conflict do nothing;
+    insert into customers (email) values ('y');
+    update stays set guest = 7, country = 'at';
+    update places set name = 'wien' where name = 'graz';
+    update customers set email = 'z';
+    delete from customers where id = 9;
+    delete from places where name = 'graz';
+    create table fresh (id int primary key);
+    insert into fresh values (1);
+    delete from bookings where day = 1;
+    """
+    setup = SETUP + "alter table customers alter id set default 3;"
+    setup += "alter table stays add constraint at foreign key (country, place) references places;"
+    write({"01_setup.up.sql": setup})
+    assert migrate("up").exit_code == 0
+    migrate.database.execute(ROWS)
+    write({"02_pending.up.sql": script})
+    result = migrate("--json", "rehearse")
+    depends = "depends on the rows"
+    assert [(each["line"], each["what"], each["reason"]) for each in checks(result)] == [
+        (2, "INSERT of rows of public.customers", f"whether it breaks {PRIMARY} {depends}"),
+        (6, "UPDATE of rows of public.stays", f"whether it breaks {KEYS} {depends}"),
+        (
+            7,
+            "UPDATE of rows of public.places",
+            f"whether it breaks primary key places_pkey or {AT} {depends}",
+        ),
+        (10, "DELETE of rows of public.places", f"whether it breaks {AT} {depends}"),
+    ]
+    assert broken(result) == []
+
+
+PRIMARY = "primary key customers_pkey"
+KEYS = "foreign key at or foreign key stays_guest_fkey"
+AT = "foreign key at of public.stays"
+
+
+def test_what_a_delete_cannot_break_is_checked(migrate: Migrate, write: Write) -> None:
+    script = """
+    delete from orders where id = 1;
+    alter table orders alter region set not null, add unique (customer), add check (total > 0);
+    alter table orders add foreign key (customer) references customers;
+    alter table customers add unique (email);
+    """
+    prepare(migrate, write, script)
+    assert [each["answer"] for each in checks(migrate("--json", "rehearse"))] == ["passes"] * 5
 
 
 def test_inserted_rows_do_not_hide_those_that_break_it(migrate: Migrate, write: Write) -> None:

@@ -28,10 +28,20 @@ T = ("t",)
         ("delete from t", [Write("delete", T, is_whole=True)]),
         ("delete from t where 1 = 1 returning *", [Write("delete", T, is_whole=True)]),
         ("delete from t using u where t.id = u.id", [Write("delete", T)]),
-        ("insert into t (a) values (1)", [Write("insert", T)]),
+        ("insert into t (a) values (1)", [Write("insert", T, columns=("a",))]),
+        (
+            'insert into t as u (a, "B c", d.e) values (1, (2), 3)',
+            [Write("insert", T, columns=("a", "B c", "d"))],
+        ),
         ("insert into t default values", [Write("insert", T)]),
-        ("insert into t values (1) on conflict (a) do update set a = 2", [Write("insert", T)]),
-        ("insert into t (a) select 1", [Write("insert", T, is_query=True)]),
+        (
+            "insert into t values (1) on conflict (a) do update set a = 2",
+            [Write("insert", T, handles_conflict=True)],
+        ),
+        (
+            "insert into t (a) select 1",
+            [Write("insert", T, is_query=True, columns=("a",))],
+        ),
         ("insert into t (select 1)", [Write("insert", T, is_query=True)]),
         ("insert into t with x as (values (1)) table x", [Write("insert", T, is_query=True)]),
         (
