@@ -21,6 +21,7 @@ from .steps import Stage
 
 _LOCK_TIMEOUT = 100  # milliseconds: other sessions queue while we wait for a lock
 _ATTEMPTS = 3
+_NO_CHECKS = "no queries look for rows that break it: it stops at the first such row itself"
 _OUTCOME = "This was a trial run: it was rolled back, and nothing has changed."
 
 
@@ -44,6 +45,7 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
     if others:
         names = listed([step.version for step in others if step])
         notify(Remarked(f"only the next migration can be run on the database itself, not {names}"))
+    notify(Remarked(_NO_CHECKS))
     with connection.reported():
         connection.check_writable(work.conn, override=work.settings.override_read_only)
     sizes = table_sizes(work)
