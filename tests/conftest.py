@@ -131,10 +131,14 @@ class Postgres:
         return f"postgresql://{account}@127.0.0.1:{self.server.port}/{quote(database, safe='')}"
 
     @contextmanager
-    def database(self) -> Iterator[Database]:
-        """Create a database, and drop it after the `with`, whoever is connected."""
+    def database(self, template: str = "template0") -> Iterator[Database]:
+        """Create a database, and drop it after the `with`, whoever is connected.
+
+        Args:
+            template: The name of the one to copy, which nobody may be connected to.
+        """
         name = f"test_{uuid.uuid4().hex}"
-        create = f"create database {name} template template0{self.strategy}"
+        create = f"create database {name} template {template}{self.strategy}"
         with psycopg.connect(self.url(), autocommit=True) as conn:
             conn.execute(create.encode())
             try:

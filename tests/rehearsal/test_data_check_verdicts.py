@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.conftest import Migrate, Write
+from tests.conftest import Database, Migrate, Postgres, Write
+
+from .prepared import prepared
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +38,7 @@ insert into rooms values (1), (2);
 insert into owners values (1, 1), (2, 2);
 insert into links values (1, 1), (2, 9);
 """
+START = {"01_a.up.sql": SETUP}
 # The pending files, and whether `up` fails for the rows.
 CASES: dict[str, tuple[list[str], bool]] = {
     "addcol then notnull": (
@@ -254,6 +259,19 @@ CASES: dict[str, tuple[list[str], bool]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def start(postgres: Postgres) -> Iterator[Database]:
+    with prepared(postgres, START, ROWS) as database:
+        yield database
+
+
+@pytest.fixture
+def database(postgres: Postgres, start: Database) -> Iterator[Database]:
+    """A copy of the start."""
+    with postgres.database(template=start.name) as database:
+        yield database
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_said_of_the_rows_is_what_happens(
     migrate: Migrate, write: Write, name: str
@@ -261,10 +279,7 @@ def test_what_is_said_of_the_rows_is_what_happens(
     files, fails = CASES[name]
     if name.startswith("virtual") and migrate.database.postgres.version < 18:
         pytest.skip("needs PostgreSQL 18")
-    write({"01_a.up.sql": SETUP})
-    assert migrate("up").exit_code == 0
-    migrate.database.execute(ROWS)
-    write({f"{number:02}_x.up.sql": text for number, text in enumerate(files, 2)})
+    write({**START, **{f"{number:02}_x.up.sql": text for number, text in enumerate(files, 2)}})
     result = migrate("--json", "rehearse")
     migrations = result.json["migrations"]
     checks = [check for migration in migrations for check in migration["data_checks"]]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.conftest import Migrate, Result, Write
+from tests.conftest import Database, Migrate, Postgres, Result, Write
+
+from .prepared import prepared
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +54,22 @@ insert into pieces_1 select n from generate_series(1, 100) n
 insert into places values ('at', 'graz');
 insert into stays values (1, 'at', 'graz'), (2, null, null), (3, null, 'linz');
 """
+
+
+START = {"01_setup.up.sql": SETUP}
+
+
+@pytest.fixture(scope="module")
+def start(postgres: Postgres) -> Iterator[Database]:
+    with prepared(postgres, START) as database:
+        yield database
+
+
+@pytest.fixture
+def database(postgres: Postgres, start: Database) -> Iterator[Database]:
+    """A copy of the start."""
+    with postgres.database(template=start.name) as database:
+        yield database
 
 
 @dataclass(frozen=True)
@@ -275,10 +294,8 @@ CASES = {
 
 
 def prepare(migrate: Migrate, write: Write, script: str, rows: str = ROWS) -> None:
-    write({"01_setup.up.sql": SETUP})
-    assert migrate("up").exit_code == 0
+    write({**START, "02_pending.up.sql": script})
     migrate.database.execute(rows)
-    write({"02_pending.up.sql": script})
 
 
 def checks(result: Result) -> list[Any]:
@@ -455,12 +472,12 @@ def test_what_the_statements_of_a_migration_may_break_is_said_to_be_unchecked(
     insert into fresh values (1);
     delete from bookings where day = 1;
     """
-    setup = SETUP + "alter table customers alter id set default 3;"
+    setup = "alter table customers alter id set default 3;"
     setup += "alter table stays add constraint at foreign key (country, place) references places;"
-    write({"01_setup.up.sql": setup})
+    write({**START, "02_setup.up.sql": setup})
     assert migrate("up").exit_code == 0
     migrate.database.execute(ROWS)
-    write({"02_pending.up.sql": script})
+    write({"03_pending.up.sql": script})
     result = migrate("--json", "rehearse")
     depends = "depends on the rows"
     assert [(each["line"], each["what"], each["reason"]) for each in checks(result)] == [

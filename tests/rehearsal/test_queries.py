@@ -12,7 +12,6 @@ import pytest
 
 from migrator import config
 from migrator.files.source import read_source
-from migrator.history import table
 from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.postgres import connection
@@ -24,6 +23,8 @@ from migrator.rehearsal.steps import Stage
 from migrator.sql import parser
 from tests.conftest import Database, Migrate, Postgres, Result, Write, call, serve
 from tests.sessions import ordinary_role
+
+from .prepared import prepared
 
 pytestmark = pytest.mark.slow
 
@@ -228,11 +229,27 @@ def queries(tmp_path: Path) -> Path:
     return tmp_path / "queries.sql"
 
 
+START = {"01_start.up.sql": SCHEMA}
+
+
+@pytest.fixture(scope="module")
+def applied(postgres: Postgres) -> Iterator[Database]:
+    with prepared(postgres, START) as database:
+        yield database
+
+
 @pytest.fixture
-def start(migrate: Migrate, write: Write) -> Migrate:
-    write({"01_start.up.sql": SCHEMA})
-    assert migrate("up").exit_code == 0
-    return migrate
+def at_start(postgres: Postgres, applied: Database) -> Iterator[Database]:
+    """A database with the schema, and its history."""
+    with postgres.database(template=applied.name) as database:
+        yield database
+
+
+@pytest.fixture
+def start(at_start: Database, directory: Path, write: Write) -> Migrate:
+    """The program on a database with the schema."""
+    write(START)
+    return Migrate(call, at_start, directory)
 
 
 def broken(result: Result) -> list[tuple[str, int | None, str]]:
@@ -257,17 +274,15 @@ def check(start: Migrate, queries: Path, text: str, *options: str) -> Result:
 
 def check_directly(database: Database, change: str, query: str) -> tuple[int, list[str]]:
     """Check one query on a database itself; give how many were checked, and the findings."""
-    database.execute(SCHEMA)
     target = config.Database(database.url)
-    path = PurePath("1_a.up.sql")
-    migration = Migration("1_a", read_source(path, change.encode()), None)
-    step = Step("1_a", Direction.UP, parser.parse(path, change), migration)
+    path = PurePath("2_a.up.sql")
+    migration = Migration("2_a", read_source(path, change.encode()), None)
+    step = Step("2_a", Direction.UP, parser.parse(path, change), migration)
     with (
         Interrupts() as interrupts,
         closing(connection.connect(target)) as conn,
         closing(connection.connect(target)) as watcher,
     ):
-        table.ensure(conn, "public")
         stage = Stage(
             conn=conn,
             watcher=watcher,
@@ -282,20 +297,23 @@ def check_directly(database: Database, change: str, query: str) -> tuple[int, li
         rehearsed = RehearsedMigration(step)
         checked, broken = query_check.check(stage, [rehearsed], queries)
     findings = regressions.with_findings(rehearsed, broken).findings
-    assert database.rows("select version from migration_versions") == [("1_a",)]
+    assert database.rows("select version from migration_versions order by 1") == [
+        ("01_start",),
+        ("2_a",),
+    ]
     return checked.checked, [finding.message for finding in findings]
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_query_that_can_no_longer_be_planned_is_a_finding(database: Database, case: str) -> None:
+def test_a_query_that_can_no_longer_be_planned_is_a_finding(at_start: Database, case: str) -> None:
     change, query, error = BROKEN[case]
-    assert check_directly(database, change, query) == (1, [f"{error}: {query}"])
+    assert check_directly(at_start, change, query) == (1, [f"{error}: {query}"])
 
 
 @pytest.mark.parametrize("case", UNBROKEN)
-def test_a_query_that_can_still_be_planned_is_no_finding(database: Database, case: str) -> None:
+def test_a_query_that_can_still_be_planned_is_no_finding(at_start: Database, case: str) -> None:
     change, query = UNBROKEN[case]
-    assert check_directly(database, change, query) == (1, [])
+    assert check_directly(at_start, change, query) == (1, [])
 
 
 def test_the_finding_is_at_the_statement_that_breaks_the_query(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Database, Migrate, Result, Write
+from ..conftest import Database, Migrate, Postgres, Result, Write
+from .prepared import prepared
 from .test_on_copy import copied
 
 pytestmark = pytest.mark.slow
@@ -33,10 +34,25 @@ BY_NAME = "select id from people where name = $1"
 Compare = Callable[..., Result]
 
 
+START = {"01_rows.up.sql": ROWS}
+
+
+@pytest.fixture(scope="module")
+def start(postgres: Postgres) -> Iterator[Database]:
+    with prepared(postgres, START) as database:
+        yield database
+
+
+@pytest.fixture
+def database(postgres: Postgres, start: Database) -> Iterator[Database]:
+    """A copy of the start."""
+    with postgres.database(template=start.name) as database:
+        yield database
+
+
 @pytest.fixture
 def copy(migrate: Migrate, write: Write) -> Iterator[Database]:
-    write({"01_rows.up.sql": ROWS})
-    assert migrate("up").exit_code == 0
+    write(START)
     with copied(migrate.database) as copy:
         yield copy
 
