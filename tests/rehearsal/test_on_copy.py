@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Database, Migrate, Postgres, Result, Write, serve
+from ..conftest import Database, Migrate, Result, Write, serve
 from ..proxy import delaying
 from ..sessions import Runs, ordinary_role, wait_for, working
-from .prepared import prepared
 
 pytestmark = pytest.mark.slow
 
@@ -37,23 +36,11 @@ def copied(database: Database) -> Iterator[Database]:
         server.execute(f"drop database {copy.name} with (force)")
 
 
-@pytest.fixture(scope="module")
-def ground(postgres: Postgres) -> Iterator[Database]:
-    with prepared(postgres, GROUND) as database:
-        yield database
-
-
-@pytest.fixture
-def database(postgres: Postgres, ground: Database) -> Iterator[Database]:
-    """A database that has one migration applied, and its rows."""
-    with postgres.database(template=ground.name) as database:
-        yield database
-
-
 @pytest.fixture
 def copy(migrate: Migrate, write: Write) -> Iterator[Database]:
-    """A copy of the database."""
+    """A copy of the database, which has one migration applied and its rows."""
     write(GROUND)
+    assert migrate("up").exit_code == 0
     with copied(migrate.database) as copy:
         yield copy
 
