@@ -52,8 +52,8 @@ def disagreements(entry: Entry, entries: Sequence[Entry]) -> Iterator[MigratorEr
             free = _renumbered(migration, entries, skip=late.index(entry.number))
             yield OutOfOrderError(
                 f"{entry.version} is older than {newest}, which is already applied",
-                hint=f"rename it to {free} (migrator renumber), or, if the order between them does not "
-                "matter: migrator up --out-of-order",
+                hint=f"rename it to {free} (migrator renumber), or, if the order between them "
+                "does not matter: migrator up --out-of-order",
                 version=entry.version,
             )
         case Entry(status=Status.INCOMPLETE, migration=Migration() as migration):
