@@ -122,8 +122,8 @@ def renumber(app: App, *, version: tuple[str, ...], dry_run: bool, yes: bool) ->
 
     folders = app.settings.directories
     migrations, alone = renumbering.read(folders)
-    if not migrations:  # usually an error
-        directory.read_required(*folders, allow_empty=app.settings.allow_empty)
+    for empty in set(folders) - {migration.up.path.parent for migration in migrations}:
+        directory.read_required(empty, allow_empty=app.settings.allow_empty)
     with app.opened(read=lambda: migrations) as work:
         moves = renumbering.plan(migrations, alone, work.recorded().versions, version)
         named = errors.listed([f"{move.old} to {move.new}" for move in moves])

@@ -120,7 +120,7 @@ def test_the_hint_on_a_duplicate_number_names_a_free_one(
     directory = write({f"{name}.up.sql": "" for name in names})
     with pytest.raises(BlockedError, match="1 problem in the migrations directory") as caught:
         read_migrations(directory)
-    assert (caught.value.errors[0].hint or "").endswith(f"the next free number is {free}")
+    assert f"the next free number is {free};" in (caught.value.errors[0].hint or "")
 
 
 def test_problems_in_the_scripts_are_reported_with_those_of_the_directory(write: Write) -> None:
