@@ -79,7 +79,10 @@ def test_every_error_and_every_exit_code_is_documented() -> None:
 @pytest.mark.parametrize("option", reference.table("file-options"))
 def test_every_option_of_a_file_is_valid(option: str) -> None:
     line = option.replace("HAZARD-ID", "table-rewrite")
-    problems = parser.parse(PurePath("01_a.up.sql"), f"{line}\nselect 1;\n").problems
+    # What a squashed file replaces is listed below.
+    more = [f"--  {each}_a {'0' * 64}" for each in ("01", "20")] * ("replaces" in option)
+    text = "\n".join([line, *more, "select 1;\n"])
+    problems = parser.parse(PurePath("01_a.up.sql"), text).problems
     is_draft = option == "-- migrator: draft"
     assert [str(problem) for problem in problems] == [
         "01_a.up.sql:1:1: the file is a draft"
