@@ -20,7 +20,7 @@ from ..errors import (
     UsageError,
 )
 from ..model import REPEATABLE, Migration, SourceFile
-from . import names, repeatable, squashed, templates
+from . import names, repeatable, same, squashed, templates
 from .source import read_source
 
 _LONG = 1 << 20  # bytes
@@ -69,7 +69,7 @@ def read_all(
     Raises:
         DirectoryError: As `read_migrations`.
     """
-    _refuse_same(directories)
+    same.refuse_same(directories)
     problems: list[MigratorError] = []
     found: dict[tuple[Path, str], dict[str, SourceFile]] = {}
     files = {directory: _sql_files(directory) for directory in directories}
@@ -86,27 +86,6 @@ def read_all(
 def numbered(migrations: Iterable[Migration]) -> Iterator[Migration]:
     """Yield the migrations that have a number."""
     return (migration for migration in migrations if not migration.is_repeatable)
-
-
-def _refuse_same(directories: Sequence[Path]) -> None:
-    known: dict[object, Path] = {}
-    for directory in directories:
-        identity = _identity(directory)
-        if identity in known:
-            raise DirectoryError(
-                f'the migrations directories "{known[identity]}" and "{directory}" are the same',
-                hint="give it once (with --dir, MIGRATOR_DIR, or dir in migrator.toml)",
-            )
-        known[identity] = directory
-
-
-def _identity(path: Path) -> object:
-    """Return what all paths of a file have in common, whatever links lead to it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return path  # not absolute(): the current directory may have been removed
-    return found.st_dev, found.st_ino
 
 
 def read_required(*directories: Path, allow_empty: bool) -> tuple[Migration, ...]:
@@ -130,7 +109,7 @@ def read_required(*directories: Path, allow_empty: bool) -> tuple[Migration, ...
 
 def ignored(*directories: Path) -> str | None:
     """Return a sentence on what is ignored and looks like migrations; None if nothing does."""
-    read = frozenset(map(_identity, directories))
+    read = frozenset(map(same.identity, directories))
     told = [
         f"the directory {name} ({advice})" if _is_directory(each / path) else f"{name} ({advice})"
         for each in directories
@@ -156,7 +135,7 @@ def _ignored_in(directory: Path, read: Collection[object]) -> Iterable[tuple[str
     yield from ((name, f"name it {new}") for name, new in alike.items())
     for name in sorted(inside - {squashed.FOLDER}):
         advice = _advice_on(directory / name)
-        if advice and _identity(directory / name) not in read:
+        if advice and same.identity(directory / name) not in read:
             yield name, advice
 
 
@@ -204,7 +183,7 @@ def starting_with(chosen: Path, directories: Sequence[Path]) -> tuple[Path, ...]
         UsageError: It is not one of them.
     """
     for directory in directories:
-        if _identity(directory) == _identity(chosen):
+        if same.identity(directory) == same.identity(chosen):
             return (directory, *(each for each in directories if each is not directory))
     known = ", ".join(map(str, directories))
     raise UsageError(

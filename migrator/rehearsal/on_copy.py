@@ -34,8 +34,8 @@ from . import estimates, meter, queries, replay, steps
 from .meter import Meter
 from .queries import Queries
 from .query_plans import PlanComparison
-from .rehearse import left, table_sizes
-from .report import QueryCheck, RehearsedMigration, Report
+from .rehearse import table_sizes
+from .report import QueryCheck, RehearsedMigration, Report, left
 from .steps import Stage
 
 _SIMILAR = 0.8  # of the size: a copy of last night is somewhat smaller

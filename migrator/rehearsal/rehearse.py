@@ -15,7 +15,7 @@ from ..events import Notify, Remarked
 from ..hazards.catalogue import Size
 from ..history import table
 from ..interrupts import Interrupts
-from ..model import Migration, Plan, Recorded, Step
+from ..model import Migration, Plan, Recorded
 from ..postgres import connection
 from ..session import Session
 from . import (
@@ -38,7 +38,7 @@ from .drift import Drift
 from .ignore import Pattern
 from .pair import Pair
 from .queries import Queries
-from .report import QueryCheck, RehearsedMigration, Report
+from .report import QueryCheck, RehearsedMigration, Report, left
 from .schema import Sign
 from .steps import Stage
 
@@ -126,12 +126,6 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         not_rehearsed=tuple(step.version for step in left(plan, done)),
         queries=checked,
     )
-
-
-def left(plan: Plan, done: Iterable[RehearsedMigration]) -> tuple[Step, ...]:
-    """Return the steps of a plan that were not rehearsed; a repeatable file may come later."""
-    versions = {each.step.version for each in done}
-    return tuple(step for step in plan.steps if step.version not in versions)
 
 
 def _check_queries(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..errors import MigratorError
 from ..hazards.catalogue import Facts, Finding, Size
-from ..model import Direction, Step
+from ..model import Direction, Plan, Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Effort, Trace
 from .drift import Drift
@@ -278,3 +279,9 @@ class Report:
             or any(condition.met is Met.NO for condition in each.conditions)
             for each in self.migrations
         )
+
+
+def left(plan: Plan, done: Iterable[RehearsedMigration]) -> tuple[Step, ...]:
+    """Return the steps of a plan that were not rehearsed; a repeatable file may come later."""
+    versions = {each.step.version for each in done}
+    return tuple(step for step in plan.steps if step.version not in versions)
