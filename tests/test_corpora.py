@@ -37,7 +37,7 @@ pytestmark = [
 ]
 
 OPTION = b"-- migrator: no-transaction\n"
-OUR_TABLES = ("public.migration_versions", "public.migration_log")
+OUR_TABLES = tuple(f"public.migration_{name}" for name in ("versions", "repeatables", "log"))
 
 # Coarse on purpose, and none of the program's own code: it may not be its own judge.
 COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)

@@ -45,7 +45,8 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
     if others:
         names = listed([step.version for step in others if step])
         notify(Remarked(f"only the next migration can be run on the database itself, not {names}"))
-    notify(Remarked(_NO_CHECKS))
+    if first:
+        notify(Remarked(_NO_CHECKS))
     with connection.reported():
         connection.check_writable(work.conn, override=work.settings.override_read_only)
     sizes = table_sizes(work)

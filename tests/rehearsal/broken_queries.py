@@ -48,6 +48,9 @@ order by 1
 _PARAMETERS = "select parameter_types::text[] from pg_prepared_statements where name = 'q'"
 # As a driver sends them: with their types.  All others are sent as text.
 _VALUES: dict[str, object] = {
+    "text": "1",
+    "character varying": "1",
+    "jsonb": "1",
     "smallint": 1,
     "integer": 1,
     "bigint": 1,
@@ -236,7 +239,7 @@ def _values(conn: fill.Connection, query: str) -> list[object]:
 
 
 def _fails(conn: fill.Connection, query: str, values: Sequence[object]) -> str | None:
-    """Return with which error a query cannot be planned; None if it can."""
+    """Return with which error a query cannot be planned or inserts no row; None if it can."""
     cursor = psycopg.RawCursor(conn)
     try:
         cursor.execute(f"explain (costs off) {query}".encode(), values)
@@ -244,6 +247,23 @@ def _fails(conn: fill.Connection, query: str, values: Sequence[object]) -> str |
         if (error.sqlstate or "57").startswith(_UNUSABLE):
             raise
         return error.diag.message_primary or str(error)
+    return _lacks(conn, query, values) if query.startswith("insert") else None
+
+
+def _lacks(conn: fill.Connection, query: str, values: Sequence[object]) -> str | None:
+    """Run an INSERT and roll it back; return the error if it lacks a column that is required.
+
+    It may fail for other reasons, as the values are made up.
+    """
+    try:
+        with conn.transaction(force_rollback=True):
+            psycopg.RawCursor(conn).execute(query.encode(), values)
+    except psycopg.errors.NotNullViolation as error:
+        listed = re.findall(r'"(?:[^"]|"")+"|\w+', query.partition(" values ")[0])
+        if error.diag.column_name not in [each.strip('"') for each in listed]:
+            return error.diag.message_primary
+    except psycopg.Error:
+        return None
     return None
 
 

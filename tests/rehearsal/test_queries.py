@@ -682,7 +682,7 @@ def test_the_queries_of_other_roles_are_hidden_without_a_privilege(
     with ordinary_role(counted.database, "createdb") as url:
         counted.database.execute(
             "grant usage on schema shop, monitoring to public;"
-            "grant select on migration_versions to public"
+            "grant select on migration_versions, migration_repeatables to public"
         )
         result = from_statistics(counted, "--trust-history-of", "postgres", url=url)
     assert result.json["queries"]["hidden_roles"] == 2
