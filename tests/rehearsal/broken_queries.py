@@ -48,9 +48,6 @@ order by 1
 _PARAMETERS = "select parameter_types::text[] from pg_prepared_statements where name = 'q'"
 # As a driver sends them: with their types.  All others are sent as text.
 _VALUES: dict[str, object] = {
-    "text": "1",
-    "character varying": "1",
-    "jsonb": "1",
     "smallint": 1,
     "integer": 1,
     "bigint": 1,
@@ -255,15 +252,17 @@ def _lacks(conn: fill.Connection, query: str, values: Sequence[object]) -> str |
 
     It may fail for other reasons, as the values are made up.
     """
-    try:
-        with conn.transaction(force_rollback=True):
-            psycopg.RawCursor(conn).execute(query.encode(), values)
-    except psycopg.errors.NotNullViolation as error:
-        listed = re.findall(r'"(?:[^"]|"")+"|\w+', query.partition(" values ")[0])
-        if error.diag.column_name not in [each.strip('"') for each in listed]:
-            return error.diag.message_primary
-    except psycopg.Error:
-        return None
+    listed = re.findall(r'"(?:[^"]|"")+"|\w+', query.partition(" values ")[0])
+    for text in ("1", str(UUID(int=1))):
+        given = [text if each is None else each for each in values]
+        try:
+            with conn.transaction(force_rollback=True):
+                psycopg.RawCursor(conn).execute(query.encode(), given)
+        except psycopg.errors.NotNullViolation as error:
+            if error.diag.column_name not in [each.strip('"') for each in listed]:
+                return error.diag.message_primary
+        except psycopg.Error:
+            continue
     return None
 
 
