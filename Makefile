@@ -20,11 +20,11 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 # Those of the commands.
 with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
-	queries output schema-file backup
+	queries output schema-file backup tool files into table
 repeated := data
 switches := all yes dry-run out-of-order plan-of-another from-files trace flush-each check offline \
 	from-target on-target override-read-only markdown accept applied reverted renamed unchecked fix no-examples \
-	repeatable no-data
+	repeatable no-data partial retire undo beside-other-tool
 of-program := config env schema wait trust-history-of
 of-command := $(with-value) $(repeated) $(switches) $(of-program) dir allow-empty json verbose
 # Those of all other targets.
@@ -51,6 +51,7 @@ default-of-migrate-log := version
 default-of-migrate-repair := version
 default-of-migrate-renumber := version
 default-of-migrate-baseline := version
+default-of-migrate-adopt := tool
 default := $(default-of-$(command))
 as-options = $(shell printf '%s ' $(call quote,$(unknown-goals)) | sed \
 	-e 's/--\([a-z-]*\) \([^-][^ ]*\) /\1=\2 /g' -e 's/--\([a-z-]*\) /\1=1 /g' $(if $(default),-e 's/^\([^= ]*\) /$(default)=\1 /'))
@@ -79,7 +80,7 @@ $(call require,migrate-repair,version,version=05 accept=1 reason="…")
 $(call require,migrate-baseline,version,version=05)
 
 # `$*` is the command; `argument` names the option that it takes as an argument.
-argument = $(if $(filter create,$*),name)$(if $(filter repair baseline renumber,$*),version)
+argument = $(if $(filter create,$*),name)$(if $(filter repair baseline renumber,$*),version)$(if $(filter adopt,$*),$(if $(call given,tool),tool))
 # `repair` and `renumber` take several versions.
 arguments = $(if $(filter repair renumber,$*),$(foreach each,$(call given,version),$(call quote,$(each))),$(call quote,$(call given,$(argument))))
 options = $(call valued,$(filter-out $(argument),$(with-value))) $(call switched,$(switches)) \
@@ -132,6 +133,7 @@ migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
 migrate-config: ## show every setting, and where its value comes from: env=staging
 migrate-baseline: ## record migrations as applied without running them: version=05
+migrate-adopt: ## take over the files and the history of another tool: tool=dbmate files=DIR into=DIR
 
 $(commands): migrate-%:
 	@.ci/venv $(embedded)

@@ -23,12 +23,13 @@ The package is a set of rooms.  This table says which room may import which
     doctor              errors, history, postgres
     rehearsal           all above except doctor
     maintenance         all above except doctor, hazards, rehearsal
+    adoption            all above except doctor, hazards, maintenance
     output              errors, passwords, events, model, sql, tracing, hazards, history, planning,
-                        rehearsal, doctor, maintenance
+                        rehearsal, doctor, maintenance, adoption
     cli                 all
 
-Only `cli` and `output` import `rehearsal`, and `maintenance`: without them and `hazards`, the
-runner is complete.
+Only `cli` and `output` import `rehearsal`, `maintenance` and `adoption`: without them and
+`hazards`, the runner is complete.
 `sql`, `hazards`, `planning`, `tracing.trace`, `tracing.diff` and `execution.recovery` do no I/O
 and read no clock.
 """

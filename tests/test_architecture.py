@@ -109,7 +109,7 @@ def test_the_modules_have_no_cycle() -> None:
     assert not graph
 
 
-@pytest.mark.parametrize("room", ["rehearsal", "maintenance"])
+@pytest.mark.parametrize("room", ["rehearsal", "maintenance", "adoption"])
 def test_only_cli_and_output_import(room: str) -> None:
     users = {
         room_of(module)

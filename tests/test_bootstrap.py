@@ -85,6 +85,7 @@ def planned(checkout: Path, *arguments: str, **environ: str) -> str:
             "repair --reason 'x' --accept -- '03' '04_a'\\''s'",
         ),
         (["migrate-baseline", "version=05", "unchecked=1"], "baseline --unchecked -- '05'"),
+        (["migrate-adopt", "tool=goose", "retire=1"], "adopt --retire -- 'goose'"),
         (["migrate-rehearse", "html=a b.html"], "rehearse --html 'a b.html'"),
         (["migrate-up", "version=05"], "up --version '05'"),  # which the program refuses
         (["migrate-up", "name=x"], "up --name 'x'"),

@@ -136,7 +136,7 @@ def baseline(
             migrations = baseline.of_baseline(work, version)
             server = app.other_database(scratch_url)
             found = compare_with_files(work, migrations, server, ignore, app.notify)
-            _refuse_missing(found.differences, app)
+            refuse_missing(found.differences, app)
             for note in found.notes:
                 app.remark(note)
         confirm(app, work, f"record all migrations up to {version} as applied", yes=yes)
@@ -148,7 +148,7 @@ def baseline(
     app.show(lambda: "\n".join(lines), lambda: {"versions": list(versions)}, kept=kept)
 
 
-def _refuse_missing(found: Sequence[Difference], app: App) -> None:
+def refuse_missing(found: Sequence[Difference], app: App) -> None:
     """Show what differs from the schema of the files.
 
     Raises:

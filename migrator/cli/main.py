@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from . import completion, config, doctor, files, history, migrate, rehearse, schema, squash
+from . import (
+    adopt,
+    completion,
+    config,
+    doctor,
+    files,
+    history,
+    migrate,
+    rehearse,
+    schema,
+    squash,
+)
 from .command import Commands, program_options
 from .help import help_command, version
 
@@ -58,6 +69,7 @@ for _command in (
     squash.squash,
     doctor.doctor,
     history.baseline,
+    adopt.adopt,
     history.repair,
     history.log,
     config.config,

@@ -64,6 +64,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="First write a backup to this directory, by pg_dump; without one, run nothing.",
 )
+@click.option(
+    "--beside-other-tool",
+    "beside",
+    is_flag=True,
+    help="Start a history although another tool has one in the database.",
+)
 @yes_option
 @run_options
 @override_option
@@ -80,6 +86,7 @@ def up(
     plan_file: Path | None,
     of_another: bool,
     backup: Path | None,
+    beside: bool,
     yes: bool,
     **limits: Any,
 ) -> None:
@@ -98,11 +105,11 @@ def up(
     )
     apply_limits(app, limits)
     if dry_run:
-        _show_plan(app, request, rehearsed)
+        _show_plan(app, request, rehearsed, beside=beside)
     else:
         around = hooks(app, request.action, backup)
         traces = trace or rehearsed is not None
-        _run(app, request, around, yes=yes, trace=traces, rehearsed=rehearsed)
+        _run(app, request, around, yes=yes, trace=traces, rehearsed=rehearsed, beside=beside)
 
 
 def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
@@ -189,11 +196,17 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
         _run(app, request, hooks(app, request.action, None), yes=yes)
 
 
-def _show_plan(app: App, request: Request, rehearsed: RehearsedPlan | None = None) -> None:
+def _show_plan(
+    app: App,
+    request: Request,
+    rehearsed: RehearsedPlan | None = None,
+    *,
+    beside: bool = False,
+) -> None:
     from ..output import json, text
 
     with app.opened() as work:
-        plan = _plan(app, work, request, rehearsed)
+        plan = _plan(app, work, request, rehearsed, beside=beside)
         removed = _losses(work, plan, request)
     app.show(
         lambda: (
@@ -222,12 +235,13 @@ def _run(
     yes: bool,
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
+    beside: bool = False,
 ) -> None:
     from ..output import text
 
     dump = app.configuration.dump
     with app.opened() as work:
-        plan = _plan(app, work, request, rehearsed)
+        plan = _plan(app, work, request, rehearsed, beside=beside)
         for note in plan.notes:
             app.say(f"note: {note}")
         if not (plan.steps or plan.squashed):
@@ -286,8 +300,23 @@ def _remarks(removed: Sequence[Losing]) -> dict[str, str]:
     return {version: "; ".join(texts) for version, texts in lines.items()}
 
 
-def _plan(app: App, work: Session, request: Request, rehearsed: RehearsedPlan | None) -> Plan:
-    """Plan, and name the database: also where that fails, since it may be the wrong one."""
+def _plan(
+    app: App,
+    work: Session,
+    request: Request,
+    rehearsed: RehearsedPlan | None,
+    *,
+    beside: bool,
+) -> Plan:
+    """Plan, and name the database: also where that fails, since it may be the wrong one.
+
+    Args:
+        beside: Whether another tool may have a history in the database.
+
+    Raises:
+        HistoryError: It has one, and there is none of ours.
+        MigratorError: As `Session.plan`.
+    """
     from ..output.text import intent_text
 
     database = _database(work)
@@ -295,6 +324,10 @@ def _plan(app: App, work: Session, request: Request, rehearsed: RehearsedPlan | 
         if rehearsed:
             _check_target(work, rehearsed)
         plan = work.plan(request)
+        if not (beside or request.reverts or any(entry.applied for entry in plan.entries)):
+            from ..adoption.tools import refuse_other
+
+            refuse_other(work)
     except errors.MigratorError:
         app.say(database)
         raise

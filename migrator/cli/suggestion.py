@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "drift": "compare diff",
     "doctor": "diagnose examine health inspect",
     "baseline": "fake init mark stamp",
+    "adopt": "import takeover",
     "repair": "fix force resolve",
     "log": "history",
     "config": "configuration env settings",

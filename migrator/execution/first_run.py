@@ -38,5 +38,5 @@ _BASELINE = (
 )
 
 
-def _of_tool(found: tuple[str, str]) -> str:
-    return f"the history of {found[0]} is in {found[1]}: the migrations there are applied"
+def _of_tool(found: other_tools.Found) -> str:
+    return f"the history of {found.tool} is in {found.table}: the migrations there are applied"

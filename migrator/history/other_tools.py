@@ -53,6 +53,7 @@ begin read only;
 set local search_path = pg_catalog, pg_temp;
 set local lock_timeout = '1s';
 select format('%I.%I', n.nspname, c.relname) as name,
+       n.nspname::text as schema,
        c.relname::text as bare,
        array(
            select a.attname::text
@@ -76,16 +77,41 @@ commit
 """
 
 
-def find(conn: psycopg.Connection[Any]) -> tuple[tuple[str, str], ...]:
-    """Return the other tools that have a history in the database, each with its table.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The history table of another tool.
 
-    The name of a table is qualified and quoted where it has to be.
+    Attributes:
+        table: Its name, qualified, and quoted where it has to be.
+        schema: Its schema.
+        name: Its name alone.
+    """
+
+    tool: str
+    table: str
+    schema: str
+    name: str
+
+
+def find(conn: psycopg.Connection[Any], *, renamed: str | None = None) -> tuple[Found, ...]:
+    """Return the history tables of other tools, by schema and name.
+
+    Args:
+        renamed: The name of one that does not have its usual name, with or without its schema;
+            it is returned for each tool that has such columns.
     """
     cursor = psycopg.ClientCursor(conn)
     cursor.execute(_FIND)
     rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
-    named = ((tool_of(bare, columns), name) for name, bare, columns in rows)
-    return tuple((tool, name) for tool, name in named if tool)
+    found = []
+    for table, schema, name, columns in rows:
+        if renamed is None:
+            tools = [tool_of(name, columns)]
+        else:
+            is_meant = renamed in (name, table, f"{schema}.{name}")
+            tools = [tool.name for tool in _TOOLS if is_meant and _fits(tool, columns)]
+        found += [Found(tool, table, schema, name) for tool in tools if tool]
+    return tuple(found)
 
 
 def tool_of(table: str, columns: Iterable[str]) -> str | None:
@@ -99,8 +125,11 @@ def tool_of(table: str, columns: Iterable[str]) -> str | None:
     """
     present = frozenset(columns)
     for tool in _TOOLS:
-        is_named = tool.table in (None, table)
-        fits = present == tool.columns if tool.is_exact else present >= tool.columns
-        if is_named and fits:
+        if tool.table in (None, table) and _fits(tool, present):
             return tool.name
     return None
+
+
+def _fits(tool: _Tool, columns: Iterable[str]) -> bool:
+    present = frozenset(columns)
+    return present == tool.columns if tool.is_exact else present >= tool.columns

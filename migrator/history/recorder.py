@@ -176,6 +176,17 @@ select $1, $2, $3, $4, max(applied_at), (array_agg(applied_by order by ordinal d
        sum(duration_ms), 1 / (count(*) = cardinality($5::text[]))::integer - 1, min(ordinal)
 from gone
 """
+# As `_RECORD_APPLIED`, with the time and the user of another tool.
+_RECORD_ADOPTED = """
+insert into {versions}
+    (version, checksum, up_script, down_script, statements_done, applied_at, applied_by, ordinal)
+values ($1, $2, $3, $4, $5, coalesce($6::timestamptz, clock_timestamp()),
+        coalesce($7::text, session_user::text), {next_ordinal})
+"""
+_ADOPT = """
+insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
+values ($1, 'adopt', $5, $2, $3, $4, $6::jsonb)
+"""
 _RENAME = """
 update {versions}
 set version = $2
@@ -239,6 +250,19 @@ class Recorder:
         """Record a migration in place of versions that are applied; fail if one is not."""
         parameters = self.claim(migration, again=False)[1]
         return self._command(_SQUASH, *parameters, f"{{{','.join(versions)}}}".encode())
+
+    def record_adopted(
+        self, migration: Migration, done: int, *, at: str | None, by: str | None
+    ) -> Command:
+        """Record a version as applied by another tool, at a time and by a user; None: unknown."""
+        parameters = self.claim(migration, again=False)[1]
+        known = (each.encode() if each else None for each in (at, by))
+        return self._command(_RECORD_ADOPTED, *parameters, b"%d" % done, *known)
+
+    def adopt(self, version: str, outcome: str, detail: str) -> Command:
+        """Log what is known of a version from another tool; `detail` is JSON."""
+        words = (outcome.encode(), detail.encode())
+        return self._command(_ADOPT, version.encode(), *self.actor, *words)
 
     def rename(self, version: str, new: str) -> Command:
         """Rename a version."""

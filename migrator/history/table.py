@@ -95,6 +95,26 @@ order by id desc
 limit 1
 """
 
+# What was adopted and not undone; after it, any version that was run or recorded since.
+_ADOPTED = """
+select version, detail
+from (
+    select version, detail, id, 0 as later
+    from {log}
+    where action = 'adopt' and outcome = 'done'
+    union all
+    (
+        select version, null, id, 1
+        from {log}
+        where action not in ('adopt', 'trace')
+          and id > (select max(id) from {log} where action = 'adopt')
+        order by id
+        limit 1
+    )
+) as found
+where id > coalesce((select max(id) from {log} where action = 'adopt' and outcome = 'undone'), 0)
+order by later, id
+"""
 _READ_LOG = """
 select logged_at, version, action, outcome, db_user, os_user, host, tool_version, duration_ms,
        sqlstate, message, reason
@@ -227,6 +247,16 @@ def read_log(
     with conn.cursor(row_factory=class_row(LogEntry)) as cursor:
         query = compose(_READ_LOG, schema)
         return tuple(cursor.execute(query, {"version": version, "limit": limit}).fetchall())
+
+
+def adopted(
+    conn: psycopg.Connection[Any], schema: str
+) -> tuple[tuple[str, dict[str, Any] | None], ...]:
+    """Return the versions of the last adoption, in order, with what was logged of each.
+
+    They are followed by one that was run or recorded since, with None, if there is any.
+    """
+    return tuple(conn.execute(compose(_ADOPTED, schema)).fetchall())
 
 
 def begun(

@@ -11,7 +11,7 @@ MAKE = "make"
 _NO_TARGET = ".venv/bin/migrator"
 _TAKES_VALUE = (
     "config|env|database-url|dir|schema|trust-history-of|to|steps|reason|role|plan|html|save|small|version"
-    "|limit|scratch-url|lock-timeout|lock-attempts|lock-wait|statement-timeout"
+    "|limit|files|into|table|scratch-url|lock-timeout|lock-attempts|lock-wait|statement-timeout"
 )
 _WORD = r"""(?:"[^"]*"|'[^']*'|[^\s,;()]+)"""
 _OPTION = rf"--(?:(?:{_TAKES_VALUE})\ {_WORD}|[a-z][a-z-]*)"
@@ -24,7 +24,8 @@ _COMMAND = re.compile(
             up|down|redo|status|rehearse|drift|dump|verify|renumber|squash|doctor|log|config
         )
         |
-        \ (?P<naming> create|baseline|repair|help|completion ) (?P<name> (?:\ (?!--){_WORD})? )
+        \ (?P<naming> create|adopt|baseline|repair|help|completion )
+        (?P<name> (?:\ (?!--){_WORD})? )
         |
         \ (?P<help> --help )
     )
@@ -33,6 +34,10 @@ _COMMAND = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+_NAMED = {"create": "name", "adopt": "tool"}
+"""What make calls the argument of a command, unless it is a version."""
 
 
 def is_next_step(text: str) -> bool:
@@ -81,7 +86,7 @@ def _for_make(found: re.Match[str]) -> str:
         return _NO_TARGET + found[0].removeprefix("migrator")
     words = [MAKE, f"migrate-{command}"]
     if name := (found["name"] or "").strip():
-        words.append(f"{'name' if command == 'create' else 'version'}={name}")
+        words.append(f"{_NAMED.get(command, 'version')}={name}")
     given: dict[str, str] = {}
     for option in re.findall(_OPTION, found["after"] + found["before"], re.VERBOSE):
         key, _, value = option.removeprefix("--").partition(" ")

@@ -20,6 +20,7 @@ ELSEWHERE: Answer = (4, 'error: schema "hello" has no history, but schema "publi
 USUAL = (NO_FILES, NO_DIRECTORY, ELSEWHERE)
 FINE: Answer = (0, "no findings\n")
 SETTINGS: Answer = (0, "config ")
+NO_TOOL: Answer = (0, "no table of another migration tool was found\n")
 CREATED: Answer = (0, "/")
 
 PLACES = ("empty directory", "missing directory", "second history")
@@ -53,6 +54,7 @@ TABLE: dict[str, tuple[Answer, Answer, Answer]] = {
     "squash --to 1 --no-data": USUAL,
     "baseline 1": USUAL,
     "baseline 1 --unchecked": USUAL,
+    "adopt": (NO_TOOL, NO_TOOL, ELSEWHERE),
     "repair 1 --applied --reason x": USUAL,
     "repair 1 --accept --reason x": USUAL,
     "log": USUAL,

@@ -110,7 +110,7 @@ def test_the_history_of_another_tool_is_named(migrate: Migrate, write: Write, to
     with migrate.database.connect() as conn:
         found = other_tools.find(conn)
     name = f"old.{TABLES[tool].partition(' ')[0]}"
-    assert found == ((tool, name),)
-    result = migrate("up")
+    assert [(each.tool, each.table) for each in found] == [(tool, name)]
+    result = migrate("up", "--beside-other-tool")
     assert f"the history of {tool} is in {name}" in result.stderr
     assert BASELINE in result.stderr

@@ -46,6 +46,7 @@ def test_every_option_is_taken_with_its_value(name: str) -> None:
         ("migrator rehearse --save FILE", "make migrate-rehearse save=FILE"),
         ("see: migrator up --help", "see: make migrate-up args=--help"),
         ("migrator baseline 05 --unchecked", "make migrate-baseline version=05 unchecked=1"),
+        ("migrator adopt goose --files DIR", "make migrate-adopt tool=goose files=DIR"),
         ("another migrator is still running", "another migrator is still running"),
         ("-- migrator: role app", "-- migrator: role app"),
         ("/opt/migrator up", "/opt/migrator up"),

@@ -1,0 +1,1 @@
+"""Take over the files and the history of another migration tool."""

@@ -1,0 +1,398 @@
+"""Take over a tool's files and history: plan, record, and undo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import sql
+
+from ..errors import (
+    BlockedError,
+    DirectoryError,
+    HistoryError,
+    MigrationFileError,
+    MigratorError,
+    MissingError,
+    ModifiedError,
+    RunnerLockError,
+    UsageError,
+    counted,
+)
+from ..events import Notify
+from ..execution import runner
+from ..files import names
+from ..files.source import read_source
+from ..history import recorder, table
+from ..history.recorder import Command
+from ..model import Migration
+from ..postgres import connection
+from ..postgres.cursor import Connection, send
+from ..session import Session
+from ..sql import parser
+from . import texts
+from .dialect import Dialect, Piece, Reading, Row, State, Table
+
+_LOCK_TIMEOUT = "5s"
+_RETIRED = "_retired"
+_TAKE = "select pg_catalog.pg_try_advisory_xact_lock({key})"
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What would be taken over.
+
+    Attributes:
+        files: The directory of the tool's files.
+        into: The directory of the converted files; that of the tool's if they stay there.
+        migrations: All that could be converted, by ascending number.
+        applied: Those that the tool has applied, in that order, with its rows; None where it has
+            no row for each.
+        verified: How many of them have the checksum that the tool recorded.
+        left: What could not be converted, with its place.
+        notes: What the user should know, as sentences.
+    """
+
+    dialect: Dialect
+    table: Table
+    state: State
+    files: Path
+    into: Path
+    migrations: tuple[Migration, ...]
+    applied: tuple[tuple[Migration, Row | None], ...]
+    verified: int
+    left: tuple[MigratorError, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the tool's files are used where they are."""
+        return self.files == self.into
+
+    @property
+    def pending(self) -> tuple[Migration, ...]:
+        """What is left to apply, by ascending number."""
+        known = {migration.version for migration, _ in self.applied}
+        return tuple(each for each in self.migrations if each.version not in known)
+
+
+def read_state(conn: Connection, dialect: Dialect, place: Table) -> State:
+    """Read what a tool's table says."""
+    companions = {name: _rows(conn, place.schema, name) for name in dialect.companions}
+    return dialect.interpret(_rows(conn, place.schema, place.name), companions)
+
+
+def _rows(conn: Connection, schema: str, name: str) -> list[dict[str, object]]:
+    """Return the rows of a table as JSON; none if it does not exist."""
+    identifier = sql.Identifier(schema, name)
+    text = identifier.as_string(conn)
+    exists = sql.SQL("select pg_catalog.to_regclass({})").format(sql.Literal(text))
+    if conn.execute(exists).fetchall()[0][0] is None:
+        return []
+    query = sql.SQL("select pg_catalog.to_jsonb(t) from {} t").format(identifier)
+    return [row for (row,) in conn.execute(query).fetchall()]
+
+
+def plan(
+    work: Session, dialect: Dialect, place: Table, files: Path, into: Path, *, partial: bool
+) -> Adoption:
+    """Decide what to take over; write nothing.
+
+    Args:
+        partial: Whether to leave out what cannot be converted.
+
+    Raises:
+        HistoryError: There is a history already, or the tool's table is in no state to adopt.
+        DirectoryError: A directory cannot be used.
+        BlockedError: A file is missing, changed or cannot be converted; it holds all of them.
+    """
+    refuse_history(work)
+    with connection.reported():
+        state = read_state(work.conn, dialect, place)
+    if state.stop:
+        raise HistoryError(f"{dialect.name} in {place}: {state.stop}", hint=state.hint)
+    reading = dialect.files(files)
+    if not reading.pieces and not reading.problems:
+        raise DirectoryError(
+            f'there are no files of {dialect.name} in "{files}"',
+            hint="name their directory with --files DIR",
+        )
+    if reading.is_in_place:
+        into = files
+    elif into.resolve() == files.resolve():
+        raise UsageError(
+            f'the files in "{files}" have to be converted, into another directory',
+            hint=f"name it: migrator adopt {dialect.name} --files {files} --into DIR",
+        )
+    return _plan(dialect, place, state, reading, files, into, partial=partial)
+
+
+def _plan(
+    dialect: Dialect,
+    place: Table,
+    state: State,
+    reading: Reading,
+    files: Path,
+    into: Path,
+    *,
+    partial: bool,
+) -> Adoption:
+    left = list(reading.problems)
+    migrations: dict[str, Migration] = {}
+    for piece in reading.pieces:
+        try:
+            migrations[piece.key] = _migration(piece, into, in_place=reading.is_in_place)
+        except MigratorError as error:
+            left += error.errors if isinstance(error, BlockedError) else [error]
+    versions = ((migrations[p.key].version, p.path) for p in reading.pieces if p.key in migrations)
+    problems: list[MigratorError] = []
+    texts.numbers_once(versions, problems)
+    pairs = list(_pairs(state, reading.pieces))
+    left += (missing for piece, missing in pairs if isinstance(missing, MissingError))
+    found = [(p, row) for p, row in pairs if p and not isinstance(row, MissingError)]
+    problems += filter(None, (_changed(piece, row) for piece, row in found))
+    problems += [] if partial else left
+    if problems:
+        raise BlockedError.of(problems, "found; nothing was written or recorded")
+    applied = tuple((migrations[p.key], row) for p, row in found if p.key in migrations)
+    ordered = tuple(sorted(migrations.values(), key=lambda each: each.number))
+    return Adoption(
+        dialect=dialect,
+        table=place,
+        state=state,
+        files=files,
+        into=into,
+        migrations=ordered,
+        applied=applied,
+        verified=sum(bool(row and row.checksum and piece.checksums) for piece, row in found),
+        left=tuple(left),
+        notes=(*state.notes, *reading.notes, *_notes(ordered, applied)),
+    )
+
+
+def _migration(piece: Piece, into: Path, *, in_place: bool) -> Migration:
+    """Return what a piece becomes.
+
+    Raises:
+        MigrationFileError, BlockedError: It is not one of ours.
+    """
+    up_path = piece.path if in_place else into / f"{piece.version}.up.sql"
+    if not names.NAME.fullmatch(up_path.name):
+        raise MigrationFileError(f"{piece.path} has a name that migrator cannot use")
+    up = read_source(up_path, piece.up.encode())
+    down = None
+    if piece.down is not None:
+        down_path = piece.down_path if in_place else into / f"{piece.version}.down.sql"
+        assert down_path, "a file that is used where it is has a path"
+        down = read_source(down_path, piece.down.encode())
+    migration = Migration(piece.version, up, down)
+    problems = [
+        p for each in (up, down) if each for p in parser.parse(each.path, each.text).problems
+    ]
+    if problems:
+        raise BlockedError.of(problems, "found")
+    return migration
+
+
+def _pairs(
+    state: State, pieces: Sequence[Piece]
+) -> Iterator[tuple[Piece | None, Row | MissingError | None]]:
+    """Yield each applied migration: its files with its row, or the error that they are missing."""
+    if state.up_to is not None:
+        numbers = {int(piece.key) for piece in pieces}
+        if state.up_to not in numbers:
+            yield None, _missing(str(state.up_to))
+        yield from ((piece, None) for piece in pieces if int(piece.key) <= state.up_to)
+    known = {piece.key: piece for piece in pieces}
+    for row in state.rows:
+        piece = known.get(row.key)
+        yield (piece, row) if piece else (None, _missing(row.key))
+
+
+def _missing(key: str) -> MissingError:
+    return MissingError(
+        f"{key} is applied, but its file is missing",
+        hint="restore the file from version control; or leave it out: --partial",
+        version=key,
+    )
+
+
+def _changed(piece: Piece, row: Row | None) -> ModifiedError | None:
+    if not (row and row.checksum and piece.checksums) or row.checksum in piece.checksums:
+        return None
+    return ModifiedError(
+        f"{piece.path} is not the file that was applied: its checksum differs",
+        hint=f"find the version that was applied: git log -p -- {piece.path}\n"
+        "or, if the file matches the database, accept it in the other tool first",
+        version=piece.version,
+    )
+
+
+def _notes(
+    ordered: Sequence[Migration], applied: Sequence[tuple[Migration, Row | None]]
+) -> Iterator[str]:
+    known = {migration.version for migration, _ in applied}
+    newest = max((migration.number for migration, _ in applied), default=-1)
+    late = [m.version for m in ordered if m.version not in known and m.number < newest]
+    if late:
+        yield (
+            f"not applied, and older than the newest: {', '.join(late)}; "
+            "to apply them, run: migrator up --out-of-order"
+        )
+    if irreversible := sum(migration.down is None for migration in ordered):
+        yield f"without a down script, and irreversible: {counted(irreversible, 'migration')}"
+
+
+def refuse_history(work: Session) -> None:
+    """Check that nothing is in the history.
+
+    Raises:
+        HistoryError: Something is.
+    """
+    if not work.history.exists:
+        return
+    with connection.reported(work.history.schema):
+        if table.has_only(work.conn, work.history.schema, set()):
+            return
+    raise HistoryError(
+        f'there is a history in the schema "{work.history.schema}" already',
+        hint="to see it, run: migrator status",
+    )
+
+
+def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool) -> str | None:
+    """Write the files and record the history, all or nothing.
+
+    Args:
+        retire: Whether to rename the tool's table.
+
+    Returns:
+        The new name of the tool's table; None if it keeps its own.
+
+    Raises:
+        RunnerLockError: The tool is running.
+        HistoryError: The tool's table has changed.
+        DirectoryError: The files cannot be written.
+    """
+    written: list[Path] = []
+    schema = work.history.schema
+    retired = f"{adoption.table.name}{_RETIRED}" if retire else None
+    with runner.locked(work, notify):
+        refuse_history(work)
+        try:
+            with connection.reported(schema), connection.writing(work.conn):
+                _hold(work.conn, adoption)
+                for text, parameters in _commands(schema, adoption, retired):
+                    send(work.conn, text, parameters)
+                if retired:
+                    _rename(work.conn, adoption.table.schema, adoption.table.name, retired)
+                if not adoption.is_in_place:
+                    _write(adoption, written)
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+    return retired
+
+
+def _hold(conn: Connection, adoption: Adoption) -> None:
+    """Keep the tool out until the end of the transaction, and check that it has done nothing."""
+    place = adoption.table
+    for key in adoption.dialect.locks(place):
+        taken = conn.execute(sql.SQL(_TAKE).format(key=sql.Literal(key))).fetchall()[0][0]
+        if not taken:
+            raise RunnerLockError(
+                f"{adoption.dialect.name} is running: it holds its lock",
+                hint="wait for it to finish, then try again",
+            )
+    conn.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'".encode())
+    name = sql.Identifier(place.schema, place.name)
+    conn.execute(sql.SQL("lock table {} in exclusive mode").format(name))
+    if read_state(conn, adoption.dialect, place) != adoption.state:
+        raise HistoryError(
+            f"{place} has changed in the meantime; nothing was recorded",
+            hint="stop what runs the other tool, then try again",
+        )
+
+
+def _commands(schema: str, adoption: Adoption, retired: str | None) -> Iterator[Command]:
+    write = recorder.recorder(schema)
+    source = {
+        "tool": adoption.dialect.name,
+        "schema": adoption.table.schema,
+        "table": adoption.table.name,
+        "retired_to": retired,
+    }
+    for migration, row in adoption.applied:
+        script = parser.parse(migration.up.path, migration.up.text)
+        done = 0 if script.transactional else len(script.units)
+        at, by = (row.at, row.by) if row else (None, None)
+        yield write.record_adopted(migration, done, at=at, by=by)
+        detail = {**source, "row": row.fields if row else {"version": adoption.state.up_to}}
+        yield write.adopt(migration.version, "done", json.dumps(detail))
+
+
+def _rename(conn: Connection, schema: str, name: str, new: str) -> None:
+    query = sql.SQL("alter table {} rename to {}")
+    conn.execute(query.format(sql.Identifier(schema, name), sql.Identifier(new)))
+
+
+def _write(adoption: Adoption, written: list[Path]) -> None:
+    into = adoption.into
+    try:
+        if into.is_dir() and any(path.suffix == ".sql" for path in into.iterdir()):
+            raise DirectoryError(
+                f'the directory "{into}" has migrations already; nothing was written or recorded',
+                hint="name another directory for the converted files: --into DIR",
+            )
+        into.mkdir(parents=True, exist_ok=True)
+        sources = (each for m in adoption.migrations for each in (m.up, m.down) if each)
+        for source in sources:
+            with Path(source.path).open("xb") as file:
+                written.append(Path(source.path))
+                file.write(source.text.encode())
+    except OSError as error:
+        message = f"cannot write {error.filename}: {error.strerror}"
+        raise DirectoryError(message, hint="check the permissions of the directory") from error
+
+
+def undo(work: Session, notify: Notify) -> tuple[str, ...]:
+    """Forget an adoption, as long as nothing was run since; leave the files.
+
+    Returns:
+        The versions that were forgotten.
+
+    Raises:
+        HistoryError: There was none, or something was run since.
+    """
+    schema = work.history.schema
+    if not work.history.exists:
+        raise _none_to_undo()
+    with runner.locked(work, notify):
+        with connection.reported(schema):
+            rows = table.adopted(work.conn, schema)
+        if not rows:
+            raise _none_to_undo()
+        if rows[-1][1] is None:
+            raise HistoryError(
+                f"{rows[-1][0]} was run or recorded since the adoption: it cannot be undone",
+                hint="to see what was done, run: migrator log",
+            )
+        write = recorder.recorder(schema)
+        with connection.reported(schema), connection.writing(work.conn):
+            for version, detail in rows:
+                send(work.conn, *write.delete(version))
+                send(work.conn, *write.adopt(version, "undone", json.dumps(detail)))
+            _restore(work.conn, rows[0][1] or {})
+    return tuple(version for version, _ in rows)
+
+
+def _none_to_undo() -> HistoryError:
+    return HistoryError("there is no adoption to undo", hint="to see the log, run: migrator log")
+
+
+def _restore(conn: Connection, detail: dict[str, str]) -> None:
+    if new := detail.get("retired_to"):
+        _rename(conn, detail["schema"], new, detail["table"])

@@ -1,0 +1,52 @@
+"""Read dbmate: one file for both directions, and a row for each version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import MigratorError
+from . import texts
+from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+
+_FILE = re.compile(r"(?P<number>[0-9]+)_?(?P<name>.*)\.sql")
+_MARK = re.compile(r"--\s*migrate:(?P<section>up|down)(?P<options>\s.*)?", re.DOTALL)
+_NO_TRANSACTION = re.compile(r"\btransaction:\s*false\b")
+
+
+def _mark(line: str) -> texts.Mark | None:
+    match = _MARK.fullmatch(line.rstrip("\r\n"))
+    if not match:
+        return None
+    outside = _NO_TRANSACTION.search(match["options"] or "")
+    return texts.Mark(match["section"], no_transaction="section" if outside else None)
+
+
+def interpret(rows: Sequence[Fields], _companions: Companions) -> State:
+    """Return the versions of a table whose only column has their digits."""
+    known = [row for row in rows if re.match(r"[0-9]+", row["version"])]
+    known.sort(key=lambda row: _number(row["version"]))
+    return State(tuple(Row(str(_number(row["version"])), row) for row in known))
+
+
+def _number(version: str) -> int:
+    digits = re.match(r"[0-9]+", version)
+    assert digits, "it was checked"
+    return int(digits[0])
+
+
+def _files(directory: Path) -> Reading:
+    problems: list[MigratorError] = []
+    pieces = []
+    for path in texts.listing(directory):
+        match = _FILE.fullmatch(path.name)
+        text = texts.read(path, problems) if match else None
+        if match and text and (scripts := texts.cut(text, _mark, problems)):
+            version = texts.named(match["number"], match["name"])
+            pieces.append(Piece(str(int(match["number"])), version, path, *scripts))
+    pieces.sort(key=lambda piece: int(piece.key))
+    return Reading(tuple(pieces), tuple(problems))
+
+
+DIALECT = Dialect("dbmate", "dbmate or Rails", interpret=interpret, files=_files)

@@ -1,0 +1,67 @@
+"""Read sqlx: files like ours, or one without a direction, and a checksum for each version."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import MigratorError
+from . import golang_migrate, texts
+from .dialect import Companions, Dialect, Fields, Reading, Row, State
+
+_FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*?)(?:\.(?P<direction>up|down))?\.sql")
+_NO_TRANSACTION = "-- no-transaction"
+
+
+def checksum(raw: bytes) -> str:
+    r"""Return SHA-384 as `to_jsonb` writes a bytea.
+
+    >>> checksum(b"")[:12]
+    '\\x38b060a751'
+    """
+    return "\\x" + hashlib.sha384(raw).hexdigest()
+
+
+def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
+    ordered = sorted(rows, key=lambda row: row["version"])
+    if failed := [row for row in ordered if not row["success"]]:
+        version = failed[0]["version"]
+        return State(
+            stop=f"version {version} was not completed",
+            hint="finish or undo it by hand, and delete its row from the table, or set success",
+        )
+    return State(
+        tuple(
+            Row(str(row["version"]), row, at=row["installed_on"], checksum=row["checksum"])
+            for row in ordered
+        )
+    )
+
+
+def _files(directory: Path) -> Reading:
+    problems: list[MigratorError] = []
+    found: dict[str, dict[str, texts.Text]] = {}
+    sums: dict[Path, frozenset[str]] = {}
+    is_changed = False
+    for path in texts.listing(directory):
+        match = _FILE.fullmatch(path.name)
+        text = texts.read(path, problems) if match else None
+        if not match or not text:
+            continue
+        with_lf = text.raw.replace(b"\r\n", b"\n")
+        variants = (text.raw, with_lf, with_lf.replace(b"\n", b"\r\n"))
+        sums[path] = frozenset(map(checksum, variants))
+        if text.text.startswith(_NO_TRANSACTION):
+            is_changed = True
+            text = replace(text, text=texts.outside_transaction(text.text))
+        pair = found.setdefault(f"{match['number']}_{match['name']}", {})
+        pair[match["direction"] or "up"] = text
+    pairs = golang_migrate.reading_of_pairs(found, problems)
+    pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in pairs.pieces)
+    return Reading(pieces, pairs.problems, is_changed=is_changed)
+
+
+DIALECT = Dialect("sqlx", "sqlx", interpret=_interpret, files=_files)

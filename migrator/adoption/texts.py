@@ -1,0 +1,207 @@
+"""Read the files of a tool, and cut those that hold both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DirectoryError, MigrationFileError, MigratorError
+from ..files.source import read_source
+from ..sql import parser
+from ..sql.location import locate
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+
+NO_TRANSACTION = "-- migrator: no-transaction"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file of a tool: its bytes, and its text without a BOM."""
+
+    path: Path
+    raw: bytes = field(repr=False)
+    text: str = field(repr=False)
+
+
+def listing(directory: Path, *, deep: bool = False) -> list[Path]:
+    """Return the files of a directory by name; `deep` also looks into its folders.
+
+    Raises:
+        DirectoryError: It cannot be read.
+    """
+    if not directory.is_dir():
+        raise DirectoryError(
+            f'the directory "{directory}" does not exist',
+            hint="name the directory of the other tool's files with --files DIR",
+        )
+    found = directory.rglob("*") if deep else directory.iterdir()
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def read(path: Path, problems: list[MigratorError]) -> Text | None:
+    """Read a file; None if that failed, which is added to the problems."""
+    try:
+        raw = path.read_bytes()
+        return Text(path, raw, read_source(path, raw).text)
+    except OSError as error:
+        problems.append(MigrationFileError(f"{path} cannot be read: {error.strerror}"))
+    except MigrationFileError as error:
+        problems.append(error)
+    return None
+
+
+def problem(text: Text, offset: int, message: str, hint: str | None = None) -> MigrationFileError:
+    """Return the error of a place that cannot be converted."""
+    location = locate(text.text, offset, text.path)
+    return MigrationFileError(message, location=location, hint=hint)
+
+
+def not_sql(path: Path) -> MigrationFileError:
+    """Return the error of a migration that is a program."""
+    return MigrationFileError(
+        f"{path} is not SQL and cannot be converted",
+        hint="write its SQL as a pair of files by hand, and leave it out here with --partial",
+    )
+
+
+def named(number: str, name: str) -> str:
+    """Return a version of a number and of any name.
+
+    >>> named("007", "add phone"), named("7", "")
+    ('007_add_phone', '7_migration')
+    """
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")
+    return f"{number}_{slug or 'migration'}"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return versions for names in order.
+
+    >>> numbered(["users", "posts"])
+    ['01_users', '02_posts']
+    """
+    width = max(2, len(str(len(names))))
+    return [named(str(at).zfill(width), name) for at, name in enumerate(names, start=1)]
+
+
+def outside_transaction(text: str) -> str:
+    r"""Begin a text with the option that runs it outside a transaction.
+
+    >>> outside_transaction("vacuum;\r\n")
+    '-- migrator: no-transaction\r\nvacuum;\r\n'
+    """
+    line_end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    return f"{NO_TRANSACTION}{line_end}{text}"
+
+
+def down(text: str | None) -> str | None:
+    """Return a down script; None if it has no statement, and so reverts nothing."""
+    return text if text is not None and parser.has_sql(text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a line of a tool's own means.
+
+    Attributes:
+        section: `up` or `down`, if one begins.
+        no_transaction: `section` for the section that begins, `file` for both; None for none.
+        ends_statement: Whether a statement ends here, even without a `;`.
+        problem: Why the line cannot be converted.
+    """
+
+    section: str | None = None
+    no_transaction: str | None = None
+    ends_statement: bool = False
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class _Sections:
+    before: list[str] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    outside: set[str] = field(default_factory=set)
+    current: str | None = None
+
+    def text(self, section: str) -> str | None:
+        if section not in self.parts:
+            return None
+        before = self.before if section == "up" and any(map(str.strip, self.before)) else []
+        text = "".join([*before, *self.parts[section]])
+        return outside_transaction(text) if section in self.outside else text
+
+
+def cut(
+    text: Text,
+    mark: Callable[[str], Mark | None],
+    problems: list[MigratorError],
+    *,
+    first: str | None = None,
+) -> tuple[str, str | None] | None:
+    """Return the up and the down script of a file that holds both.
+
+    Comments before the first section stay with the up script.
+
+    Args:
+        mark: Returns what a line means; None for a line of SQL.
+        first: The section that begins with the file; None if a line begins each.
+
+    Returns:
+        None if there is no up section, which is added to the problems.
+    """
+    found = _Sections(parts={first: []} if first else {}, current=first)
+    offset = 0
+    for line in _LINE.findall(text.text):
+        if meaning := mark(line):
+            _apply(found, meaning, line, text, offset, problems)
+        else:
+            (found.parts[found.current] if found.current else found.before).append(line)
+        offset += len(line)
+    up = found.text("up")
+    if up is None:
+        problems.append(problem(text, 0, "the file has no up section"))
+        return None
+    return up, down(found.text("down"))
+
+
+def _apply(
+    found: _Sections,
+    meaning: Mark,
+    line: str,
+    text: Text,
+    offset: int,
+    problems: list[MigratorError],
+) -> None:
+    if meaning.problem:
+        problems.append(problem(text, offset, meaning.problem))
+    if meaning.section:
+        if meaning.section in found.parts:
+            message = f"the file has several {meaning.section} sections"
+            problems.append(problem(text, offset, message, "split the file"))
+        found.current = meaning.section
+        found.parts.setdefault(meaning.section, [])
+    if meaning.no_transaction:
+        both = meaning.no_transaction == "file"
+        found.outside |= {"up", "down"} if both else {found.current or "up"}
+    if meaning.ends_statement and found.current:
+        part = found.parts[found.current]
+        if not "".join(part).rstrip().endswith(";"):
+            part.append(";" + (line[len(line.rstrip()) :] or "\n"))
+
+
+def numbers_once(pieces: Iterable[tuple[str, Path]], problems: list[MigratorError]) -> None:
+    """Add a problem for each number that two files have.
+
+    Args:
+        pieces: Versions with their files.
+    """
+    known: dict[int, Path] = {}
+    for version, path in pieces:
+        number = int(re.match(r"[0-9]+", version)[0])  # type: ignore[index]  # versions have one
+        if other := known.get(number):
+            message = f"{other} and {path} both have number {number}"
+            problems.append(MigrationFileError(message, hint="renumber one of them"))
+        known[number] = path

@@ -1,0 +1,112 @@
+"""The tools that can be taken over, and which of them were at work in a database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import HistoryError, UsageError
+from ..history import other_tools
+from ..postgres import connection
+from ..postgres.cursor import Connection
+from ..session import Session
+from . import adopt, dbmate, golang_migrate, goose, sql_migrate, sqlx, tern
+from .dialect import Dialect, State, Table
+
+DIALECTS: tuple[Dialect, ...] = (
+    golang_migrate.DIALECT,
+    dbmate.DIALECT,
+    goose.DIALECT,
+    sql_migrate.DIALECT,
+    sqlx.DIALECT,
+    tern.DIALECT,
+)
+"""Each tool that `adopt` takes over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A tool that was at work in the database.
+
+    Attributes:
+        tool: As `other_tools` calls it.
+        dialect: None if `adopt` does not know its files.
+        state: What its table says; None if that is not known.
+    """
+
+    tool: str
+    table: str
+    place: Table
+    dialect: Dialect | None
+    state: State | None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has applied anything."""
+        return self.state is None or not self.state.is_empty
+
+
+def look(conn: Connection, *, renamed: str | None = None) -> tuple[Trace, ...]:
+    """Return the tools that have a table in the database, by schema and table."""
+    with connection.reported():
+        found = other_tools.find(conn, renamed=renamed)
+        return tuple(_trace(conn, each) for each in found)
+
+
+def _trace(conn: Connection, found: other_tools.Found) -> Trace:
+    dialect = next((each for each in DIALECTS if each.recognised == found.tool), None)
+    place = Table(found.schema, found.name, conn.info.dbname)
+    state = adopt.read_state(conn, dialect, place) if dialect else None
+    return Trace(found.tool, found.table, place, dialect, state)
+
+
+def choose(conn: Connection, tool: str, table: str | None) -> tuple[Dialect, Table]:
+    """Return the tool of a name, and its only table.
+
+    Raises:
+        UsageError: `adopt` has no such tool.
+        HistoryError: It has no table in the database, or several.
+    """
+    dialect = next((each for each in DIALECTS if each.name == tool.lower()), None)
+    if dialect is None:
+        known = ", ".join(each.name for each in DIALECTS)
+        raise UsageError(f'cannot adopt "{tool}"', hint=f"the tools are {known}")
+    with connection.reported():
+        every = other_tools.find(conn, renamed=table)
+    found = [each for each in every if each.tool == dialect.recognised]
+    if not found:
+        raise HistoryError(
+            f"there is no table of {dialect.name}" + (f' named "{table}"' if table else ""),
+            hint="to see which tools have one, run: migrator adopt"
+            + ("" if table else "\nif its table has another name: --table NAME"),
+        )
+    if len(found) > 1:
+        raise HistoryError(
+            f"there are several tables of {dialect.name}: "
+            + ", ".join(each.table for each in found),
+            hint="choose one with: --table SCHEMA.NAME",
+        )
+    return dialect, Table(found[0].schema, found[0].name, conn.info.dbname)
+
+
+def refuse_other(work: Session) -> None:
+    """Check that no other tool has applied migrations, for a database without a history.
+
+    Raises:
+        HistoryError: One has.
+    """
+    traces = [trace for trace in look(work.conn) if trace.is_used]
+    if not traces:
+        return
+    named = ", ".join(f"{trace.tool} in {trace.table}" for trace in traces)
+    raise HistoryError(
+        f"no migration is recorded, but there is the history of {named}",
+        hint=f"{_instead(traces)}\nif that is another application's: --beside-other-tool",
+    )
+
+
+def _instead(traces: Sequence[Trace]) -> str:
+    known = [trace.dialect.name for trace in traces if trace.dialect]
+    if known:
+        return f"to take it over, run: migrator adopt {known[0]} --files DIR"
+    return "to record what is applied, run: migrator baseline VERSION"
