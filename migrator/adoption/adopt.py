@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..files import names
 from ..files.source import read_source
 from ..history import recorder, table
 from ..history.recorder import Command
-from ..model import Migration
+from ..model import Migration, is_repeatable
 from ..postgres import connection
 from ..postgres.cursor import Connection, send
 from ..session import Session
@@ -157,7 +158,7 @@ def _plan(
     if problems:
         raise BlockedError.of(problems, "found; nothing was written or recorded")
     applied = tuple((migrations[p.key], row) for p, row in found if p.key in migrations)
-    ordered = tuple(sorted(migrations.values(), key=lambda each: each.number))
+    ordered = tuple(sorted(migrations.values(), key=_order))
     return Adoption(
         dialect=dialect,
         table=place,
@@ -172,14 +173,22 @@ def _plan(
     )
 
 
+def _order(migration: Migration) -> tuple[bool, int, str]:
+    """Return what sorts versions by number, and then repeatable files by name."""
+    if migration.is_repeatable:
+        return True, 0, migration.version
+    return False, migration.number, migration.version
+
+
 def _migration(piece: Piece, into: Path, *, in_place: bool) -> Migration:
     """Return what a piece becomes.
 
     Raises:
         MigrationFileError, BlockedError: It is not one of ours.
     """
-    up_path = piece.path if in_place else into / f"{piece.version}.up.sql"
-    if not names.NAME.fullmatch(up_path.name):
+    suffix = ".sql" if is_repeatable(piece.version) else ".up.sql"
+    up_path = piece.path if in_place else into / f"{piece.version}{suffix}"
+    if suffix == ".up.sql" and not names.NAME.fullmatch(up_path.name):
         raise MigrationFileError(f"{piece.path} has a name that migrator cannot use")
     up = read_source(up_path, piece.up.encode())
     down = None
@@ -206,9 +215,21 @@ def _pairs(
             yield None, _missing(str(state.up_to))
         yield from ((piece, None) for piece in pieces if int(piece.key) <= state.up_to)
     known = {piece.key: piece for piece in pieces}
+    rows = {row.key for row in state.rows}
+    for piece in pieces:
+        if state.below and piece.key not in rows and _is_below(piece, state.below):
+            yield piece, None
     for row in state.rows:
-        piece = known.get(row.key)
-        yield (piece, row) if piece else (None, _missing(row.key))
+        found = known.get(row.key)
+        if found and is_repeatable(found.version) and _changed(found, row):
+            continue  # the next `up` applies it again
+        yield (found, row) if found else (None, _missing(row.key))
+
+
+def _is_below(piece: Piece, version: str) -> bool:
+    """Whether a version is not newer than another, by all of its numbers."""
+    one, other = (tuple(map(int, re.findall("[0-9]+", v))) for v in (piece.key, version))
+    return not is_repeatable(piece.version) and one <= other
 
 
 def _missing(key: str) -> MissingError:
@@ -234,14 +255,15 @@ def _notes(
     ordered: Sequence[Migration], applied: Sequence[tuple[Migration, Row | None]]
 ) -> Iterator[str]:
     known = {migration.version for migration, _ in applied}
-    newest = max((migration.number for migration, _ in applied), default=-1)
-    late = [m.version for m in ordered if m.version not in known and m.number < newest]
+    pairs = [migration for migration in ordered if not migration.is_repeatable]
+    newest = max((m.number for m in pairs if m.version in known), default=-1)
+    late = [m.version for m in pairs if m.version not in known and m.number < newest]
     if late:
         yield (
             f"not applied, and older than the newest: {', '.join(late)}; "
             "to apply them, run: migrator up --out-of-order"
         )
-    if irreversible := sum(migration.down is None for migration in ordered):
+    if irreversible := sum(migration.down is None for migration in pairs):
         yield f"without a down script, and irreversible: {counted(irreversible, 'migration')}"
 
 

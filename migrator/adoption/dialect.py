@@ -40,6 +40,7 @@ class State:
     Attributes:
         rows: In the order in which they were applied.
         up_to: The newest number, if the table has that only; all files up to it are applied.
+        below: The version of the tool's baseline; files up to it count as applied.
         stop: Why the table cannot be taken over as it is; None if it can.
         hint: What to do about that.
         notes: What the user should know, as sentences.
@@ -47,6 +48,7 @@ class State:
 
     rows: tuple[Row, ...] = ()
     up_to: int | None = None
+    below: str | None = None
     stop: str | None = None
     hint: str | None = None
     notes: tuple[str, ...] = ()
@@ -54,7 +56,7 @@ class State:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is applied, and nothing is wrong."""
-        return not self.rows and self.up_to is None and self.stop is None
+        return self == State()
 
 
 @dataclass(frozen=True, slots=True)

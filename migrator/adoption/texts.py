@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import DirectoryError, MigrationFileError, MigratorError
 from ..files.source import read_source
+from ..model import is_repeatable, number_of
 from ..sql import parser
 from ..sql.location import locate
 
@@ -200,7 +201,9 @@ def numbers_once(pieces: Iterable[tuple[str, Path]], problems: list[MigratorErro
     """
     known: dict[int, Path] = {}
     for version, path in pieces:
-        number = int(re.match(r"[0-9]+", version)[0])  # type: ignore[index]  # versions have one
+        if is_repeatable(version):
+            continue
+        number = number_of(version)
         if other := known.get(number):
             message = f"{other} and {path} both have number {number}"
             problems.append(MigrationFileError(message, hint="renumber one of them"))

@@ -10,16 +10,43 @@ from ..history import other_tools
 from ..postgres import connection
 from ..postgres.cursor import Connection
 from ..session import Session
-from . import adopt, dbmate, golang_migrate, goose, sql_migrate, sqlx, tern
+from . import (
+    adopt,
+    dbmate,
+    flyway,
+    golang_migrate,
+    goose,
+    graphile_migrate,
+    node_pg_migrate,
+    pgmigrate,
+    postgrator,
+    prisma,
+    refinery,
+    sqitch,
+    sql_migrate,
+    sqlx,
+    tern,
+    yoyo,
+)
 from .dialect import Dialect, State, Table
 
 DIALECTS: tuple[Dialect, ...] = (
     golang_migrate.DIALECT,
     dbmate.DIALECT,
     goose.DIALECT,
+    flyway.DIALECT,
+    flyway.DBLIFT,
     sql_migrate.DIALECT,
     sqlx.DIALECT,
+    sqitch.DIALECT,
     tern.DIALECT,
+    node_pg_migrate.DIALECT,
+    graphile_migrate.DIALECT,
+    prisma.DIALECT,
+    postgrator.DIALECT,
+    pgmigrate.DIALECT,
+    yoyo.DIALECT,
+    refinery.DIALECT,
 )
 """Each tool that `adopt` takes over."""
 

@@ -27,6 +27,11 @@ class _Tool:
 
 # Four tools share the names schema_version and schema_migrations.
 _TOOLS = (
+    _Tool(
+        "dblift",
+        frozenset(["installed_rank", "script", "checksum", "success"]),
+        "dblift_schema_history",
+    ),
     _Tool("Flyway", frozenset(["installed_rank", "script", "checksum", "success"])),
     _Tool("Liquibase", frozenset(["orderexecuted", "exectype", "md5sum"])),
     _Tool("golang-migrate", frozenset(["version", "dirty"]), is_exact=True),

@@ -254,7 +254,12 @@ class Recorder:
     def record_adopted(
         self, migration: Migration, done: int, *, at: str | None, by: str | None
     ) -> Command:
-        """Record a version as applied by another tool, at a time and by a user; None: unknown."""
+        """Record a version as applied by another tool, at a time and by a user; None: unknown.
+
+        Of a repeatable file, both are those of the adoption.
+        """
+        if migration.is_repeatable:
+            return self._claim_repeatable(migration)
         parameters = self.claim(migration, again=False)[1]
         known = (each.encode() if each else None for each in (at, by))
         return self._command(_RECORD_ADOPTED, *parameters, b"%d" % done, *known)

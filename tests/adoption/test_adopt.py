@@ -290,3 +290,21 @@ def test_what_cannot_be_converted_is_listed_with_its_line(dbmate: Migrate, files
     result = adopt(dbmate, "dbmate", "--files", files, "--partial", "--json")
     assert result.exit_code == 0
     assert [each["line"] for each in result.json["left_out"]] == [1, 2]
+
+
+def test_a_repeatable_file_that_was_edited_since_is_pending(migrate: Migrate, files: Path) -> None:
+    view = "create or replace view v as select 2 as one;\n"
+    fill(files, {"V1__a.sql": "create table a ();\n", "R__v.sql": view})
+    migrate.database.execute(
+        "create table a (); create view v as select 1 as one;"
+        "create table flyway_schema_history (installed_rank int primary key, version text,"
+        " description text, type text, script text, checksum int, installed_by text,"
+        " installed_on timestamp, execution_time int, success boolean);"
+        "insert into flyway_schema_history values"
+        " (1, '1', 'a', 'SQL', 'V1__a.sql', null, 'ann', '2024-01-01', 5, true),"
+        " (2, null, 'v', 'SQL', 'R__v.sql', 7, 'ann', '2024-01-01', 5, true)"
+    )
+    result = adopt(migrate, "flyway", "--files", files, "--json")
+    assert (result.exit_code, result.json["pending"]) == (0, ["R__v"]), result.stderr
+    assert migrate("up").exit_code == 0
+    assert migrate.database.rows("select one from v") == [(2,)]

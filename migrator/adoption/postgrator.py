@@ -1,0 +1,61 @@
+"""Read postgrator: a file for each direction, and an MD5 for each version."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import MigratorError
+from . import golang_migrate, texts
+from .dialect import Companions, Dialect, Fields, Reading, Row, State
+
+_FILE = re.compile(
+    r"(?P<number>[0-9]+)\.(?P<direction>do|undo)(?:\.(?P<name>.*))?\.(?P<kind>sql|js|mjs|cjs)"
+)
+
+
+def checksums(raw: bytes) -> frozenset[str]:
+    """Return the MD5 of a file with each kind of line end, of which the tool may choose one."""
+    with_lf = raw.replace(b"\r\n", b"\n")
+    variants = (raw, with_lf, with_lf.replace(b"\n", b"\r\n"))
+    return frozenset(hashlib.md5(each, usedforsecurity=False).hexdigest() for each in variants)
+
+
+def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
+    applied = sorted((row for row in rows if row["version"] > 0), key=lambda row: row["version"])
+    return State(
+        tuple(
+            Row(str(row["version"]), row, row["run_at"], checksum=row["md5"] or None)
+            for row in applied
+        )
+    )
+
+
+def _files(directory: Path) -> Reading:
+    problems: list[MigratorError] = []
+    found: dict[str, dict[str, texts.Text]] = {}
+    sums: dict[Path, frozenset[str]] = {}
+    numbers: dict[str, str] = {}
+    for path in texts.listing(directory):
+        match = _FILE.fullmatch(path.name)
+        if not match:
+            continue
+        if match["kind"] != "sql":
+            problems.append(texts.not_sql(path))
+        elif text := texts.read(path, problems):
+            sums[path] = checksums(text.raw)
+            is_up = match["direction"] == "do"
+            name = match["name"] or ""
+            if is_up or match["number"] not in numbers:
+                numbers[match["number"]] = name
+            found.setdefault(match["number"], {})["up" if is_up else "down"] = text
+    named = {f"{number}_{numbers[number]}": pair for number, pair in found.items()}
+    pairs = golang_migrate.reading_of_pairs(named, problems)
+    pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in pairs.pieces)
+    return Reading(pieces, pairs.problems)
+
+
+DIALECT = Dialect("postgrator", "postgrator", _interpret, _files)
