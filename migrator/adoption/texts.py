@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import DirectoryError, MigrationFileError, MigratorError
 from ..files.source import read_source
@@ -96,6 +96,24 @@ def outside_transaction(text: str) -> str:
     """
     line_end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     return f"{NO_TRANSACTION}{line_end}{text}"
+
+
+def as_psql_runs(text: str) -> str:
+    r"""Return a script that psql runs statement by statement, with the option if it needs that.
+
+    >>> as_psql_runs("vacuum;\nselect 1;\n")
+    '-- migrator: no-transaction\nvacuum;\nselect 1;\n'
+    >>> as_psql_runs("begin; select 1; commit;")
+    'begin; select 1; commit;'
+    """
+    outside = outside_transaction(text)
+    if not _problems(text) or _problems(outside):
+        return text
+    return outside
+
+
+def _problems(text: str) -> bool:
+    return bool(parser.parse(PurePath(), text).problems)
 
 
 def down(text: str | None) -> str | None:

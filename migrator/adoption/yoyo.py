@@ -40,13 +40,11 @@ def _files(directory: Path) -> Reading:
     pieces = []
     for name, version in zip(names, _versions(names), strict=True):
         text, down = ups[name], found.get(f"{name}{_ROLLBACK}")
-        up, undo = _script(text.text), texts.down(down.text) if down else None
+        up, undo = text.text, texts.down(down.text) if down else None
+        if _OUTSIDE.search(up):  # it holds for both
+            up, undo = texts.outside_transaction(up), undo and texts.outside_transaction(undo)
         pieces.append(Piece(name, version, text.path, up, undo))
     return Reading(tuple(pieces), tuple(problems))
-
-
-def _script(text: str) -> str:
-    return texts.outside_transaction(text) if _OUTSIDE.search(text) else text
 
 
 def _ordered(ups: Mapping[str, texts.Text], directory: Path) -> list[str]:

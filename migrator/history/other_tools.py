@@ -42,7 +42,7 @@ _TOOLS = (
     _Tool("Alembic", frozenset(["version_num"]), is_exact=True),
     _Tool("sqitch", frozenset(["change_id", "script_hash", "planned_at"])),
     _Tool("graphile-migrate", frozenset(["hash", "previous_hash", "filename"])),
-    _Tool("yoyo", frozenset(["migration_hash", "migration_id"])),
+    _Tool("yoyo", frozenset(["migration_hash", "migration_id", "applied_at_utc"])),
     _Tool("refinery", frozenset(["version", "name", "applied_on", "checksum"]), is_exact=True),
     _Tool("postgrator", frozenset(["version", "name", "md5", "run_at"])),
     _Tool("Atlas", frozenset(["version", "executed_at", "partial_hashes"])),

