@@ -25,13 +25,13 @@ def _mark(line: str) -> texts.Mark | None:
 
 def interpret(rows: Sequence[Fields], _companions: Companions) -> State:
     """Return the versions of a table whose only column has their digits."""
-    known = [row for row in rows if re.match(r"[0-9]+", row["version"])]
+    known = [row for row in rows if re.match(r"[0-9]+", str(row["version"]))]
     known.sort(key=lambda row: _number(row["version"]))
     return State(tuple(Row(str(_number(row["version"])), row) for row in known))
 
 
-def _number(version: str) -> int:
-    digits = re.match(r"[0-9]+", version)
+def _number(version: object) -> int:
+    digits = re.match(r"[0-9]+", str(version))
     assert digits, "it was checked"
     return int(digits[0])
 

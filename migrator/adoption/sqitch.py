@@ -29,7 +29,7 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
     for row in sorted(rows, key=lambda row: row["committed_at"]):
         seen[row["change"]] += 1
         key = f"{row['change']}#{seen[row['change']]}"
-        by = f"{row['committer_name']} <{row['committer_email']}>"
+        by = f"{row.get('committer_name')} <{row.get('committer_email')}>"
         found.append(Row(key, row, row["committed_at"], by, row["script_hash"]))
     return State(tuple(found))
 

@@ -18,7 +18,7 @@ _LOCK = 9628173550095224  # migrate/migrate.go: lockNum
 
 
 def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
-    version = max((row["version"] for row in rows), default=0)
+    version = max((int(row["version"]) for row in rows), default=0)
     return State(up_to=version) if version > 0 else State()
 
 

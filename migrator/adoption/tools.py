@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psycopg
 
 from ..errors import HistoryError, UsageError
 from ..history import other_tools
@@ -83,7 +86,11 @@ def look(conn: Connection, *, renamed: str | None = None) -> tuple[Trace, ...]:
 def _trace(conn: Connection, found: other_tools.Found) -> Trace:
     dialect = next((each for each in DIALECTS if each.recognised == found.tool), None)
     place = Table(found.schema, found.name, conn.info.dbname)
-    state = adopt.read_state(conn, dialect, place) if dialect else None
+    state = None
+    if dialect:
+        # Another application's table may be closed to our role.
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            state = adopt.read_state(conn, dialect, place)
     return Trace(found.tool, found.table, place, dialect, state)
 
 

@@ -83,10 +83,10 @@ def adopt(app: App, /, *, tool: str | None, undo: bool, **given: Any) -> None:
 
 
 def _undo(app: App, work: Session, *, yes: bool) -> None:
-    from ..adoption import adopt
+    from ..adoption import record
 
     confirm(app, work, "forget what was adopted", yes=yes)
-    versions = adopt.undo(work, app.notify)
+    versions = record.undo(work, app.notify)
     lines = [f"{version}: no longer recorded" for version in versions]
     kept = "the adoption was undone; see: migrator log"
     app.show(lambda: "\n".join(lines), lambda: {"undone": list(versions)}, kept=kept)
@@ -117,7 +117,7 @@ def _adopt(
     ignore: tuple[Pattern, ...],
     **_: Any,
 ) -> None:
-    from ..adoption import adopt, tools
+    from ..adoption import adopt, record, tools
     from ..output import adoption
 
     dialect, place = tools.choose(work.conn, tool, table)
@@ -127,7 +127,7 @@ def _adopt(
     retired = None
     if not dry_run:
         confirm(app, work, f"adopt {dialect.name}", yes=yes)
-        retired = adopt.carry_out(work, plan, app.notify, retire=retire)
+        retired = record.carry_out(work, plan, app.notify, retire=retire)
     app.show(
         lambda: adoption.adopted_text(plan, retired, dry_run=dry_run),
         lambda: adoption.of_adoption(plan, retired, dry_run=dry_run),

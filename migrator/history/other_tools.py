@@ -25,28 +25,32 @@ class _Tool:
     is_exact: bool = False
 
 
-# Four tools share the names schema_version and schema_migrations.
+_FLYWAY = frozenset(
+    ["installed_rank", "version", "type", "script", "checksum"]
+    + ["installed_by", "installed_on", "success"]
+)
+# `adopt` reads all of these columns.  Four tools share the names schema_version and
+# schema_migrations.
 _TOOLS = (
-    _Tool(
-        "dblift",
-        frozenset(["installed_rank", "script", "checksum", "success"]),
-        "dblift_schema_history",
-    ),
-    _Tool("Flyway", frozenset(["installed_rank", "script", "checksum", "success"])),
+    _Tool("dblift", _FLYWAY, "dblift_schema_history"),
+    _Tool("Flyway", _FLYWAY),
     _Tool("Liquibase", frozenset(["orderexecuted", "exectype", "md5sum"])),
     _Tool("golang-migrate", frozenset(["version", "dirty"]), is_exact=True),
-    _Tool("goose", frozenset(["version_id", "is_applied", "tstamp"])),
-    _Tool("sqlx", frozenset(["version", "installed_on", "success", "execution_time"])),
+    _Tool("goose", frozenset(["id", "version_id", "is_applied", "tstamp"])),
+    _Tool("sqlx", frozenset(["version", "installed_on", "success", "checksum", "execution_time"])),
     _Tool("pgmigrate", frozenset(["version", "type", "installed_by", "installed_on"])),
-    _Tool("Prisma", frozenset(["migration_name", "rolled_back_at", "applied_steps_count"])),
+    _Tool(
+        "Prisma",
+        frozenset(["checksum", "finished_at", "migration_name", "rolled_back_at", "started_at"]),
+    ),
     _Tool("Alembic", frozenset(["version_num"]), is_exact=True),
-    _Tool("sqitch", frozenset(["change_id", "script_hash", "planned_at"])),
-    _Tool("graphile-migrate", frozenset(["hash", "previous_hash", "filename"])),
+    _Tool("sqitch", frozenset(["script_hash", "change", "project", "committed_at", "planned_at"])),
+    _Tool("graphile-migrate", frozenset(["hash", "previous_hash", "filename", "date"])),
     _Tool("yoyo", frozenset(["migration_hash", "migration_id", "applied_at_utc"])),
     _Tool("refinery", frozenset(["version", "name", "applied_on", "checksum"]), is_exact=True),
     _Tool("postgrator", frozenset(["version", "name", "md5", "run_at"])),
     _Tool("Atlas", frozenset(["version", "executed_at", "partial_hashes"])),
-    _Tool("node-pg-migrate", frozenset(["name", "run_on"]), "pgmigrations"),
+    _Tool("node-pg-migrate", frozenset(["id", "name", "run_on"]), "pgmigrations"),
     _Tool("Knex", frozenset(["name", "batch", "migration_time"])),
     _Tool("sql-migrate", frozenset(["id", "applied_at"]), "gorp_migrations"),
     _Tool("Django", frozenset(["app", "name", "applied"]), "django_migrations"),
@@ -74,7 +78,7 @@ where c.relkind in ('r', 'p')
       from pg_attribute a
       where a.attrelid = c.oid
         and a.attname in ('version', 'version_id', 'version_num', 'installed_rank', 'md5sum',
-                          'migration_name', 'change_id', 'previous_hash', 'migration_hash',
+                          'migration_name', 'script_hash', 'previous_hash', 'migration_hash',
                           'run_on', 'batch', 'applied_at', 'app')
   )
 order by n.nspname, c.relname;

@@ -125,6 +125,16 @@ def test_up_beside_another_applications_tool_runs_if_asked_to(migrate: Migrate) 
     assert migrate("up").exit_code == 0, "only an empty history asks"
 
 
+def test_a_table_that_our_role_may_not_read_counts_as_used(golang: Migrate) -> None:
+    golang.database.execute(
+        "create role poor login password 'x'; grant create on schema public to poor"
+    )
+    url = golang.database.tcp_url("poor", "x")
+    result = golang("up", database=url)
+    golang.database.execute("drop owned by poor; drop role poor")
+    assert (result.exit_code, "--beside-other-tool" in result.stderr) == (4, True), result.stderr
+
+
 # golang-migrate
 
 
