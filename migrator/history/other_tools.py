@@ -25,9 +25,8 @@ class _Tool:
     is_exact: bool = False
 
 
-_FLYWAY = frozenset(
-    ["installed_rank", "version", "type", "script", "checksum"]
-    + ["installed_by", "installed_on", "success"]
+_FLYWAY = frozenset(["installed_rank", "version", "type", "script", "checksum"]) | frozenset(
+    ["installed_by", "installed_on", "success"]
 )
 # `adopt` reads all of these columns.  Four tools share the names schema_version and
 # schema_migrations.
