@@ -133,7 +133,7 @@ migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
 migrate-config: ## show every setting, and where its value comes from: env=staging
 migrate-baseline: ## record migrations as applied without running them: version=05
-migrate-adopt: ## take over the files and the history of another tool: tool=dbmate files=DIR into=DIR
+migrate-adopt: ## take over from another migration tool: tool=dbmate files=DIR into=DIR
 
 $(commands): migrate-%:
 	@.ci/venv $(embedded)
