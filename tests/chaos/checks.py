@@ -25,7 +25,9 @@ _LEFT = {"broken", "detaching"}
 
 def explained(history: History, expected: Expected, state: State) -> Iterator[str]:
     """Compare a database with what its own history table says of it."""
-    records, versions = state.records, history.versions
+    records, versions, first = state.records, history.versions, 0
+    if history.squashed and records and records[0].version == history.present[0].name:
+        versions, first = history.present, history.squashed - 1
     for record, version in zip(records, versions, strict=False):
         if record.version != version.name:
             yield f"the history has {record.version} where {version.name} is due"
@@ -38,17 +40,21 @@ def explained(history: History, expected: Expected, state: State) -> Iterator[st
     index, last = len(records) - 1, records[-1]
     if state.repeatables and (len(records) < len(versions) or not last.applied):
         yield f"{sorted(state.repeatables)} came before {versions[index].name}"
-    for each in history.repeatables:
-        if each.name in state.repeatables and each.needs and each.needs not in state.repeatables:
-            yield f"{each.name} came before {each.needs}"
+    yield from _too_early(history, state.repeatables)
     if last.applied:
         yield from _wrongly_finished(last, versions[index])
-        wanted = dict(expected.before[index + 1, 0])
+        wanted = dict(expected.before[first + index + 1, 0])
         for name in state.repeatables:
             wanted |= expected.added[name]
         yield from _differences(wanted, state.contents)
     else:
-        yield from _interrupted(expected, index, versions[index], state)
+        yield from _interrupted(expected, first + index, versions[index], state)
+
+
+def _too_early(history: History, applied: Collection[str]) -> Iterator[str]:
+    for each in history.repeatables:
+        if each.name in applied and each.needs and each.needs not in applied:
+            yield f"{each.name} came before {each.needs}"
 
 
 def _wrongly_finished(record: Record, version: Version) -> Iterator[str]:

@@ -71,7 +71,8 @@ def generate(seed: int) -> History:
         units, transactional = kind(world)
         name, asks = f"{number:02}_{kind.__name__.strip('_')}", world.random.random() < _ASKING
         versions.append(Version(name, tuple(units), transactional, asks))
-    return History(tuple(versions), _REPEATABLES)
+    squashed = world.random.randint(1, 3) if seed % 3 == 2 else 0
+    return History(tuple(versions), _REPEATABLES, squashed)
 
 
 _Made = tuple[list[Unit], bool]

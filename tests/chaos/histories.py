@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from migrator.files.source import read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,51 @@ class Repeatable:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Migrations in their order, and the repeatable files, each after the one that it needs."""
+    """Migrations in their order, and the repeatable files, each after the one that it needs.
+
+    Attributes:
+        squashed: How many of the first versions are applied before a round, and in the round
+            replaced by one file; 0 for none.
+    """
 
     versions: tuple[Version, ...]
     repeatables: tuple[Repeatable, ...] = ()
+    squashed: int = 0
+
+    @property
+    def early(self) -> tuple[Version, ...]:
+        """The versions that are applied before a round."""
+        return self.versions[: self.squashed]
+
+    @property
+    def present(self) -> tuple[Version, ...]:
+        """The versions of the directory: the first may be one in place of several."""
+        if not self.squashed:
+            return self.versions
+        one = Version(f"{self.squashed:02}_squash", ())
+        return (one, *self.versions[self.squashed :])
+
+    def names(self) -> set[str]:
+        """Return what is applied in the end."""
+        return {each.name for each in self.present} | {each.name for each in self.repeatables}
+
+    def write_early(self, directory: Path) -> None:
+        """Write the up files that are applied before a round."""
+        for version in self.early:
+            (directory / f"{version.name}.up.sql").write_text(version.text)
 
     def write(self, directory: Path) -> None:
-        """Write the up files; no version has a down file."""
-        for version in self.versions:
-            (directory / f"{version.name}.up.sql").write_text(version.text)
+        """Write the up files of a round; no version has a down file."""
+        for version in self.present:
+            text = version.text or self._squashed_text()
+            (directory / f"{version.name}.up.sql").write_text(text)
         for each in self.repeatables:
             text = "".join(map(str, each.statements))
             (directory / f"{each.name}.sql").write_text(text)
+
+    def _squashed_text(self) -> str:
+        lines = [f"-- migrator: replaces 01..{self.squashed:02}"]
+        for version in self.early:
+            source = read_source(PurePath(version.name), version.text.encode())
+            lines.append(f"--   {version.name} {source.checksum}")
+        return "\n".join([*lines, "select 'nobody runs this';\n"])

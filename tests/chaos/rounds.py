@@ -116,9 +116,19 @@ class Ring:
         try:
             history.write(directory)
             with runs.database(self.postgres) as database:
+                self._prepare(history, database)
                 yield database, directory
         finally:
             shutil.rmtree(directory)
+
+    def _prepare(self, history: History, database: Database) -> None:
+        """Apply the versions that a squashed file is to take the place of."""
+        if history.early:
+            with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+                history.write_early(Path(name))
+                with runs.running(self.package, Path(name), database.url) as process:
+                    run = runs.wait(process, _LONGEST, _now())
+            assert run.code == 0, run.stderr
 
 
 @dataclass(slots=True)
@@ -134,6 +144,13 @@ class _Round:
     is_over: bool = False
     lingering: list[threading.Thread] = field(default_factory=list)
     is_early: bool = False  # the fault struck before the program had connected
+
+    @property
+    def early(self) -> set[str]:
+        """What is applied before the round, and what takes its place without being run."""
+        history = self.course.history
+        early = history.early
+        return {version.name for version in (*early, *history.present[: len(early[:1])])}
 
     def play(self, trigger: Trigger) -> None:
         struck = self._struck(trigger)
@@ -215,7 +232,7 @@ class _Round:
             self._violated(f"exit code {run.code}, not {' or '.join(map(str, sorted(allowed)))}")
         # Until the program listens, Python writes its own traceback at a Ctrl-C.
         if not (self.is_early and run.code < 0):
-            for violation in checks.truthful(run, state, (), alone=alone):
+            for violation in checks.truthful(run, state, self.early, alone=alone):
                 self._violated(f"the struck run: {violation}")
         self.result.code = run.code if self.result.code is None else self.result.code
         self.result.evidence.append(f"struck: {run}")
@@ -232,10 +249,9 @@ class _Round:
             state = snapshots.take(conn)
         for violation in checks.explained(self.course.history, self.course.expected, state):
             self._violated(f"at the end: {violation}")
-        history = self.course.history
-        if len(state.applied) != len(history.versions) + len(history.repeatables):
+        if state.applied != self.course.history.names():
             self._violated("at the end: not all is applied")
-        for violation in checks.truthful(run, state, before.applied, alone=False):
+        for violation in checks.truthful(run, state, before.applied | self.early, alone=False):
             self._violated(f"the clean run: {violation}")
 
     def _violated(self, what: str) -> None:
