@@ -151,7 +151,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("[env.prod.rehearse]\nsmal = 1", '2:1: unknown key "smal"', "did you mean small?"),
     ("[down]\nyes = true", '2:1: unknown key "yes"', "pass --yes, or set MIGRATOR_DOWN_YES"),
     ('config = "x"', '1:1: unknown key "config"', "pass --config, or set MIGRATOR_CONFIG"),
-    ("[migrations]", '1:1: unknown table "migrations"', "the tables are baseline, "),
+    ("[migrations]", '1:1: unknown table "migrations"', "the tables are adopt, baseline, "),
     ('env = "prod"', '1:1: "env" takes a table, not a string', "--env NAME"),
     ("[env]\nprod = 1", '2:1: "prod" takes a table, not an integer', "[env.NAME]"),
     ("rehearse = 5", '1:1: "rehearse" takes a table, not an integer', "[rehearse]"),

@@ -209,7 +209,8 @@ class Walk:
         return {each["version"]: each for each in done}
 
     def _up(self, *options: str) -> tuple[int, Any]:
-        result = self.program("up", *options, "--json")
+        # A table of golang-migrate's is part of Harbor's schema.
+        result = self.program("up", "--beside-other-tool", *options, "--json")
         return result.exit_code, result.json if result.stdout else _without_document(result)
 
     def apply(self, *options: str) -> None:
