@@ -134,8 +134,8 @@ def refuse_other(work: Session) -> None:
         return
     named = ", ".join(f"{trace.tool} in {trace.table}" for trace in traces)
     raise HistoryError(
-        f"no migration is recorded, but there is the history of {named}",
-        hint=f"{_instead(traces)}\nif that is another application's: --beside-other-tool",
+        f"no migration is recorded, but the database has the history of {named}",
+        hint=f"{_instead(traces)}\nto start one beside it: migrator up --beside-other-tool",
     )
 
 
