@@ -52,8 +52,10 @@ def program(folder: Path, name: str, text: str, postgres: Postgres) -> dict[str,
         real = find_program(each, postgres)
         body = text.replace("REAL", str(real)) if each == name else f'exec {real} "$@"'
         # The program of the server's own version comes before all others.
-        version = f'case $1 in --version) echo "{each} (PostgreSQL) {postgres.version}";; esac'
-        (folder / each).write_text(f"#!/bin/sh\n{version}\n{body}\n")
+        version = f"echo '{each} (PostgreSQL) {postgres.version}'"
+        (folder / each).write_text(
+            f"#!/bin/sh\ncase $1 in --version) {version}; exit;; esac\n{body}\n"
+        )
         (folder / each).chmod(0o755)
     return {"MIGRATOR_PG_BINDIR": str(folder)}
 
