@@ -137,9 +137,8 @@ def _reader(total: Callable[[str], int]) -> Callable[[Path], Reading]:
     def read(directory: Path) -> Reading:
         found = _sorted(directory)
         keys = sorted(found.ups, key=_order)
-        whole = all("." not in key for key in keys)
         width = max((len(key) for key in keys), default=0)
-        if whole:
+        if all("." not in key for key in keys):
             versions = [
                 texts.named(key.zfill(width), found.ups[key][0].partition("_")[2]) for key in keys
             ]

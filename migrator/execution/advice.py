@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..events import Backend
+from ..history import layout
 from ..model import Direction, Repeatable, Step
 from ..planning import repeatables
 from ..postgres import activity
@@ -27,7 +28,6 @@ QUERIES = frozenset((word,) for word in ("select", "insert", "update", "delete",
 """First words of the statements that never have to run outside a transaction."""
 
 _BODIES, _COMMITS = (("do",), ("call",)), ("2D000",)
-_HISTORY = ("migration_versions", "migration_repeatables", "migration_log")
 _CHANGES = (("drop",), ("alter",), ("revoke",), ("do",))
 _THE_FILE, _STOP = "the file", "stop"
 _OUT_OF_BLOCK = "move it out of its BEGIN … COMMIT, which is one transaction"
@@ -135,7 +135,7 @@ def of_blockers(blockers: Sequence[Backend], step: Step) -> str:
 
 def of_lost_history(step: Step, schema: str) -> str:
     """Return what to do about a script that takes the history away; `schema` is quoted."""
-    moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in _HISTORY)
+    moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in layout.NAMES)
     return (
         "leave the tables of the history as they are, or move them out first:\n"
         f"create schema migrator; {moves}\n"
@@ -149,7 +149,7 @@ def against_history(step: Step, schema: str) -> Statement | None:
         for statement in unit.statements:
             text = statement.text
             words = set(re.findall(r"\w+", text.lower()))
-            is_about = words & {*_HISTORY, "owned"} or ("schema" in words and schema in text)
+            is_about = words & {*layout.NAMES, "owned"} or ("schema" in words and schema in text)
             if is_about and statement.words[:1] in _CHANGES:
                 return statement
     return None

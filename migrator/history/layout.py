@@ -60,6 +60,8 @@ TABLES: Mapping[int, Mapping[str, Columns]] = {
     },
 }
 """The columns of each table by format."""
+NAMES = tuple(TABLES[max(TABLES)])
+"""The tables of the present format, without their schema."""
 
 # Our own DDL must not find what others have put into a schema of the search path.
 _SAFELY = """

@@ -1,1 +1,1 @@
-"""What stands beside a run: the schema file, backups, commands before and after."""
+"""Beside a run: the schema file, backups, commands before and after, new file numbers."""

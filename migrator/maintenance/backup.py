@@ -70,7 +70,7 @@ def dump(
     progress: Callable[[int], None],
     interrupts: Interrupts,
 ) -> tuple[Path, int]:
-    """Write the database to a file that nobody else can read, and check that it can be restored.
+    """Write the database to a file that only we can read, and check that it can be restored.
 
     The file has its name only when it is complete.
 

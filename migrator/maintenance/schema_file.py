@@ -15,10 +15,10 @@ from pathlib import Path
 from .. import programs
 from ..config import Database
 from ..errors import SchemaFileError, UsageError
+from ..history import layout
 from ..sql import splitter
 from ..sql.script import Statement
 
-_OURS = ("migration_versions", "migration_log", "migration_repeatables")
 # In place of the settings of pg_dump, which differ from version to version.
 _PREAMBLE = """\
 set client_encoding = 'UTF8';
@@ -104,7 +104,7 @@ def read(
         DumpError: No `pg_dump` can read the server's version, or it failed.
     """
     schema = _quoted(history)
-    without = (f"--exclude-table={schema}.{name}" for name in _OURS)
+    without = (f"--exclude-table={schema}.{name}" for name in layout.NAMES)
     dump = programs.dump_schema(
         database,
         major,

@@ -57,7 +57,7 @@ def _breakable(write: Write, table: Table, before: Mapping[int, Table]) -> Itera
     written = frozenset(
         number
         for number, column in table.columns.items()
-        if not write.columns or column.name in map(_quoted, write.columns)
+        if not write.columns or column.name in (names.quoted([each]) for each in write.columns)
     )
     if write.verb != "delete":
         if not write.handles_conflict:
@@ -71,10 +71,6 @@ def _breakable(write: Write, table: Table, before: Mapping[int, Table]) -> Itera
         for key in other.constraints.values():
             if key.references == table.oid and _is_refused(write, key, written):
                 yield f"foreign key {key.name} of {other.name}"
-
-
-def _quoted(name: str) -> str:
-    return names.quoted([name])
 
 
 def _is_at_risk(index: Index, written: frozenset[int]) -> bool:

@@ -16,6 +16,7 @@ from ..config import Database
 from ..errors import HistoryError, UsageError, counted
 from ..events import Notify
 from ..files.source import read_source
+from ..history import layout
 from ..model import Direction, Migration, Step
 from ..session import Session
 from ..sql import parser, splitter
@@ -27,7 +28,6 @@ from .rehearse import empty_stage
 from .schema import Schema
 from .steps import Stage
 
-_OURS = ("migration_versions", "migration_log", "migration_repeatables")
 # Of the settings at the top of a dump, those that change what its statements mean.  Others depend
 # on the version of pg_dump.
 _SETTINGS = """\
@@ -206,7 +206,7 @@ def _dumped(database: Database, stage: Stage, left_out: Iterable[str]) -> tuple[
     ).fetchall()
     # Before PostgreSQL 15, the superuser that initdb makes owns the schema of every new database.
     unchanged = f"ALTER SCHEMA public OWNER TO {first_owner};"
-    ours = [f"--exclude-table={history}.{name}" for name in _OURS]
+    ours = [f"--exclude-table={history}.{name}" for name in layout.NAMES]
     left = [f"--exclude-table-data={name}" for name in left_out]
 
     def dump(*options: str) -> list[str]:
