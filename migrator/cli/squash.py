@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ from .command import command
 from .options import complete_version, scratch_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..model import Migration
+    from ..rehearsal.squash import Squashed
     from ..session import Session
 
 
@@ -52,7 +56,7 @@ def squash(
     The old files are moved to the folder `squashed`, which is not read.  A database that has
     all of the old migrations records the new one in their place, with the next `up`.
     """
-    from ..files import directory, squashed
+    from ..files import squashed
     from ..rehearsal.squash import squash as write
 
     with app.opened() as work:
@@ -66,39 +70,65 @@ def squash(
             data=data,
             leaves_rows=leaves_rows,
         )
-    texts = (made.up, made.down) if made.down is not None else (made.up,)
+    done = _Result(made, tuple(each.version for each in migrations))
+    if not dry_run:
+        done = _write(done, Path(migrations[-1].up.path).parent, moves)
+    app.show(
+        lambda: "\n".join(done.lines()),
+        done.as_json,
+        kept=None if dry_run else f"the files were written: {', '.join(map(str, done.written))}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What was squashed; in a dry run, nothing is written.
+
+    Attributes:
+        made: The new pair.
+        replaced: The versions that it replaces.
+        written: The new files.
+        folders: Where the old files are now.
+    """
+
+    made: Squashed
+    replaced: tuple[str, ...]
     written: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
-    if not dry_run:
-        beside = Path(migrations[-1].up.path).parent
-        # The old files come last: a run that stops between has lost none.
-        written = directory.write_pair(beside, made.version, texts)[: len(texts)]
-        folders = squashed.move(moves)
-    names = [each.version for each in migrations]
-    lines = [
-        f"{made.version} makes what {errors.counted(len(names), 'migration')} made "
-        f"({names[0]} to {names[-1]})",
-        f"rows: {', '.join(made.tables) or 'none'}",
-        f"down: {made.irreversible or 'drops everything that it made'}",
-        *(f"wrote {path}" for path in written),
-        *(f"moved the old files to {folder}" for folder in folders),
-    ]
-    if dry_run:
-        lines.append("dry run; no file was changed")
-    else:
-        lines.append("next, on every database that has all of the old migrations: migrator up")
-    app.show(
-        lambda: "\n".join(lines),
-        lambda: {
-            "version": made.version,
-            "replaced": names,
-            "tables": list(made.tables),
-            "irreversible": made.irreversible,
-            "written": [str(path) for path in written],
-            "moved_to": [str(folder) for folder in folders],
-        },
-        kept=None if dry_run else f"the files were written: {', '.join(map(str, written))}",
-    )
+
+    def lines(self) -> list[str]:
+        made, names = self.made, self.replaced
+        return [
+            f"{made.version} makes what {errors.counted(len(names), 'migration')} made "
+            f"({names[0]} to {names[-1]})",
+            f"rows: {', '.join(made.tables) or 'none'}",
+            f"down: {made.irreversible or 'drops everything that it made'}",
+            *(f"wrote {path}" for path in self.written),
+            *(f"moved the old files to {folder}" for folder in self.folders),
+            "next, on every database that has all of the old migrations: migrator up"
+            if self.written
+            else "dry run; no file was changed",
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "version": self.made.version,
+            "replaced": list(self.replaced),
+            "tables": list(self.made.tables),
+            "irreversible": self.made.irreversible,
+            "written": [str(path) for path in self.written],
+            "moved_to": [str(folder) for folder in self.folders],
+        }
+
+
+def _write(done: _Result, beside: Path, moves: Mapping[Path, Path]) -> _Result:
+    """Write the new pair, then move the old files: a run that stops between has lost none."""
+    from ..files import directory, squashed
+
+    made = done.made
+    texts = (made.up, made.down) if made.down is not None else (made.up,)
+    written = directory.write_pair(beside, made.version, texts)[: len(texts)]
+    return replace(done, written=written, folders=squashed.move(moves))
 
 
 def _chosen(work: Session, target: str) -> tuple[Migration, ...]:
