@@ -100,14 +100,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
             stage = replace(prepared.stage, estimates=estimated, asks=asks)
             done = steps.rehearse(stage, plan.steps, (), sizes)
             version = connection.version(stage.conn)
-        while len(done) < len(plan.steps) and not done[-1].error:
-            stuck = done[-1].step.version
-            text = f"using a new scratch database: after its down, {stuck} cannot be applied again"
-            notify(Remarked(text))
-            with _prepared(work, options, notify) as again:
-                rest = left(plan, done)
-                stage = replace(again.stage, estimates=estimated, asks=asks)
-                done = steps.rehearse(stage, rest, done, sizes)
+        done = _after_stuck_downs(work, plan, options, notify, stage, done)
         done = conditions.required(work, data_checks.answered(work, done, options.data_checks))
         if wanted and done:
             # The first scratch database is no longer in the state of the target.
@@ -126,6 +119,25 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
         not_rehearsed=tuple(step.version for step in left(plan, done)),
         queries=checked,
     )
+
+
+def _after_stuck_downs(
+    work: Session,
+    plan: Plan,
+    options: RehearsalOptions,
+    notify: Notify,
+    first: Stage,
+    done: tuple[RehearsedMigration, ...],
+) -> tuple[RehearsedMigration, ...]:
+    """Rehearse the rest, on a new scratch database after each down that leaves too much."""
+    while len(done) < len(plan.steps) and not done[-1].error:
+        stuck = done[-1].step.version
+        text = f"using a new scratch database: after its down, {stuck} cannot be applied again"
+        notify(Remarked(text))
+        with _prepared(work, options, notify) as again:
+            stage = replace(again.stage, estimates=first.estimates, asks=first.asks)
+            done = steps.rehearse(stage, left(plan, done), done, table_sizes(work))
+    return done
 
 
 def _check_queries(
