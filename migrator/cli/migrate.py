@@ -14,7 +14,6 @@ from .. import errors
 from .app import App, style
 from .command import command
 from .confirmation import confirm
-from .hooks import Hooks, backup_json, hooks
 from .options import (
     apply_limits,
     complete_version,
@@ -107,9 +106,7 @@ def up(
     if dry_run:
         _show_plan(app, request, rehearsed, beside=beside)
     else:
-        around = hooks(app, request.action, backup)
-        traces = trace or rehearsed is not None
-        _run(app, request, around, yes=yes, trace=traces, rehearsed=rehearsed, beside=beside)
+        _run(app, request, yes=yes, backup=backup, trace=trace, rehearsed=rehearsed, beside=beside)
 
 
 def _load(path: Path, *, of_another: bool) -> RehearsedPlan:
@@ -164,7 +161,7 @@ def down(
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, hooks(app, request.action, None), yes=yes)
+        _run(app, request, yes=yes)
 
 
 @command(epilog="Example: migrator redo --steps 2")
@@ -193,7 +190,7 @@ def redo(app: App, /, *, steps: int, dry_run: bool, yes: bool, **limits: Any) ->
     if dry_run:
         _show_plan(app, request)
     else:
-        _run(app, request, hooks(app, request.action, None), yes=yes)
+        _run(app, request, yes=yes)
 
 
 def _show_plan(
@@ -230,15 +227,17 @@ def _losses(work: Session, plan: Plan, request: Request) -> tuple[Losing, ...]:
 def _run(
     app: App,
     request: Request,
-    around: Hooks,
     *,
     yes: bool,
+    backup: Path | None = None,
     trace: bool = False,
     rehearsed: RehearsedPlan | None = None,
     beside: bool = False,
 ) -> None:
     from ..output import text
+    from .hooks import backup_json, hooks
 
+    around = hooks(app, request.action, backup)
     dump = app.configuration.dump
     with app.opened() as work:
         plan = _plan(app, work, request, rehearsed, beside=beside)
@@ -263,7 +262,7 @@ def _run(
                 request,
                 around.notify,
                 agreed=plan,
-                trace=trace,
+                trace=trace or rehearsed is not None,
                 remarks=_remarks(removed),
                 prepare=around.prepare,
             )
