@@ -13,8 +13,9 @@ from ..tracing import probe
 from .report import RehearsedMigration, TracedStatement, Usage
 
 _CLOCK = "select extract(epoch from clock_timestamp())::double precision"
-_FLUSH = "select pg_stat_force_next_flush()"  # from 15 on; before, the server counts at once
+_FLUSH = "select pg_stat_force_next_flush()"  # from 15 on
 _HAS_FLUSH = 150000
+_WAIT = "select pg_sleep(0.6)"  # before 15, what is read may be half a second old
 _TEMPORARY = "select temp_bytes from pg_stat_database where datname = current_database()"
 _SIZES = """
 select oid::bigint, pg_table_size(oid)
@@ -39,8 +40,6 @@ class Meter:
     def begin(self) -> int:
         """Return how many bytes of temporary files were written before a migration."""
         with connection.reported():
-            if self.conn.info.server_version >= _HAS_FLUSH:
-                self.conn.execute(_FLUSH)
             return int(self.conn.execute(_TEMPORARY).fetchall()[0][0])
 
     def end(self, rehearsed: RehearsedMigration, begin: int) -> RehearsedMigration:
@@ -51,6 +50,8 @@ class Meter:
         """
         with connection.reported():
             committed = float(self.conn.execute(_CLOCK).fetchall()[0][0])
+            has_flush = self.conn.info.server_version >= _HAS_FLUSH
+            self.conn.execute(_FLUSH if has_flush else _WAIT)
         efforts = [each.effort for each in rehearsed.traced]
         commit = committed - efforts[-1].resumed if efforts else 0.0
         seconds = sum(each.seconds for each in efforts) + commit
