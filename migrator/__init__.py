@@ -20,7 +20,7 @@ The package is a set of rooms.  This table says which room may import which
     programs            errors, config, embedded, postgres
     session             errors, config, events, model, files, history, planning, postgres, embedded
     execution           all above except hazards, embedded, programs
-    doctor              errors, history, postgres
+    doctor              errors, hazards, history, model, postgres, session, sql
     rehearsal           all above except doctor
     maintenance         all above except doctor, hazards, rehearsal
     adoption            all above except doctor, hazards, maintenance

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import errors
 from .app import DISAGREEING, App, style
 from .command import command
 from .options import role_option
 
 if TYPE_CHECKING:
+    from ..doctor.checks import Diagnosis
+    from ..doctor.examine import Question
     from ..postgres.cursor import Connection
 
 
@@ -34,10 +37,21 @@ def doctor(app: App, /, *, role: str | None) -> None:
             role=role,
             shares_sessions=_shares_sessions(app, conn),
         )
-        found = examine(conn, question)
+        found = examine(conn, question) + _of_scripts(app, conn, question)
     app.show(lambda: diagnosis_text(found, style(sys.stdout)), lambda: diagnosis_json(found))
     if found.findings:
         sys.exit(DISAGREEING)
+
+
+def _of_scripts(app: App, conn: Connection, question: Question) -> Diagnosis:
+    from ..doctor.scripts import examine_scripts, unread
+    from ..files.directory import read_migrations
+
+    try:
+        migrations = read_migrations(*app.settings.directories)
+    except errors.MigratorError as error:
+        return unread(f"{error} (see: migrator verify)")
+    return examine_scripts(conn, question, migrations)
 
 
 def _shares_sessions(app: App, conn: Connection) -> bool | None:

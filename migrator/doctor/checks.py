@@ -15,7 +15,7 @@ class Check:
     id: str
     title: str
     meaning: str
-    query: str
+    query: str = ""
     action: str = ""
     gap: str = "null"
     since: int = 0
@@ -62,6 +62,14 @@ class Diagnosis:
     findings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+
+    def __add__(self, other: Diagnosis) -> Diagnosis:
+        """Return both answers."""
+        return Diagnosis(
+            self.findings + other.findings,
+            self.notes + other.notes,
+            self.unchecked + other.unchecked,
+        )
 
 
 @cache

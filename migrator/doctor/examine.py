@@ -65,16 +65,17 @@ def examine(conn: Connection, question: Question) -> Diagnosis:
         conn.is_settled = True  # what a session of ours starts with would hide what it found
         (settings,) = run_plainly(conn, _SETTINGS).fetchone()
         found, problems = _history(conn, question.schema, question.trusted)
+        version = conn.info.server_version
         known = {
             "schema": found,
             "settings": settings,
             "role": question.role,
             "shares_sessions": question.shares_sessions,
-            "version": conn.info.server_version,
+            "version": version,
             "age": question.age,
             "wal": question.wal,
         }
-        usable = [check for check in checks() if conn.info.server_version >= check.since]
+        usable = [check for check in checks() if check.query and version >= check.since]
         answers = _answers(conn, usable, known)
     return Diagnosis(
         (*problems, *(each for answer in answers for each in answer.findings)),

@@ -1,9 +1,9 @@
-"""Name what the statements of a script create and drop, as far as their text tells."""
+"""Name what the statements of a script create, drop and alter, as far as their text tells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from . import names, splitter
@@ -18,6 +18,8 @@ _GROUPS = {
 }
 """Names are unique within a group, and those of the last three on a table."""
 
+_OWNED = {*_GROUPS, "schema"}
+
 _ADJECTIVES = frozenset(
     ("or", "replace", "recursive", "unlogged", "materialized", "foreign", "constraint", "unique")
 )
@@ -29,6 +31,7 @@ _ALIASES = {
     "int2": "smallint",
     "bool": "boolean",
 }
+_CONTEXT = frozenset(["role", "authorization", "all", "search_path", "schema", "set_config"])
 _LONGEST = 1000  # tokens of the statement that are read
 
 
@@ -53,10 +56,15 @@ class Made:
         on = f" on {names.quoted(self.table)}" if self.table else ""
         return f"{self.kind} {names.quoted(self.name)}{on}"
 
+    @property
+    def group(self) -> str:
+        """The kinds among which its name is unique, such as `relation`."""
+        return _GROUPS.get(self.kind, self.kind)
+
     def is_same(self, other: Made) -> bool:
         """Whether both are one object; a name without a schema is taken to be in `public`."""
         return (
-            _GROUPS[self.kind] == _GROUPS[other.kind]
+            self.group == other.group
             and _qualified(self.name) == _qualified(other.name)
             and _qualified(self.table) == _qualified(other.table)
             and _are_alike(self.arguments, other.arguments)
@@ -75,6 +83,25 @@ def dropped(script: Script) -> Iterator[Made]:
     for statement in _statements(script):
         if statement.words[:1] == ("drop",):
             yield from _dropped(list(islice(splitter.tokens(statement.text), _LONGEST)))
+
+
+def changed(script: Script) -> Iterator[tuple[Made, bool]]:
+    """Yield what a script alters or drops by name, and whether it drops it.
+
+    What it has created itself is left out, and all that follows a SET ROLE or a search path.
+    """
+    own: list[Made] = []
+    for statement in _statements(script):
+        words = statement.words
+        if words[:1] in (("set",), ("reset",), ("select",)) and _CONTEXT & set(words):
+            return
+        tokens = list(islice(splitter.tokens(statement.text), _LONGEST))
+        if words[:1] == ("create",):
+            own += _created(tokens)
+        elif words[:1] in (("drop",), ("alter",)):
+            for made in _dropped(tokens, _OWNED):
+                if not any(made.is_same(each) for each in own):
+                    yield made, words[0] == "drop"
 
 
 def _statements(script: Script) -> Iterator[Statement]:
@@ -97,19 +124,22 @@ def _created(tokens: Sequence[str]) -> Iterator[Made]:
     yield Made(kind, name, table, arguments)
 
 
-def _dropped(tokens: Sequence[str]) -> Iterator[Made]:
+def _dropped(tokens: Sequence[str], kinds: Collection[str] = _GROUPS) -> Iterator[Made]:
     at = _after(tokens, 1, "materialized", "foreign")
     kind = tokens[at].lower() if at < len(tokens) else ""
-    if kind not in _GROUPS:
+    if kind not in kinds:
         return
-    at = _after(tokens, at + 1, "concurrently", "if", "exists")
+    at = _after(tokens, at + 1, "concurrently", "if", "exists", "only")
     while True:
         name, at = names.read(tokens, at)
         if not name:
             return
         table = _table(tokens, at, "on") if kind in _OF_TABLES else ()
-        arguments, at = _arguments(tokens, at) if _GROUPS[kind] == "routine" else (None, at)
-        yield Made(kind, name, table, arguments)
+        made = Made(kind, name, table)
+        if made.group == "routine":
+            arguments, at = _arguments(tokens, at)
+            made = replace(made, arguments=arguments)
+        yield made
         if tokens[at : at + 1] != [","]:
             return
         at += 1

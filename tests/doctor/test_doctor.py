@@ -487,3 +487,176 @@ def test_a_server_version_that_was_not_tested_is_found(
 ) -> None:
     (check,) = (each for each in checks() if each.id == "server-version")
     assert database.rows(check.query.format(version=version)) == rows
+
+
+OWNED = {
+    "01_a.up.sql": """
+        create schema s;
+        create table s.t (a int);
+        create index i on s.t (a);
+        create view s.v as select 1;
+        create type s.e as enum ('x');
+        create domain s.d as int;
+        create sequence s.q;
+        create function s.f(a int, b character varying) returns int language sql as 'select 1';
+        create procedure s.p() language sql as '';
+    """,
+    "01_a.down.sql": """
+        drop procedure s.p; drop function s.f(int, character varying); drop sequence s.q;
+        drop type if exists s.e, s.nothing; drop domain s.d; drop view s.v;
+        drop index if exists s.i, s.nothing; drop table s.t; drop schema s;
+    """,
+}
+
+
+def findings_of(migrate: Migrate, *arguments: str, url: str | None = None) -> dict[str, list[str]]:
+    """Return what to do about each finding of the command, by the id of its check."""
+    actions: dict[str, list[str]] = {}
+    for each in migrate("doctor", "--json", *arguments, database=url).json["findings"]:
+        actions.setdefault(each["id"], []).append(each["action"])
+    return actions
+
+
+def test_what_a_stored_down_may_not_drop_is_found(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    write(OWNED)
+    assert migrate("up").exit_code == 0
+    assert "down-not-owner" not in findings_of(migrate)
+    url = database.tcp_url(role, "x")
+    database.execute(f"grant select on migration_versions, migration_repeatables to {role}")
+    actions = findings_of(migrate, url=url)["down-not-owner"]
+    assert len(actions) == 9
+    for action in actions:
+        database.execute(action)
+    assert "down-not-owner" not in findings_of(migrate, url=url)
+    database.execute(f"alter role {role} superuser")
+    assert migrate("down", "--yes", database=url).exit_code == 0
+
+
+def test_objects_of_a_plain_role_and_their_versions_are_named_once(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    owner = f"{role}_owner"
+    write(
+        {
+            "01_a.up.sql": "create table t (a int);",
+            "01_a.down.sql": "drop table t;",
+            "02_b.up.sql": "alter table t add b int;",
+            "02_b.down.sql": "alter table t drop b; alter table missing drop c;",
+        }
+    )
+    assert migrate("up").exit_code == 0
+    database.execute(f"create role {owner}; alter table t owner to {owner}")
+    try:
+        result = migrate("doctor", "--json", "--role", role)
+        (found,) = (each for each in result.json["findings"] if each["id"] == "down-not-owner")
+        assert found["message"] == f"table public.t, of role {owner}: down of 02_b, 01_a"
+        database.execute(found["action"])
+        assert "down-not-owner" not in findings_of(migrate, "--role", role)
+    finally:
+        database.execute(f"drop owned by {owner}; drop role {owner}")
+
+
+def test_the_owner_of_a_schema_may_drop_what_is_in_it(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "create schema s; create table s.t (); create table s.u ();",
+            "01_a.down.sql": "drop table s.t, s.u; drop schema s;",
+            "02_b.up.sql": "select 1;",
+            "02_b.down.sql": "alter table s.u add a int;",
+        }
+    )
+    assert migrate("up").exit_code == 0
+    database.execute(f"alter schema s owner to {role}")
+    actions = findings_of(migrate, "--role", role)["down-not-owner"]
+    assert actions == [f"alter table s.u owner to {role};"]
+
+
+def test_an_overloaded_function_is_the_one_with_these_arguments(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    body = "returns int language sql as 'select 1'"
+    write(
+        {
+            "01_a.up.sql": f"create function f(a int) {body}; create function f(b text) {body};",
+            "01_a.down.sql": "drop function f(int); drop function if exists f(date);",
+            "02_b.up.sql": "select 1;",
+            "02_b.down.sql": "drop function f;",
+        }
+    )
+    assert migrate("up").exit_code == 0
+    database.execute(f"alter function f(int) owner to {role}")
+    assert "down-not-owner" not in findings_of(migrate, "--role", role)
+    database.execute(f"alter function f(text) owner to {role}")
+    database.execute("alter function f(int) owner to current_user")
+    actions = findings_of(migrate, "--role", role)["down-not-owner"]
+    assert actions == [f"alter routine public.f(integer) owner to {role};"]
+
+
+def test_names_are_found_on_the_search_path_and_run_as_the_role_of_the_script(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    write(
+        {
+            "01_a.up.sql": 'create schema s; create table s."T" (); create table public."T" ();',
+            "01_a.down.sql": f'-- migrator: role {role}\nalter table "T" add a int;',
+        }
+    )
+    assert migrate("up").exit_code == 0
+    assert len(findings_of(migrate)["down-not-owner"]) == 1
+    database.execute(f'alter table s."T" owner to {role}; grant usage on schema s to {role}')
+    database.execute(f"alter database {database.name} set search_path = s, public")
+    assert "down-not-owner" not in findings_of(migrate, "--schema", "public")
+
+
+def test_only_the_newest_downs_are_read(
+    database: Database, migrate: Migrate, write: Write, role: str
+) -> None:
+    write({"01_a.up.sql": "create table t ();", "01_a.down.sql": "drop table t;"})
+    write({f"{n:02}_b.up.sql": "select 1;" for n in range(2, 12)})
+    assert migrate("up", "--to", "10").exit_code == 0
+    assert "down-not-owner" in findings_of(migrate, "--role", role)
+    assert migrate("up").exit_code == 0
+    assert "down-not-owner" not in findings_of(migrate, "--role", role)
+
+
+def test_a_comment_of_a_pending_file_that_cannot_accept_anything_is_found(
+    migrate: Migrate, write: Write
+) -> None:
+    write(
+        {
+            "01_a.up.sql": "-- migrator: allow lock-held x\ncreate table t (a int);",
+            "02_b.up.sql": "-- migrator: allow table-dropped x\nalter table t add b int;",
+            "02_b.down.sql": "-- migrator: allow column-dropped x\nalter table t drop b;",
+            "R__v.sql": "-- migrator: allow table-renamed x\ncreate or replace view v as select 1;",
+        }
+    )
+    assert migrate("up", "--to", "1").exit_code == 0
+    result = migrate("doctor", "--json")
+    assert result.exit_code == 4
+    found = [(each["id"], each["message"].rpartition("/")[2]) for each in result.json["findings"]]
+    assert found == [
+        ("allow-unused", "02_b.up.sql:1: allow table-dropped"),
+        ("allow-unused", "02_b.down.sql:1: allow column-dropped"),
+    ]
+    assert migrate("up").exit_code == 0
+    assert findings_of(migrate) == {}
+
+
+def test_files_and_a_history_that_cannot_be_read_leave_the_scripts_unchecked(
+    database: Database, migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "select 1;", "02_a.down.sql": "select 1;"})
+    result = migrate("doctor", "--json")
+    assert (result.exit_code, result.json["findings"]) == (0, [])
+    assert [each["id"] for each in result.json["unchecked"]] == ["down-not-owner", "allow-unused"]
+    write({"02_a.up.sql": "select 1;"})
+    assert migrate("up").exit_code == 0
+    database.execute("create schema hello")
+    database.execute(f"alter database {database.name} set search_path = hello")
+    result = migrate("doctor", "--json")
+    assert [each["id"] for each in result.json["findings"]] == ["history"]
+    assert [each["id"] for each in result.json["unchecked"]] == ["down-not-owner", "allow-unused"]

@@ -28,6 +28,7 @@ from migrator.hazards.catalogue import (
     problems,
 )
 from migrator.hazards.pending import sizes_after
+from migrator.hazards.possible import may_have
 from migrator.hazards.sizes import size_text
 from migrator.history import table
 from migrator.interrupts import Interrupts
@@ -88,6 +89,10 @@ def rehearse(database: Database, setup: str, text: str) -> tuple[Finding, ...]:
         )
         (rehearsed,) = steps.rehearse(stage, [step], (), sizes)
     assert rehearsed.error is None or rehearsed.findings, rehearsed.error
+    units = {each.offset: unit for unit in step.script.units for each in unit.statements}
+    for each in rehearsed.findings:
+        at = each.statement
+        assert at is None or may_have(at, units[at.offset], each.hazard.id), each
     return rehearsed.findings
 
 

@@ -85,3 +85,25 @@ def test_a_message_names_an_object_with_or_without_its_schema() -> None:
     assert [str(each) for each in found] == ['view api."V"']
     found = made.named_in(known, 'rule _RETURN on view "V" depends on column "x"')
     assert [str(each) for each in found] == ['view api."V"']
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("drop table a, b; alter table only c add d int", "-table a, -table b, +table c"),
+        ("drop schema if exists s cascade", "-schema s"),
+        ("alter schema s rename to u", "+schema s"),
+        ("alter function f(int) owner to r", "+function f"),
+        ("alter policy p on s.t using (true)", "+policy p on s.t"),
+        ("create table t (); alter table public.t add a int", ""),
+        ("drop table a; set local role r; drop table b", "-table a"),
+        ("set search_path = s; drop table b", ""),
+        ("select set_config('search_path', 's', true); drop table b", ""),
+        ("alter default privileges grant select on tables to r; alter role r login", ""),
+    ],
+)
+def test_what_a_script_alters_or_drops_is_named_as_long_as_role_and_path_are_known(
+    sql: str, expected: str
+) -> None:
+    found = made.changed(parser.parse(PurePath("x.sql"), sql))
+    assert ", ".join(f"{'-' if is_drop else '+'}{each}" for each, is_drop in found) == expected
