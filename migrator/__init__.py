@@ -3,7 +3,7 @@
 An application's health check asks `status()`.  The rest is used by the command line.
 
 The package is a set of rooms.  This table says which room may import which
-(`tests/test_architecture.py` holds it to be true):
+(`tests/test_architecture.py` checks it):
 
     room                may import
     errors, interrupts, passwords  nothing of ours
@@ -57,7 +57,7 @@ def status(
 ) -> Overview:
     """Return what `migrator status` shows, for use inside an application, without writing.
 
-    It does not read the configuration file: what counts are the arguments and the environment.
+    It reads the arguments and the environment, but not the configuration file.
     `is_current` tells whether all files are applied as they are; `entries` holds every version, by
     ascending number, and `repeatables` every repeatable file, by name.
 
@@ -65,7 +65,7 @@ def status(
         directory: Where the migrations are; several directories are one history.
         database_url: A libpq URL; None for the one that the environment names.
         schema: The schema of the history; None for the first one of the search path.
-        trust_history_of: As the option of that name; None for none.
+        trust_history_of: A role that may also own the history; None to trust no other role.
         allow_empty: Accept a directory without migrations.
 
     Raises:

@@ -73,7 +73,7 @@ class Settings:
         override_read_only: Write to a database that is read-only by default.
         allow_empty: Accept a directory without migrations.
         connect_wait: How long to wait for a database that does not answer yet, in seconds.
-        role: The role that runs the migrations; None for the one that connects.
+        role: The role that runs the migrations; None for the role that connects.
     """
 
     directories: tuple[Path, ...] = DEFAULT_DIRECTORIES
@@ -148,7 +148,7 @@ def _set(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def naming(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the variables that name another database than the configuration file does."""
+    """Return the variables that name a different database than the configuration file."""
     given = _set(environ)
     parts = (name for name in DATABASE_VARIABLES if name != "DATABASE_PASSWORD")
     return ("DATABASE_URL",) if "DATABASE_URL" in given else tuple(n for n in parts if n in given)

@@ -117,7 +117,7 @@ def _bytes(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def _opener(path: str, flags: int) -> int:
-    # A FIFO does not block, and a terminal does not become ours.
+    # So that a FIFO does not block, and a terminal does not become our controlling one.
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
@@ -161,7 +161,7 @@ def _is_private(gid: int) -> bool:
 
 
 def _strings(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
-    """Yield every text with its keys, those of an array with its own; of other values, the keys."""
+    """Yield every text with its keys, also those in an array; of other values, only the keys."""
     if isinstance(values, dict):
         for key, value in values.items():
             yield from _strings(value, (*keys, key))

@@ -130,7 +130,7 @@ class Outcome:
     """What a run did.
 
     Attributes:
-        plan: The last one, if another runner did a part of the first.
+        plan: The one that was run; if another runner did a part of the first plan, a later one.
         finished: In order.
         traces: By version, then by the number of the statement in its script, from 0; empty
             if nothing was traced.
@@ -233,7 +233,7 @@ class Waiting:
 
     Attributes:
         what: `another runner`, or the version that waits for a lock.
-        blockers: The sessions that hold the lock, as far as the server tells.
+        blockers: The sessions that hold the lock, as far as the server shows them.
         seconds: How long it has waited.
         lock: The lock mode that it waits for, such as `ACCESS EXCLUSIVE`; None if unknown.
         relation: The relation to be locked, with its schema; None if unknown.
@@ -269,10 +269,10 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Losing:
-    """A step is about to remove data; told before the first step of the run begins.
+    """A step will remove data; sent before the first step of the run begins.
 
     Attributes:
-        text: What goes, such as `drops public.payments, 1.0 M rows, 72 MB`.
+        text: What will be removed, such as `drops public.payments, 1.0 M rows, 72 MB`.
         rows: Of the table, or of all tables of the schema, as estimated; None if unknown.
         bytes: Of the same, without indexes; None if unknown.
     """

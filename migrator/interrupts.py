@@ -17,7 +17,7 @@ _REPEAT = 1.0  # seconds; clean-up may wait for the same dead server again
 
 
 class StoppedError(BaseException):
-    """A signal arrived where no `Interrupts` holds it back.
+    """A signal arrived outside the `with` of an `Interrupts`.
 
     Not a KeyboardInterrupt: psycopg would catch it and wait for the server again, and click would
     end with a code of its own.
@@ -58,7 +58,7 @@ def raise_on_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Let the program end with the code that it has."""
+    """Ignore signals, so that the program ends with the exit code that it has."""
     for number in _handled():
         signal.signal(number, signal.SIG_IGN)
 

@@ -262,10 +262,11 @@ class Step:
     Attributes:
         migration: What an up records; None for a down.
         start_at: The index of the first unit to run.
-        unsure: Whether the unit at `start_at` was begun before, and may have finished.
+        unsure: Whether an earlier run began the unit at `start_at`, which may have finished.
         resumes: Whether an earlier run of this script was interrupted.
         note: What is unusual about it, as a sentence; None if nothing is.
-        forgets: The repeatable files whose work it drops, by name: they are to be applied again.
+        forgets: The repeatable files whose objects it drops, by name: they have to be applied
+            again.
     """
 
     version: str
@@ -289,7 +290,8 @@ class Plan:
         notes: What the user should know that is not a problem, as sentences.
         entries: The files and the history that it was made from; none in a part of a plan.
         repeatables: The repeatable files, likewise.
-        squashed: Those that are recorded in place of what they replace; nothing is run for it.
+        squashed: The files that are recorded in place of what they replace; nothing is run for
+            them.
     """
 
     steps: tuple[Step, ...] = ()

@@ -1,4 +1,4 @@
-"""Hide the passwords that a text of SQL holds."""
+"""Hide the passwords in SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUOTES = re.compile("'+")
 _EMPTY = re.compile(r"''(?=[\s;,)]|$)")
 # A literal ends with its line at the latest: only a part of it may be there.
 _PLAIN, _ESCAPED = re.compile(r"(?:[^'\n]|'')*"), re.compile(r"(?:[^'\\\n]|''|\\.)*")
-# The literal that the word stands in ends here, and its value is something else.
+# The literal that contains the word ends here, so its value is something else.
 _ENDING = re.compile(r"'+\s*[,)]")
 # A value without quotes belongs to a connection string, where it ends with white space.
 _BARE = re.compile(r"[^\s'\"();,$%|]+(?![\w(])")
@@ -30,7 +30,7 @@ _URL = re.compile(r"(?<=://)[^\s:/@'\"]*:(?!password@)[^\s@'\"]+(?=@)")
 
 
 def without_passwords(text: str, *, aligned: bool = False) -> str:
-    r"""Put asterisks in the place of every value that follows the word `password`.
+    r"""Replace every value that follows the word `password` by asterisks.
 
     The value may be a literal of any kind, in a literal itself, in a connection string or in the
     arguments of `format`.  The end of a text may be missing.

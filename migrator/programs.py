@@ -117,7 +117,7 @@ def reading(
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what `pg_dump` needs to connect as we do: libpq's variables, Kerberos's, TLS's."""
+    """Return the variables of libpq, Kerberos and TLS that `pg_dump` needs to connect as we do."""
     return binaries.child_environment(environ) | {
         name: value
         for name, value in environ.items()

@@ -48,7 +48,7 @@ class Session:
 
     @property
     def server(self) -> str:
-        """The server, as people know it."""
+        """The server, as its users know it."""
         configured, info = self.settings.database, self.conn.info
         is_embedded = configured is not None and configured.embedded is not None
         return "the embedded PostgreSQL" if is_embedded else server_name(info.host, info.port)

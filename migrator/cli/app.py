@@ -66,7 +66,7 @@ DISAGREEING = 4
 
 
 def called_as() -> str:
-    """Return what the program was called as; the Makefile says so in `MIGRATOR_CALLED_AS`."""
+    """Return how the user called the program; the Makefile sets `MIGRATOR_CALLED_AS`."""
     if os.environ.get("MIGRATOR_CALLED_AS") == "make":
         return "make"
     spec = sys.modules["__main__"].__spec__
@@ -98,7 +98,7 @@ class App:
         env: The environment to choose in it; None for none.
         sources: Where each of the program's options was given; none for those that were not.
         wait: How long to wait for the database, as it was given; None for not at all.
-        program: What it was called as: `migrator`, `python -m migrator` or `make`.
+        program: How the user called it: `migrator`, `python -m migrator` or `make`.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -184,7 +184,7 @@ class App:
         self._events().write(event)
 
     def progress(self, text: str) -> None:
-        """Say on a terminal how far something is, in place of what was said before."""
+        """Show progress on a terminal, in place of the progress shown before."""
         self._events().progress(text)
 
     def _events(self) -> EventWriter:
@@ -207,7 +207,7 @@ class App:
         self.notify(Remarked(text))
 
     def say(self, text: str) -> None:
-        """Write text to stderr, which JSON does without."""
+        """Write text to stderr, except with `--json`."""
         if not self.as_json:
             from ..output.invocation import as_called
             from ..output.terminal import readable
@@ -231,10 +231,11 @@ class App:
         *,
         kept: str | None = None,
     ) -> None:
-        """Print a result on stdout; only the form that is asked for is made.
+        """Print a result on stdout, as text or as JSON; the other form is not built.
 
         Args:
-            kept: What the command has done that stays if the result is lost; None for nothing.
+            kept: What the command has changed, for the error if the result cannot be written; None
+                if it changed nothing.
 
         Raises:
             UsageError: It cannot be written, and not because the reader closed the pipe.
@@ -255,7 +256,7 @@ class App:
     def show_exactly(
         self, as_text: Callable[[], str], as_json: Callable[[], Json | list[Json]]
     ) -> None:
-        """Print a result on stdout as `show`, a text to the byte where it is not a terminal.
+        """Print a result on stdout as `show` does, byte for byte unless stdout is a terminal.
 
         Raises:
             UsageError: As `show`.

@@ -41,7 +41,7 @@ def _complete_env(
 
 
 class _Directories(click.Path):
-    """A directory; a variable holds several as PATH does, but an empty one is none."""
+    """A directory; a variable may hold several, separated as in PATH; empty ones are skipped."""
 
     def split_envvar_value(self, rv: str) -> Sequence[str]:
         """Return the directories of a variable."""
@@ -140,7 +140,7 @@ def _apply(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 
 
 class WrongUsageError(click.UsageError):
-    """Wrong arguments, with a suggestion; None points to the help."""
+    """Wrong arguments, with a suggestion; without one, the error names the help."""
 
     def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
         super().__init__(message, ctx)
@@ -164,10 +164,10 @@ class Command(click.Command):
         self.params = [*self.params, *program_options(is_command=True)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the configuration file and the arguments; suggest an option for one too many.
+        """Read the configuration file and the arguments; suggest an option for a surplus one.
 
         Raises:
-            WrongUsageError: There is one too many.
+            WrongUsageError: There is an unexpected argument.
             ConfigurationError, BlockedError: The file is wrong.
         """
         ctx.allow_extra_args = True
@@ -187,7 +187,7 @@ class Command(click.Command):
         return extra
 
     def _configure(self, ctx: click.Context, app: App, args: list[str]) -> None:
-        """Let the file give what is neither typed nor set in the environment."""
+        """Take from the file what is neither typed nor set in the environment."""
         typed: Mapping[str, Any] = {}
         with suppress(click.UsageError):  # which is reported when the arguments are read
             typed = self.make_parser(ctx).parse_args(list(args))[0]
@@ -215,7 +215,7 @@ command: Callable[..., Callable[[Callable[..., Any]], Command]] = partial(
 
 
 class Commands(click.Group):
-    """The commands, in the order of their definition; reports every error of ours."""
+    """The commands, in the order of their definition; reports every `MigratorError`."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
         """Write the first sentence of each command, in full, and the topics of `help`."""
@@ -251,7 +251,7 @@ class Commands(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Read the options before the command, and report a wrong one as an error of ours."""
+        """Read the options before the command, and report an invalid one as a `MigratorError`."""
         given = tuple(args)  # click takes them out
         for stream in (sys.stdout, sys.stderr):
             # A terminal in Latin-1 must not end a run because of a letter that it cannot show.
@@ -282,7 +282,7 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, it gets reported)
-            # A traceback is never an answer; whoever reports the bug gets it by -vv.
+            # Users see no traceback; -vv prints it for a bug report.
             if ctx.obj.logs:
                 import traceback
 
@@ -311,7 +311,7 @@ def _unforeseen(error: Exception) -> errors.InternalError:
 def _in_file(
     error: click.BadParameter, app: App | None, command: Command
 ) -> errors.ConfigurationError | None:
-    """Return the error of a value that the configuration file gives; None if it does not."""
+    """Return the error of a value that comes from the configuration file; None for other values."""
     option, ctx = error.param, error.ctx
     if not (app and ctx and isinstance(option, click.Option) and option.name):
         return None
@@ -325,7 +325,7 @@ def _in_file(
 
 
 def _usage(error: click.UsageError) -> errors.UsageError:
-    """Write an error of click in the manner of ours."""
+    """Rewrite an error of click in the style of our own errors."""
     message = " ".join(error.format_message().split()).rstrip(".").replace("'. (", "' (")
     is_command = error.ctx is not None and error.ctx.parent is not None
     path = f"migrator {error.ctx.info_name}" if error.ctx and is_command else "migrator"

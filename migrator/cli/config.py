@@ -1,4 +1,4 @@
-"""The command that shows every setting and what gives it its value."""
+"""The command that shows every setting, and where its value comes from."""
 
 from __future__ import annotations
 

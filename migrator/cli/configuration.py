@@ -38,7 +38,7 @@ class Configuration:
     Attributes:
         file: None if there is none; then there are no values.
         env: The chosen environment; None for none.
-        found: Where in the file each value is that counts.
+        found: Where in the file each effective value is.
     """
 
     file: ConfigFile | None = None
@@ -59,7 +59,7 @@ class Configuration:
         return self.file.place(self.found[key]) if self.file and key in self.found else None
 
     def key(self, command: click.Command, option: click.Option) -> Key | None:
-        """Return which key gives an option of a command; None if none does."""
+        """Return the key that sets an option of a command; None if there is none."""
         name = name_of(option)
         own, shared = (command.name or "", name), ("", name)
         of_table = self.found.get(own)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def confirm(app: App, work: Session, what: str, *, yes: bool, is_usual: bool = False) -> None:
-    """Ask whether to do something; in a protected environment, for the name of the database.
+    """Ask for confirmation; in a protected environment, ask for the name of the database.
 
     Args:
         what: What would be done, beginning with a verb.

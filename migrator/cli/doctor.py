@@ -1,4 +1,4 @@
-"""The command that looks for what will hurt: doctor."""
+"""The command that finds what will make migrations fail or wait: doctor."""
 
 from __future__ import annotations
 

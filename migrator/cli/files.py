@@ -1,4 +1,4 @@
-"""The commands about migration files: create, verify."""
+"""The commands about migration files: create, verify, renumber."""
 
 from __future__ import annotations
 

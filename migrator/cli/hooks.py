@@ -1,4 +1,4 @@
-"""What the configuration and `--backup` ask for around a run: commands, and a backup before it."""
+"""Run the configured commands before and after a run, and make a backup before it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _LIMIT = 600.0  # seconds for a command before or after a run; one that makes a 
 
 @dataclass(slots=True)
 class Hooks:
-    """What is done around a run.
+    """The commands and the backup of a run.
 
     Attributes:
         folder: Where `pg_dump` writes a backup; None for no such backup.
-        commands: By key; those that are configured for this action.
-        backup: The one that was made; None before it is.
+        commands: Those configured for this action, by key.
+        backup: The backup of this run; None until it is made.
         finished: The steps so far.
     """
 
@@ -58,10 +58,10 @@ class Hooks:
         self.app.notify(event)
 
     def require_backup(self) -> None:
-        """Check that there will be a backup if the configuration asks for one.
+        """Check that a backup will be made if the configuration requires one.
 
         Raises:
-            BackupError: There will be none.
+            BackupError: None will be made.
         """
         has_one = self.folder or BACKUP_COMMAND in self.commands
         if self.action is Action.UP and self.app.configuration.requires_backup and not has_one:
@@ -72,7 +72,7 @@ class Hooks:
 
     @contextmanager
     def around(self, work: Session) -> Iterator[None]:
-        """Run `after-up` or `on-failure` after a run in a `with`; without steps, neither."""
+        """Run `after-up` or `on-failure` when the `with` ends; neither if there were no steps."""
         self._open(work)
         try:
             yield
@@ -84,7 +84,7 @@ class Hooks:
             self._tell(AFTER_UP, None)
 
     def _open(self, work: Session) -> None:
-        """Keep what the commands get of the connection, which may be lost when they run."""
+        """Keep the connection's parameters for the commands; it may be lost when they run."""
         from ..maintenance import command
 
         self._work = work
@@ -98,7 +98,7 @@ class Hooks:
             }
 
     def prepare(self, plan: Plan, interrupts: Interrupts) -> None:
-        """Run `before-up`, then make the backup: jobs that it stops write nothing after that.
+        """Run `before-up`, then make the backup: jobs that it pauses write nothing after that.
 
         Raises:
             HookError: `before-up` failed.
@@ -171,7 +171,7 @@ class Hooks:
         return kind(f"{key} {error}; nothing was run", hint=f"see what it does: {shown}")
 
     def _tell(self, key: str, error: Exception | None) -> None:
-        """Run a command that the run does not depend on; warn if it fails."""
+        """Run `after-up` or `on-failure`; if it fails, only warn."""
         from ..maintenance import command
 
         document = self._document(key, self.finished)
@@ -200,7 +200,7 @@ class Hooks:
             )
 
     def _document(self, key: str, steps: list[Step]) -> Json:
-        """Return what a command reads; the README documents the keys."""
+        """Return the JSON that a command reads; the README documents the keys."""
         from ..output.json import of_step
 
         return {
@@ -232,7 +232,7 @@ def backup_json(made: Backup | None) -> Json | None:
 
 
 def hooks(app: App, action: Action, folder: Path | None) -> Hooks:
-    """Return what the configuration asks for around a run.
+    """Return the commands and the backup that the configuration asks for.
 
     Raises:
         ConfigurationError: Someone else could have written the configuration file.

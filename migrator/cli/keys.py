@@ -26,7 +26,7 @@ DUMP = "dump"
 Key = tuple[str, str]
 """A key by its table, the name of a command or empty for the top, and its name."""
 
-# They choose the file, or answer a question that it asks: typed, or set by a variable.
+# They choose the file, or answer a question of the program, so they cannot come from the file.
 _NEVER = ("config", "env", "output", "sql", "yes")
 _FLAG, _NUMBER, _TEXT, _TEXTS = "true or false", "an integer", "a string", "an array of strings"
 _PATHS = "a string or an array of strings"
@@ -100,7 +100,7 @@ def _expected(option: click.Option) -> str:
 
 
 def check(program: click.Group, file: ConfigFile) -> dict[Keys, Key]:
-    """Check every key of a file, those of all environments, too; return what each one gives.
+    """Check every key of a file, in all environments; return the value of each.
 
     Raises:
         ConfigurationError: A key is unknown, or its value has the wrong type.
@@ -118,7 +118,7 @@ def check(program: click.Group, file: ConfigFile) -> dict[Keys, Key]:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """The tables of a file on their way through the check."""
+    """The check of the tables of a file."""
 
     file: ConfigFile
     known: Mapping[Key, str]
@@ -191,7 +191,7 @@ def _kind(value: Any) -> str:
 
 
 def _as_expected(name: str, expected: str, value: Any) -> str | None:
-    """Say how to write a value that has the wrong type; None where that is not plain."""
+    """Return how to write a value that has the wrong type; None if that is not clear."""
     if expected in (_TEXT, _PATHS) and _CHECKS[_NUMBER](value):
         return f'write: {name} = "{value}"'
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Say what a run that reverts is about to remove, with sizes from the catalog, before it runs."""
+"""List what a run will remove by reverting, with sizes from the catalog, before it runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def of_plan(work: Session, plan: Plan) -> tuple[Losing, ...]:
-    """Return what the downs of a plan name and remove, in the order in which they run.
+    """Return what the down scripts of a plan remove by name, in the order in which they run.
 
     One round trip, and none if they remove nothing.
     """
@@ -46,7 +46,7 @@ def _losses(step: Step) -> Iterator[Loss]:
 
 
 def _sizes(work: Session, found: Sequence[Loss]) -> Mapping[tuple[str, bool], Found]:
-    """Ask for the sizes; without an answer in time, what goes is said without them."""
+    """Ask for the sizes; if there is no answer in time, the list has no sizes."""
     known = [loss for loss in found if loss.is_known_by_name]
     names: dict[bool, list[str]] = {True: [], False: []}
     for loss in known:

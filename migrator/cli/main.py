@@ -1,4 +1,4 @@
-"""The program: its commands, in the order of a day's work."""
+"""The program and its commands."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def _show_plan(
 
 
 def _losses(work: Session, plan: Plan, request: Request) -> tuple[Losing, ...]:
-    """Return what the run is about to remove; nothing where nothing is reverted."""
+    """Return what the run will remove; nothing if it reverts nothing."""
     if not request.reverts:
         return ()
     from . import losses
@@ -282,7 +282,7 @@ def _run(
 
 
 def _write_schema(app: App, work: Session, path: Path | None) -> None:
-    """Write the schema as `write_configured` after a run; an error says that this succeeded."""
+    """Write the schema as `write_configured` does; an error says that the run itself succeeded."""
     try:
         write_configured(app, work, path)
     except errors.MigratorError as error:
@@ -307,13 +307,13 @@ def _plan(
     *,
     beside: bool,
 ) -> Plan:
-    """Plan, and name the database: also where that fails, since it may be the wrong one.
+    """Plan, and name the database, even if planning fails: it may be the wrong database.
 
     Args:
         beside: Whether another tool may have a history in the database.
 
     Raises:
-        HistoryError: It has one, and there is none of ours.
+        HistoryError: It has one, and migrator has none.
         MigratorError: As `Session.plan`.
     """
     from ..output.text import intent_text
@@ -354,7 +354,7 @@ def _database(work: Session) -> str:
 
 
 def _intent(plan: Plan, request: Request) -> str:
-    """Say what a run is about to do."""
+    """Say what a run will do, as a question to confirm."""
     from ..planning.planner import Action
 
     verbs = {Action.UP: "apply", Action.DOWN: "revert", Action.REDO: "revert and apply again"}

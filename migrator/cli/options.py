@@ -21,7 +21,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class InvalidValueError(click.BadParameter):
-    """A value that is invalid, in words of ours."""
+    """An invalid value, with a message of our own."""
 
     def format_message(self) -> str:
         """Return the message as it is, without the option that click would name before it."""

@@ -181,7 +181,7 @@ def rehearse(
 
 
 def _write_files(app: App, report: Report, html: Path | None, sarif: Path | None) -> None:
-    """Write the forms of a report that are asked for; None for one that is not."""
+    """Write the report files that were asked for; a path is None if it was not."""
     from ..output.html import report_html
     from ..output.json import dumps
     from ..output.sarif import report_sarif

@@ -1,4 +1,4 @@
-"""Find the value of every setting, and what gives it: option, variable, file or default."""
+"""Find the value of every setting, and where it comes from: option, variable, file or default."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DEFAULT = re.compile(r"\[default: (.*)\]")
 
 
 def effective(app: App, program: click.Group) -> list[Setting]:
-    """Return every setting, with what gives it its value; passwords are hidden.
+    """Return every setting, and where its value comes from; passwords are hidden.
 
     Raises:
         ConfigurationError: A variable or the file has an invalid value.
@@ -75,7 +75,7 @@ def _place(app: App, key: Key) -> str | None:
 
 
 def _of_program_option(app: App, option: click.Option) -> Setting:
-    """Return a setting that may be typed also for this command."""
+    """Return the setting of a program option, which may also be typed after this command."""
     name, key = option.name or "", name_of(option)
     source = _SOURCES.get(app.sources.get(name, ParameterSource.DEFAULT), Source.DEFAULT)
     if source is Source.DEFAULT:
@@ -114,7 +114,7 @@ def _effective(app: App, option: click.Option, table: str, key: Key) -> Setting:
 
 
 def _default(option: click.Option) -> Any:
-    """Return the default of an option, which some only have in their help."""
+    """Return the default of an option; some options have it only in their help."""
     if found := _DEFAULT.search(option.help or ""):
         return found[1]
     default = option.get_default(click.get_current_context())
@@ -146,7 +146,7 @@ def _hidden(parameter: str, value: Any) -> str:
 
 
 def _of_database(app: App) -> Iterator[Setting]:
-    """Return the parameters of the connection, each with what gives it its value."""
+    """Return the parameters of the connection, and where each value comes from."""
     database = app.database()
     if database is None:
         yield Setting("database", "dbname", None, Source.DEFAULT)
@@ -157,7 +157,7 @@ def _of_database(app: App) -> Iterator[Setting]:
 
 
 def _of_url(app: App) -> tuple[Source, str | None]:
-    """Return what gives the URL."""
+    """Return where the URL comes from."""
     source = app.sources.get("database_url")
     if source is ParameterSource.COMMANDLINE:
         return Source.OPTION, "--database-url"

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     metavar="TABLE",
     help="Let the new file insert the rows of this table.  May be repeated.",
 )
-@click.option("--no-data", "leaves_rows", is_flag=True, help="Leave out the rows of other tables.")
-@click.option("--dry-run", is_flag=True, help="Do everything but write and move files.")
+@click.option("--no-data", "leaves_rows", is_flag=True, help="Leave out the rows of all other tables.")
+@click.option("--dry-run", is_flag=True, help="Do everything except write and move files.")
 @scratch_option
 @click.pass_obj
 def squash(
@@ -122,7 +122,7 @@ class _Result:
 
 
 def _write(done: _Result, beside: Path, moves: Mapping[Path, Path]) -> _Result:
-    """Write the new pair, then move the old files: a run that stops between has lost none."""
+    """Write the new pair, then move the old files, so that none is lost if this is interrupted."""
     from ..files import directory, squashed
 
     made = done.made
@@ -148,7 +148,7 @@ def _chosen(work: Session, target: str) -> tuple[Migration, ...]:
         raise errors.BlockedError.of(problems, "found; no file was changed")
     chosen = [entry for entry in entries if entry.number <= bound and entry.migration]
     if len(chosen) <= 1:
-        raise errors.UsageError(f"nothing to squash: {len(chosen)} of the files are up to {target}")
+        raise errors.UsageError(f"nothing to squash: there {'is only one migration' if chosen else 'are no migrations'} up to {target}")
     if {entry.status for entry in chosen} not in ({Status.PENDING}, {Status.APPLIED}):
         raise errors.UsageError(
             f"only some of the migrations up to {target} are recorded in this database, which "

@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot be written: a full device, a closed descriptor."""
+"""Survive a standard output or error that cannot be written: a full device, a closed descriptor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggest a command to someone who typed another tool's, or mistyped one."""
+"""Suggest a command for a mistyped one, or for one of another tool."""
 
 from __future__ import annotations
 

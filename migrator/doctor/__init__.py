@@ -1,1 +1,1 @@
-"""What will hurt before it does: invalid indexes, missing privileges, old transactions."""
+"""What will make migrations fail or wait: invalid indexes, missing privileges, old transactions."""

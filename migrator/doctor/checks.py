@@ -1,4 +1,4 @@
-"""The checks, and what they are answered with."""
+"""The checks, and what they find."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The answer to checks, in their order.
+    """The result of the checks, in their order.
 
     Attributes:
-        notes: What is no defect, such as a limit that a migration replaces.
+        notes: What needs no action, such as a limit that a migration replaces.
     """
 
     findings: tuple[Finding, ...] = ()

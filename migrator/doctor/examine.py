@@ -62,7 +62,7 @@ def examine(conn: Connection, question: Question) -> Diagnosis:
         DatabaseConnectionError: The connection was lost.
     """
     with connection.reported():
-        conn.is_settled = True  # what a session of ours starts with would hide what it found
+        conn.is_settled = True  # our own session settings would hide those that the role has
         (settings,) = run_plainly(conn, _SETTINGS).fetchone()
         found, problems = _history(conn, question.schema, question.trusted)
         version = conn.info.server_version

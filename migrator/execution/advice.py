@@ -1,4 +1,4 @@
-"""Say what to do about a statement that PostgreSQL refused.
+"""Find what to do about a statement that PostgreSQL refused.
 
 `advice.toml` has the table, by SQLSTATE.  What depends on a place in the statement is found here.
 """
@@ -69,7 +69,7 @@ class Advice:
     offset: int | None = None
 
     def with_next_step(self, step: Step) -> str:
-        """Add the command to go on with."""
+        """Add the command to continue with."""
         again = "" if self.fix == _STOP else _next_step(step, self.fix)
         return "\n".join(line for line in (self.hint, again) if line)
 
@@ -110,7 +110,7 @@ def of(
 def of_dependents(
     fields: Mapping[Field, str], step: Step, repeatable: Sequence[Repeatable]
 ) -> Advice | None:
-    """Return what to do where what a repeatable file made depends on what is to go."""
+    """Return what to do if an object of a repeatable file depends on what the statement drops."""
     if fields.get(Field.SQLSTATE) not in _DEPENDED_ON:
         return None
     found = dict(repeatables.named_in(repeatable, fields.get(Field.MESSAGE_DETAIL, "")))
@@ -134,7 +134,7 @@ def of_blockers(blockers: Sequence[Backend], step: Step) -> str:
 
 
 def of_lost_history(step: Step, schema: str) -> str:
-    """Return what to do about a script that takes the history away; `schema` is quoted."""
+    """Return what to do about a script that removes the history; `schema` is quoted."""
     moves = " ".join(f"alter table {schema}.{table} set schema migrator;" for table in layout.NAMES)
     return (
         "leave the tables of the history as they are, or move them out first:\n"

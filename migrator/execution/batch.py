@@ -55,7 +55,7 @@ def _has_batch(step: Step) -> bool:
 
 
 def cut(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
-    """Cut statements into batches, and single ones.
+    """Group statements into batches; those that cannot be batched stay single.
 
     A batch holds INSERTs without RETURNING, with nothing but white space between them.
     """
@@ -76,7 +76,7 @@ def cut(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
 
 
 def one_by_one(statements: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
-    """Cut statements into single ones."""
+    """Yield every statement alone."""
     return ((each,) for each in statements)
 
 

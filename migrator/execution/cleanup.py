@@ -100,14 +100,14 @@ def _drop(context: Context, step: Step, statement: Statement, index: str) -> Non
 
 
 class _Cleaning(SessionPiece):
-    """A statement of ours that removes what a statement of the script left, and commits."""
+    """Our own statement that removes what a statement of the script left, and commits."""
 
     def __init__(self, context: Context, step: Step, statement: Statement, command: str) -> None:
         super().__init__(context, step)
         self.statement, self.command = statement, command
 
     def messages(self, attempt: Attempt) -> Iterator[Message]:
-        """Give the statement."""
+        """Yield the statement."""
         yield Message(
             Subject(self.step, self.statement),
             self.command.encode(),

@@ -67,7 +67,7 @@ select 1 operator(pg_catalog./) (
     pg_catalog.current_setting('migrator.is_met') operator(pg_catalog.=) 'true'
 )::pg_catalog.int4
 """
-_NO_COLUMN = "42P10"  # invalid_column_reference: there is none that could be named migrator_gave
+_NO_COLUMN = "42P10"  # invalid_column_reference: the query has no column to name migrator_gave
 _LONGEST = 200  # characters of an answer that a message shows
 
 
@@ -111,7 +111,7 @@ class _Questions(SessionPiece):
     """What a script requires, in a transaction of its own."""
 
     def messages(self, attempt: Attempt) -> Iterator[Message]:
-        """Give the transaction."""
+        """Yield the transaction."""
         subject, of_own = Subject(self.step), failure.of_own
         yield Message(subject, b"begin read write", of_own)
         yield from required(self.context, self.step)

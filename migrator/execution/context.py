@@ -1,4 +1,4 @@
-"""What a run works with."""
+"""What a run needs."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Asks(enum.Enum):
     """Which conditions of scripts are asked."""
 
     ALL = enum.auto()  # all have to be met
-    ENSURED = enum.auto()  # what scripts ensure; the answers are kept, and stop nothing
+    ENSURED = enum.auto()  # only `ensure`; the answers are kept, and none of them stops the run
     NONE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a query gave that a script ensures, in words; `true` if it is met."""
+    """What an `ensure` query of a script gave, in words; `true` if it is met."""
 
     step: Step
     query: Statement

@@ -123,7 +123,7 @@ def of_statement(refusal: Refusal, hint: str | None = None) -> StatementError:
 
 
 def of_trial(refusal: Refusal) -> MigratorError:
-    """Build the error of a statement that is run outside a transaction if it has to be."""
+    """Build the error of a statement that is retried outside a transaction if it needs that."""
     statement = refusal.subject.statement
     is_query = statement is not None and statement.words[:1] in advice.QUERIES
     if refusal.sqlstate in NEEDS_NO_TRANSACTION and not is_query:
@@ -250,7 +250,7 @@ def _unreadable(refusal: Refusal, cause: MigrationFileError) -> MigrationFileErr
 
 
 def _lost(refusal: Refusal) -> MigratorError:
-    """Build the error of a step whose fate is unknown: the server's last answer is missing."""
+    """Build the error of a step whose outcome is unknown: the server's last answer is missing."""
     context, version = refusal.context, refusal.step.version
     reason = " ".join(refusal.fields.get(Field.MESSAGE_PRIMARY, "").split())
     if context.interrupts.signal:
@@ -260,7 +260,7 @@ def _lost(refusal: Refusal) -> MigratorError:
             hint="the server may still be working; see the state with: migrator status",
             signal=context.interrupts.signal,
         )
-    why = _advice(refusal, None).hint  # of a server that said why it ends the session
+    why = _advice(refusal, None).hint  # the server said why it ends the session
     return DatabaseConnectionError(
         f"the connection was lost while {version} was under way: {reason}",
         detail=_kept(context),

@@ -1,4 +1,4 @@
-"""Say what to do where the first run fails because the database already has its schema."""
+"""Find what to do if the first run fails because the database already has the schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXISTS = frozenset(["42P06", "42P07", "42701", "42710", "42723"])
 
 
 def hint(context: Context, step: Step, sqlstate: str | None) -> str | None:
-    """Return what to do about a statement that failed; None if this is not the case.
+    """Return what to do about a failed statement; None if this is not why it failed.
 
     The transaction of the statement is rolled back.
     """

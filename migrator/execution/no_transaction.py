@@ -55,8 +55,8 @@ _RECORD_SETTINGS: tuple[Command, ...] = (
     (b"set local role to default", ()),
     (f"select {set_config({**OWN, 'lock_timeout': '1min'}, is_local=True)}".encode(), ()),
 )
-# A lock timeout would leave an invalid index, and the wait for the lock blocks no reader and no
-# writer.  A value that the file has set is kept.
+# A lock timeout would leave an invalid index, and the wait for the lock blocks no reads or writes.
+# A value that the file sets is kept.
 _EXCHANGE_LOCK_TIMEOUT = """
 select set_config('lock_timeout', %(new)s, false)
 where current_setting('lock_timeout')::interval = %(old)s::interval
@@ -188,7 +188,7 @@ class _Single(SessionPiece):
         return failure.of_statement(refusal, self._invalid_hint() if is_duplicate else None)
 
     def _left(self) -> str:
-        """Say what the statement left half-made; a later run clears it away."""
+        """Return what the statement left half-made, as a sentence; the next run removes it."""
         if self.begun is None:
             return ""
         conn = self.context.conn
@@ -200,7 +200,7 @@ class _Single(SessionPiece):
         return f" It left {', '.join(what)}; the next run clears this away." if what else ""
 
     def _invalid_hint(self) -> str | None:
-        """Say what to do about an index that exists already, if it is invalid."""
+        """Return what to do about an index that already exists, if it is invalid."""
         found = (
             cleanup.own_indexes(self.context, self.statement)
             if classify.index_name(self.statement)
@@ -243,7 +243,7 @@ def _run_unit(context: Context, step: Step, index: int, begun: Begun | None) -> 
 def _run_tried(context: Context, step: Step, index: int) -> bool:
     """Run a unit's one statement in a transaction; return whether PostgreSQL can.
 
-    What a CALL or DO says is told when that is known: it would say it again.
+    Notices of a CALL or DO are held until that is known: a second attempt sends them again.
     """
     (statement,) = step.script.units[index].statements
     held: list[Event] = []
@@ -290,7 +290,7 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
 
 
 def _retake_lock(context: Context, step: Step) -> None:
-    """Take the lock again that keeps a runner away, if the script gave it up (DISCARD ALL)."""
+    """Take the lock that keeps other runners out again, if the script released it (DISCARD ALL)."""
     if not retake(context.conn, context.recorder.schema):
         raise failure.another_runner(step)
 
@@ -384,7 +384,7 @@ def _end_unit(context: Context, step: Step, index: int) -> Command:
 
 
 def _done(step: Step, index: int) -> int:
-    """Return what the history says when a unit is done: below zero for a down."""
+    """Return the number that the history has once a unit is done: below zero for a down."""
     return index + 1 if step.direction is Direction.UP else -index - 1
 
 

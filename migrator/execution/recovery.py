@@ -2,7 +2,7 @@
 
 PostgreSQL runs such a statement in several transactions of its own.  It can stop between them, and
 it can finish after the client has gone, so that nothing records it.  The catalog before and after
-the statement tells what became of it.
+the statement shows how far it came.
 """
 
 from __future__ import annotations

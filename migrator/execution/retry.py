@@ -48,7 +48,7 @@ _NOWAIT_DELAY, _NOWAIT_GROWTH, _NOWAIT_LONGEST = 0.05, 1.04, 2.0
 
 
 class Recovered(enum.Enum):
-    """What a look at the database says of a piece that was rolled back."""
+    """What the catalog shows about a piece that was rolled back."""
 
     RUN_AGAIN = enum.auto()
     DONE = enum.auto()
@@ -62,7 +62,7 @@ class Piece:
         self.step = step
 
     def messages(self, attempt: Attempt) -> Iterator[Message]:
-        """Give the messages in order; the last one commits, and tells `attempt` so."""
+        """Yield the messages in order; the last one commits, and reports that to `attempt`."""
         raise NotImplementedError
 
     def recover(self) -> Recovered:
@@ -107,13 +107,13 @@ class Attempt:
     # What an answer means: each of these is the `on_answer` of some message.
 
     def began(self, answer: Answer) -> None:
-        """Take it that a step has begun."""
+        """Note that a step has begun."""
         step, self._started = answer.subject.step, time.monotonic()
         self._context.started.setdefault((step.version, step.direction), self._started)
         self._context.notify(StepStarted(step))
 
     def learned_pid(self, answer: Answer) -> None:
-        """Take the server process from an answer: behind a pooler each transaction has another."""
+        """Note the server process from an answer: with a pooler, each transaction has its own."""
         self._pid = int(answer.value or 0)
 
     def ran(self, answer: Answer) -> None:
@@ -124,12 +124,12 @@ class Attempt:
         self._context.notify(StatementFinished(subject.step, subject.statement, *seen))
 
     def ran_and_committed(self, answer: Answer) -> None:
-        """Report that a statement has run, which is a piece of its own."""
+        """Report that a statement has run that is a piece of its own."""
         self.committed += 1
         self.ran(answer)
 
     def looked(self, answer: Answer) -> None:
-        """Take the state before the first statement."""
+        """Note the state before the first statement."""
         self._at_start = self._before = diff.read(answer.value or b"")
 
     def traced(self, answer: Answer) -> None:
@@ -142,28 +142,28 @@ class Attempt:
         self._before = seen
 
     def recorded(self, answer: Answer) -> None:
-        """Take the duration that the history has recorded, in milliseconds."""
+        """Note the duration that the history has recorded, in milliseconds."""
         self._recorded = None if answer.value is None else int(answer.value) / 1000
 
     def left_open(self, _answer: Answer) -> None:
-        """Take it that a piece is done, and that its transaction stays open."""
+        """Note that a piece is done, and that its transaction stays open."""
         self.committed += 1
 
     def committed_piece(self, answer: Answer) -> None:
-        """Take it that a piece is committed and on disk, and with it all before it."""
+        """Note that a piece is committed and on disk, and with it all before it."""
         # A transaction that had failed answers COMMIT with ROLLBACK.
         assert answer.command != "ROLLBACK", "a failed statement ends the run before"
         self.committed += 1
         self._context.unflushed.clear()
 
     def finished(self, answer: Answer) -> None:
-        """Take it that a step is committed and on disk, and with it all before it."""
+        """Note that a step is committed and on disk, and with it all before it."""
         self._finish(answer)
         self._context.unflushed.clear()
         self._report_finished(answer)
 
     def finished_unflushed(self, answer: Answer) -> None:
-        """Take it that a step is committed, and that a crash of the server could undo it."""
+        """Note that a step is committed, and that a crash of the server could undo it."""
         self._finish(answer)
         self._context.unflushed.append(answer.subject.step)
         self._report_finished(answer)
@@ -179,7 +179,7 @@ class Attempt:
         seconds = waited if self._recorded is None else self._recorded
         self._context.notify(StepFinished(answer.subject.step, seconds))
 
-    # What the pipeline reports besides
+    # What else the pipeline reports
 
     def _answered(self, answer: Answer) -> None:
         self._looked_at = 0.0

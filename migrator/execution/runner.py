@@ -1,4 +1,4 @@
-"""Run what is pending as the one runner of a history: lock, plan, execute."""
+"""Run what is pending as the only runner of a history: lock, plan, execute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .context import Context, Tracer, tracer
 from .transaction import Transaction
 
 Prepare = Callable[[Plan, Interrupts], None]
-"""What is to be done under the runner's lock before a plan is run; an error keeps it from that."""
+"""Called under the runner's lock before a plan is run; if it raises, the plan is not run."""
 
 _CANCEL = 1.0  # seconds for the server to take the request
 
@@ -42,7 +42,7 @@ def carry_out(
     remarks: Mapping[str, str] | None = None,
     prepare: Prepare | None = None,
 ) -> Outcome:
-    """Take the runner's lock, plan and run.
+    """Take the runner's lock, plan, and run the plan.
 
     Args:
         agreed: The plan that the user saw; a request that reverts runs this one or none.
@@ -88,7 +88,7 @@ def _plan_and_run(
     agreed: Plan,
     prepare: Prepare | None,
 ) -> Plan:
-    """Plan under the lock and run; plan again where another runner was faster.
+    """Plan under the lock and run; plan again if another runner was faster.
 
     Returns:
         The last plan.
@@ -159,7 +159,7 @@ def _transactions(
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What the one runner of a history has.
+    """What the only runner of a history holds.
 
     Attributes:
         shares_sessions: A pooler gives it another session for each transaction.
@@ -237,7 +237,7 @@ def _refuse_without_session(plan: Plan) -> None:
 
 @contextmanager
 def locked(session: Session, notify: Notify) -> Iterator[Lock]:
-    """Be the one runner of this history for a `with`; its tables exist from then on.
+    """Hold the runner's lock of this history for a `with`; its tables exist from then on.
 
     Raises:
         MigratorError: As `connection.check_writable` and `lock.runner_lock`.

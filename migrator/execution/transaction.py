@@ -86,7 +86,7 @@ class Transaction(Piece):
         self.waits, self.in_batches = waits, in_batches
 
     def messages(self, attempt: Attempt) -> Iterator[Message]:
-        """Give the whole transaction: the claim of the version, the work, the record."""
+        """Yield the complete transaction: the claim of the version, the work, the record."""
         context, step = self.context, self.step
         (unit,) = step.script.units
         yield begin(step, unit, attempt)
@@ -251,8 +251,8 @@ def set_role(context: Context, step: Step) -> Iterator[Message]:
 def take_locks(context: Context, step: Step) -> Iterator[Message]:
     """Take every lock that a rehearsal has shown, without waiting for one.
 
-    No session queues behind a lock that is not waited for, and none of ours blocks another
-    session before all are held: there is no deadlock.  LOCK TABLE needs more privileges than some
+    No session queues after a request that does not wait, and we never wait while we hold a lock, so
+    there is no deadlock.  LOCK TABLE needs more privileges than some
     statements that take the same lock; without them it is left to the statement.
     """
     if step.direction is Direction.UP:

@@ -123,7 +123,7 @@ def ignored(*directories: Path) -> str | None:
 
 
 def _ignored_in(directory: Path, read: Collection[object]) -> Iterable[tuple[str, str]]:
-    """Yield the names that look like migrations, each with what to do.
+    """Yield the names that look like migrations, and what to do about each.
 
     Args:
         read: The identities of the directories that are read: a directory may hold another.
@@ -140,12 +140,12 @@ def _ignored_in(directory: Path, read: Collection[object]) -> Iterable[tuple[str
 
 
 def _is_directory(path: Path) -> bool:
-    """Whether it is a directory, or a link to one; a link that leads nowhere is none."""
+    """Whether it is a directory, or a link to one; a broken link is not."""
     return os.path.isdir(path)  # noqa: PTH112  (`Path.is_dir` and `DirEntry.is_dir` may raise)
 
 
 def _advice_on(directory: Path) -> str | None:
-    """Return where the migrations in a sub directory belong; None if it holds none."""
+    """Return where the migrations of a subdirectory belong; None if it has none."""
     try:
         inside = set(os.listdir(directory))  # noqa: PTH208  (names, not paths)
     except OSError:
@@ -245,7 +245,7 @@ def next_version(directories: Iterable[Path], name: str, *, now: datetime) -> st
 
 
 def write_pair(directory: Path, version: str, texts: Iterable[str]) -> tuple[Path, Path]:
-    """Write a pair of files, up and down, or without a text for it no down; overwrite nothing.
+    """Write a pair of files, or only the up file if there is no down text; overwrite nothing.
 
     Raises:
         DirectoryError: The files cannot be written; neither is left.

@@ -1,4 +1,4 @@
-"""Tell whether two paths lead to one directory."""
+"""Tell whether two paths lead to the same directory."""
 
 from __future__ import annotations
 

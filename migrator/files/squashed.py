@@ -1,4 +1,4 @@
-"""The files that a squashed one takes the place of: none may be beside it."""
+"""The files that a squashed file replaces: none may stay in its directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = "squashed"
 
 
 def problems(migrations: Sequence[Migration]) -> Iterable[MigrationFileError]:
-    """Yield the problem of each file that a squashed one takes the place of."""
+    """Yield the problem of each file that a squashed file replaces."""
     for new in migrations:
         if options.REPLACES not in new.up.text:
             continue
@@ -44,7 +44,7 @@ def moves(migrations: Iterable[Migration]) -> Mapping[Path, Path]:
 
 
 def move(files: Mapping[Path, Path]) -> tuple[Path, ...]:
-    """Move files as `moves` says; until all are moved, every command names those that are left.
+    """Move files as `moves` plans it; until all are moved, every command lists those that are left.
 
     Returns:
         The folders that they were moved to.

@@ -1,4 +1,4 @@
-"""What new files say; `version` is that of the file."""
+"""The templates of new files; `version` is that of the file."""
 
 UP = """\
 -- migrator: draft (write the SQL, then remove this line: the file is refused while it is here)

@@ -1,6 +1,6 @@
-"""Read from a script, before it runs, what its statements name and are about to remove.
+"""Find in a script, before it runs, what its statements will remove by name.
 
-What only the server knows, such as what a function or a CASCADE removes, is said to be unknown; a
+What only the server knows, such as what a function or a CASCADE removes, is reported as unknown; a
 rehearsal finds it.
 """
 
@@ -45,7 +45,7 @@ _NAMED = frozenset([Kind.TABLE, Kind.SCHEMA, Kind.COLUMN, Kind.ALL_ROWS, Kind.SO
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One thing that a statement is about to remove.
+    """One thing that a statement will remove.
 
     Attributes:
         name: Of the table, the schema or the role, as the statement writes it; of UNKNOWN, the
@@ -67,7 +67,7 @@ class Loss:
         return self.kind in _NAMED and is_found and bool(_PLAIN.fullmatch(self.name))
 
     def text(self, name: str, size: Size | None, tables: int | None = None) -> str:
-        """Say what is about to go.
+        """Say what will be removed.
 
         >>> statement = next(splitter.split("alter table users drop phone"))
         >>> next(find(statement)).text("public.users", Size(90 * 2**20, 1_000_000))
@@ -90,7 +90,7 @@ class Loss:
 
 
 def find(statement: Statement) -> Iterator[Loss]:
-    """Yield what a statement names and is about to remove, in its order."""
+    """Yield what a statement will remove by name, in its order."""
     if statement.words[:1] == () or statement.words[0] not in _FIRST_WORDS:
         return
     if statement.words[0] in _CODE:

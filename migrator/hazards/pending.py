@@ -1,4 +1,4 @@
-"""Carry what one pending script leaves to the next: sizes, and what nobody can use yet."""
+"""Carry sizes, and objects that no application uses yet, from one pending script to the next."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _size(context: StatementContext, table: Relation) -> Size | None:
 
 
 def _is_small(context: StatementContext, table: Relation, change: RowChange | None = None) -> bool:
-    """Whether the changed rows take little space: those of the whole table, if it is not known."""
+    """Whether the changed rows take little space; if that is not known, whether the table does."""
     size = _size(context, table)
     if size is None or not (change and size.rows):
         return size is not None and size.bytes < context.small

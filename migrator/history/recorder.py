@@ -23,7 +23,7 @@ _CLAIM = """
 insert into {versions} (version, checksum, up_script, down_script, statements_done, ordinal)
 values ($1, $2, $3, $4, 0, {next_ordinal})
 """
-# Its text counts from the commit on, and the last one applied is the one that counts.
+# The text of the last one applied is the one that counts.
 _CLAIM_REPEATABLE = """
 insert into {repeatables} (name, checksum, script, applied_at)
 values ($1, $2, $3, pg_catalog.clock_timestamp())
@@ -101,7 +101,7 @@ update {versions}
 set in_step = null
 where version = $1
 """
-# So does the division by zero.
+# The division by zero stops it, too.
 _END_UNIT = """
 with ended as (
     update {versions}

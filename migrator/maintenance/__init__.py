@@ -1,1 +1,1 @@
-"""Beside a run: the schema file, backups, commands before and after, new file numbers."""
+"""Around a run: the schema file, backups, commands before and after, new file numbers."""

@@ -75,7 +75,7 @@ def dump(
     The file has its name only when it is complete.
 
     Args:
-        progress: Told how many bytes were written so far.
+        progress: Called with the number of bytes written so far.
 
     Returns:
         The file, and its size in bytes.
@@ -138,7 +138,7 @@ def _dump(
             stdout=output,
             stderr=said,
             umask=0o077,
-            start_new_session=True,  # Ctrl-C is for us to pass on
+            start_new_session=True,  # Ctrl-C reaches only us; we stop it
         ) as process,
     ):
         try:
@@ -198,7 +198,7 @@ def _major(work: Session) -> int:
 
 def record(work: Session, made: Backup) -> None:
     """Add a backup to the log; the caller holds the runner's lock, so the log exists."""
-    # A row with a version would end the search for the statement that a run was interrupted in.
+    # A row with a version would end the search for the statement in which a run was interrupted.
     row = recorder.recorder(work.history.schema).log(
         "", "backup", "done", reason=str(made), seconds=made.seconds
     )

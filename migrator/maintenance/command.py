@@ -1,4 +1,4 @@
-"""Run a command of the configuration file beside a run, such as `before-up`."""
+"""Run a command of the configuration file around a run, such as `before-up`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..config import Command
 from ..errors import CancelledError, duration
 from ..interrupts import Interrupts
 
-_POLL = 0.1  # seconds; a program that has ended may leave others with its output
+_POLL = 0.1  # seconds; a program that has ended may leave children that hold its output
 _GRACE = 2.0  # seconds to end after SIGTERM
-# Where libpq connects by itself, and what psycopg or we have added.
+# Not for a child: how libpq looks up the address itself, and what psycopg or we have added.
 _NOT_PASSED = frozenset({"hostaddr", "client_encoding", "application_name", "connect_timeout"})
 _HIDDEN = frozenset({"DATABASE_PASSWORD", "MIGRATOR_SCRATCH_URL"})
 
@@ -60,7 +60,7 @@ def run(
 
     Args:
         document: What it can read from its standard input.
-        say: Told each line of its output and its errors.
+        say: Called with each line of its stdout and stderr.
         limit: How long it may take, in seconds; None for no limit.
         interrupts: The flag that stops it; None if a signal raises an exception.
 
@@ -103,7 +103,7 @@ def _start(command: Command, document: str, environ: Mapping[str, str]) -> subpr
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us to pass on
+            start_new_session=True,  # Ctrl-C reaches only us; we stop it
         )
 
 
@@ -157,7 +157,7 @@ def _say_lines(data: bytes, say: Callable[[str], None]) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that still runs, with all that it has started."""
+    """End a program that still runs, with every process that it has started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             break

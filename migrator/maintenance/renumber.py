@@ -52,7 +52,7 @@ def plan(
     rows: Sequence[AppliedMigration],
     chosen: Collection[str],
 ) -> tuple[Move, ...]:
-    """Decide which migrations get which numbers, by their old numbers.
+    """Decide which migrations are renumbered, and their new numbers; ordered by the old ones.
 
     These are the ones below the newest applied one, and those that share their number with an
     applied one or with an earlier name.  The next free numbers follow all that are known.
@@ -87,7 +87,7 @@ def plan(
 def _unfinished(
     migrations: Iterable[Migration], alone: Iterable[SourceFile]
 ) -> Iterator[tuple[Migration, str]]:
-    """Yield the migrations whose down file has its new name already, and that name."""
+    """Yield the migrations whose down file already has its new name, and that name."""
     migrations = tuple(migrations)
     for source in alone:
         version = source.path.name.removesuffix(".down.sql")
@@ -105,7 +105,7 @@ def _unfinished(
 def _without_twins(
     migrations: Iterable[Migration], rows: Iterable[AppliedMigration]
 ) -> list[Migration]:
-    """Return one migration for each number: the applied one, or else the first by name."""
+    """Return one migration for each number: the applied one, else the first by name."""
     by_number = {row.number: row for row in rows}
 
     def rank(each: Migration) -> tuple[bool, bool, str]:

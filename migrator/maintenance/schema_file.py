@@ -19,7 +19,7 @@ from ..history import layout
 from ..sql import splitter
 from ..sql.script import Statement
 
-# In place of the settings of pg_dump, which differ from version to version.
+# These replace the settings of pg_dump, which differ from version to version.
 _PREAMBLE = """\
 set client_encoding = 'UTF8';
 set standard_conforming_strings = on;
@@ -62,7 +62,7 @@ _DIFF_LINES = 60
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An object of a dump, with its statements; what is between two objects has no kind."""
+    """An object of a dump, with its statements; text between two objects has no kind."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""Write the commands in messages the way the program was called."""
+"""Write the commands in messages in the way the user called the program."""
 
 from __future__ import annotations
 

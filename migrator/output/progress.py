@@ -107,7 +107,7 @@ def _tenths(seconds: float) -> str:
 
 
 def trace_lines(trace: Trace, sizes: Mapping[str, str]) -> Iterator[str]:
-    """Say what a statement did to existing tables: rewrites, scans, rows, locks."""
+    """Describe what a statement did to existing tables: rewrites, scans, rows, locks."""
     for touch in trace.touches:
         if touch.is_ours or touch.relation.kind in "iIt":
             continue
@@ -147,14 +147,14 @@ def lock_text(mode: LockMode) -> str:
 
 
 def progressed_text(event: Progressed) -> str:
-    """Say on one line how far a statement is."""
+    """Describe the progress of a statement on one line."""
     place = f"{event.step.script.path.name}:{line_of(event.statement)}"
     # A narrow terminal cuts the end of the line, so what changes comes first.
     return f"{progress_text(event.progress)}  ({duration(event.seconds)} so far, {place})"
 
 
 def progress_text(progress: Progress) -> str:
-    """Say how far a command is, with a bar where its size is known.
+    """Describe the progress of a command, with a bar if its size is known.
 
     >>> progress_text(Progress("VACUUM", "scanning heap", 250, 1000, "blocks"))
     '[█████               ]  25 %  VACUUM, scanning heap'
@@ -270,7 +270,7 @@ class EventWriter:
                     self._write(readable(text))
 
     def progress(self, text: str) -> None:
-        """Say on the progress line of a terminal how far something is."""
+        """Show progress on the progress line of a terminal."""
         if not self.as_json:
             self._line.rewrite(text)
 

@@ -171,7 +171,7 @@ def _down(down: DownCheck) -> Json:
 
 
 def usage_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
-    """Say what a migration took on a copy with rows; nothing elsewhere."""
+    """Say what a migration used on a copy with rows; nothing for other rehearsals."""
     usage = rehearsed.usage
     if usage:
         wal = [each.effort.wal for each in rehearsed.traced if each.effort.wal is not None]
@@ -181,7 +181,7 @@ def usage_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
 
 
 def effort_lines(each: TracedStatement) -> Iterator[str]:
-    """Say what a statement took on a copy with rows; nothing elsewhere."""
+    """Say what a statement used on a copy with rows; nothing for other rehearsals."""
     if each.rewritten is not None:
         rows = _rows_changed(each)
         changed = f", {rows_text(rows)} row{'s' * (rows != 1)} changed" if rows else ""
@@ -364,7 +364,7 @@ def _finding_lines(finding: Finding, style: Style) -> Iterable[str]:
 
 
 def mark(finding: Finding) -> str:
-    """Write how much a finding matters, and its hazard."""
+    """Write the severity and the hazard of a finding."""
     if finding.accepted:
         return f"accepted {finding.hazard.id}"
     return (

@@ -15,7 +15,7 @@ HIDDEN = "****"
 
 
 class Source(StrEnum):
-    """What gives a setting its value."""
+    """Where the value of a setting comes from."""
 
     OPTION = "option"
     VARIABLE = "variable"
@@ -28,7 +28,7 @@ class Setting:
     """An effective value.
 
     Attributes:
-        table: A command, `database`, or empty for what concerns the whole program.
+        table: A command, `database`, or empty for the program itself.
         value: None if it has none; a password is hidden.
         origin: The option, the variable, or the file and line; None for a default.
     """

@@ -139,7 +139,7 @@ def _newest(entries: Sequence[Entry]) -> Entry | None:
 
 
 def applied_order(entry: Entry) -> tuple[bool, int, int]:
-    """Return what orders versions as they were applied; what is interrupted comes last."""
+    """Return the sort key for the order of application; an interrupted version comes last."""
     applied = entry.applied
     assert applied is not None, "a version without a row has no order"
     return applied.interrupted is not None, applied.ordinal, entry.number

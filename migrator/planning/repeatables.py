@@ -213,7 +213,7 @@ class Todo:
         return self._left.popleft() if self._left else None
 
     def postpones(self, step: Step, error: MigratorError | None) -> bool:
-        """Take how a step ended; return whether it comes again because of its error."""
+        """Note how a step ended; return whether it is tried again later because of its error."""
         sqlstate = error.sqlstate if isinstance(error, StatementError) else None
         if self._early >= len(self._left) or not may_succeed_later(step, sqlstate):
             self._early = 0

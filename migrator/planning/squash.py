@@ -1,4 +1,4 @@
-"""Squashed files: which versions they take the place of, and whether these are applied."""
+"""Squashed files: which versions they replace, and whether these are applied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_TOLD = 20  # versions of an error
 
 
 def replaced(migration: Migration) -> Mapping[str, str]:
-    """Return the versions that a migration takes the place of, with their checksums."""
+    """Return the versions that a migration replaces, with their checksums."""
     return _replaced(migration.up) if options.REPLACES in migration.up.text else {}
 
 
@@ -44,7 +44,7 @@ def entry_of(migration: Migration, rows: tuple[AppliedMigration, ...]) -> Entry:
 
 
 def incomplete(migration: Migration, rows: Sequence[AppliedMigration]) -> MigratorError:
-    """Return the error of a file that cannot take the place of what is applied."""
+    """Return the error of a file that cannot replace what is applied."""
     found = {row.version: row.checksum for row in rows}
     wanted = replaced(migration)
     lines = [f"not applied: {version}" for version in wanted if version not in found]
@@ -77,7 +77,7 @@ def unrecorded(entry: Entry) -> MigratorError:
 
 
 def note(entry: Entry) -> str:
-    """Say that a squashed file takes the place of what it replaces, and that nothing runs."""
+    """Say that a squashed file is recorded in place of what it replaces, and that nothing runs."""
     first, last = entry.replaces[0].version, entry.replaces[-1].version
     return (
         f"{entry.version} takes the place of {counted(len(entry.replaces), 'applied migration')} "

@@ -82,7 +82,7 @@ class _Observer:
                 conn = conn or connection.connect_own(self._database)
                 future.set_result(Observed(blockers(conn, pid), progress(conn, pid)))
             except (psycopg.Error, DatabaseConnectionError):
-                # The run has a connection of its own, and does not need the answer.
+                # The run has its own connection, and does not need the answer.
                 future.set_result(Observed())
                 if conn:
                     conn.close()
@@ -160,8 +160,8 @@ def backends(conn: psycopg.Connection[Any], pids: Iterable[int]) -> tuple[Backen
 def blockers(conn: psycopg.Connection[Any], pid: int) -> tuple[Backend, ...]:
     """Return the sessions that hold a lock that `pid` waits for; none if it does not wait.
 
-    Source: `pg_blocking_pids()`.  Its 0 stands for a prepared transaction, without saying which:
-    those that hold a lock on the same object are returned.
+    Source: `pg_blocking_pids()`.  A 0 in it is a prepared transaction, without saying which: those
+    that hold a lock on the same object are returned.
     """
     row = conn.execute(_BLOCKERS, {"pids": [pid]}).fetchone()
     pids = row[0] if row else []

@@ -208,7 +208,7 @@ def sizes(
         is left out.
     """
     cursor = psycopg.ClientCursor(conn)
-    # A name that is asked for twice would be counted twice.
+    # A duplicate name would be counted twice.
     asked = {"tables": list(set(tables)), "schemas": list(set(schemas))}
     cursor.execute(_SIZES.encode(), asked)
     rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]

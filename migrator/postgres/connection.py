@@ -56,7 +56,7 @@ select pg_is_in_recovery(), setting = 'on', source
 from pg_settings
 where name = 'default_transaction_read_only'
 """
-# By `pg_settings.source`: whom default_transaction_read_only is set for, and how to reset it, also
+# By `pg_settings.source`: for whom default_transaction_read_only is set, and how to reset it, even
 # in a session that has the setting.
 _RESET = "reset default_transaction_read_only;"
 _FREEZERS = {
@@ -276,7 +276,7 @@ def writing(conn: Connection) -> Iterator[None]:
 
 
 def backend_pid(conn: Connection) -> int:
-    """Ask the server for the pid of its process; libpq has the one that a pooler invented."""
+    """Ask the server for the pid of its process; with a pooler, libpq's is an invented one."""
     return int(conn.execute("select pg_catalog.pg_backend_pid()").fetchall()[0][0])
 
 
@@ -287,12 +287,12 @@ def forget(conn: Connection) -> None:
 
 
 def started_at(conn: Connection) -> Any:
-    """Ask when the server was started, to the microsecond, which tells servers apart."""
+    """Ask when the server was started; to the microsecond, this tells servers apart."""
     return conn.execute("select pg_catalog.pg_postmaster_start_time()").fetchall()[0][0]
 
 
 def system_identifier(conn: Connection) -> str | None:
-    """Ask for what a cluster and its standbys share; None if the role may not know it."""
+    """Ask for the identifier of a cluster and its standbys; None without the privilege."""
     try:
         query = "select system_identifier::text from pg_catalog.pg_control_system()"
         return str(conn.execute(query).fetchall()[0][0])
@@ -301,10 +301,10 @@ def system_identifier(conn: Connection) -> str | None:
 
 
 def check_writable(conn: Connection, *, override: bool) -> None:
-    """Check that the server accepts writes, and that nobody has frozen the database.
+    """Check that the server accepts writes, and that the database is not read-only by default.
 
     Args:
-        override: Whether to write to a database that is frozen.
+        override: Whether to write to a database that is read-only by default.
 
     Raises:
         DatabaseConnectionError: It is a standby.

@@ -35,7 +35,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     is_settled = False
 
     def starting(self) -> tuple[bytes, ...]:
-        """Return the statements that the session still has to start with."""
+        """Return the statements for the session's initial settings, until they have been sent."""
         is_idle = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
         if self.is_settled or not is_idle:
             return ()
@@ -85,7 +85,7 @@ class _RawCursor(_PlainCursor, psycopg.RawCursor[Any]):
 
 
 class TimestampLoader(Loader):
-    """Reads what `datestyle = iso` writes; psycopg's own goes by the setting of the session."""
+    """Reads what `datestyle = iso` writes; psycopg's own loader expects the session's setting."""
 
     def load(self, data: Buffer) -> datetime:
         """Read a time with the server's offset.
@@ -176,6 +176,6 @@ def prepare(conn: psycopg.Connection[Any], name: str, types: Sequence[str], quer
 
 
 def settle(conn: Connection) -> None:
-    """Set what the session starts with, again after a script that may have reset it."""
+    """Apply the session's initial settings again, after a script that may have reset them."""
     conn.is_settled = False
     conn.execute("select")

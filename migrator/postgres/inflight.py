@@ -49,16 +49,16 @@ class Message:
 
     Attributes:
         subject: What the statement is about.
-        on_refusal: Makes the error for the user when the server refuses the statement; the
-            sender decides what it is called with.
+        on_refusal: Makes the user's error when the server refuses the statement; the sender decides
+            on its arguments.
         on_answer: Called when the statement has run; None if nothing follows from that.
         parameters: In text form, as `$1`, `$2`, …
         data: Gives the lines of a `COPY … FROM stdin`, in pieces; None for every other statement.
-        alone: It may not share a transaction, not even the pipeline's implicit one.
-        asks: The answer is requested at once, not together with those of later messages.
-        more: Statements to send after it, without parameters; one answer stands for all.
+        alone: Whether it must not share a transaction, not even the pipeline's implicit one.
+        asks: Whether its answer is requested at once, not together with those of later messages.
+        more: Statements to send after it, without parameters; they share one answer.
         parts: Of a batch, the subject of each statement and its offset in `sql`, in characters.
-            The text is sent as one, and its last answer stands for all.
+            The text is sent as one, and only its last answer counts.
     """
 
     subject: Subject
@@ -92,7 +92,7 @@ class RefusedError(Exception):
 
 
 class BatchError(RefusedError):
-    """The server answered a batch otherwise than INSERTs are answered.
+    """The server did not answer a batch as it answers INSERTs.
 
     A rule has rewritten one of them.  The statements have to be sent one by one.
     """
@@ -133,7 +133,7 @@ class InFlight:
 
     @property
     def load(self) -> float:
-        """How much is in flight, as a share of what may be."""
+        """How much is in flight, as a share of the limit."""
         return max(self._bytes / _BYTES, len(self._messages) / _MESSAGES)
 
     def add(self, message: Message) -> None:
@@ -176,7 +176,7 @@ class InFlight:
         return RefusedError(message, subject, {**fields, **own}, cause)
 
     def not_a_batch(self) -> BatchError:
-        """Make the error of a batch that the server answers otherwise."""
+        """Make the error of a batch that was not answered as INSERTs are."""
         return BatchError(self.first, self.subject, {})
 
     def noticed(

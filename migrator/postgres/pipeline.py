@@ -87,7 +87,7 @@ def run(
     except BaseException:
         with suppress(psycopg.Error):
             conn.cancel_safe(timeout=_LAST_CANCEL)
-        # Answers still to come could not be told from those of the next run.
+        # Answers that are still due could be taken for those of the next run.
         conn.close()
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Why no connection was made: libpq's words without passwords, and what to do about them."""
+"""Why no connection was made: libpq's message without passwords, and what to do about it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _MAY_PASS = re.compile(
 
 def no_connection(error: psycopg.Error) -> DatabaseConnectionError:
     """Return our error for a connection that libpq did not make."""
-    # With several hosts or addresses, psycopg says of each what was wrong, and repeats the last.
+    # With several hosts or addresses, psycopg lists the error of each, and repeats the last.
     lines = str(error).partition("All failures were:")[2] or str(error)
     kind = UnavailableError if all(map(_may_pass, _failures(lines))) else DatabaseConnectionError
     text = _PREFIXES.sub("", " ".join(lines.split()))
@@ -103,7 +103,7 @@ def _may_pass(text: str) -> bool:
 def _hint(text: str, *, tried_tls: bool) -> str:
     text = _QUOTED.sub("", text)
     if tried_tls:
-        # What was refused is the second attempt; the first failed, or the server has no TLS.
+        # The second attempt was refused; before it, the first failed, or the server has no TLS.
         text = re.sub("no encryption|SSL off", "", text)
     return worded(next(hint for pattern, hint in HINTS.items() if re.search(pattern, text)))
 

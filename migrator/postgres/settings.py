@@ -1,4 +1,4 @@
-"""The settings of our sessions, whatever server, database, role and environment have set.
+"""The settings of our sessions, independent of server, database, role and environment.
 
 A migration runs under the user's settings; migrator's own statements run under `OWN`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OWN = {
-    # In other schemas, others may have created a function or operator that fits better than
+    # In another schema, someone may have created a function or operator that matches better than
     # PostgreSQL's, and it would run as our role.
     "search_path": "pg_catalog, pg_temp",
     # An error instead of an answer without the rows that a policy hides.

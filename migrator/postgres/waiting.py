@@ -16,16 +16,16 @@ _PAUSE = 0.5  # seconds between two attempts
 
 
 def connect(database: Database, limit: float, notify: Notify) -> Connection:
-    """Connect as `connection.connect`; try again while the database may come to be there.
+    """Connect as `connection.connect` does; retry while the database may still become available.
 
-    It may if the server cannot be found or reached, or is starting, stopping or recovering, or if
-    the database does not exist.  Any other refusal is final.
+    That is if the server cannot be found or reached, or is starting, stopping or recovering, or if
+    the database does not exist.  Any other error is final.
 
     Args:
         limit: How long to try, in seconds; 0 for one attempt.
 
     Raises:
-        UnavailableError: It was not there in time.
+        UnavailableError: It did not become available in time.
         MigratorError: As `connection.connect`.
     """
     if not limit:
@@ -48,7 +48,7 @@ def connect(database: Database, limit: float, notify: Notify) -> Connection:
 
 
 def _within(database: Database, seconds: float) -> Database:
-    """Return how to connect in at most some seconds for each address, unless the user says."""
+    """Return the parameters with a `connect_timeout` for each address, unless there is one."""
     longest = min(math.ceil(seconds), connection.CONNECT_TIMEOUT)
     defaults = {"connect_timeout": str(max(longest, 1)), **database.defaults}
     return replace(database, defaults=defaults)

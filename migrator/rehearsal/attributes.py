@@ -1,4 +1,4 @@
-"""Write the SQL that gives an object its owner, its comment and its privileges."""
+"""Write the SQL that sets the owner, the comment and the privileges of an object."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def _default_privileges(each: Difference) -> list[str]:
 
 
 def _grants(each: Difference, target: str, role: str, columns: str = "") -> Iterator[str]:
-    """Take away what was granted, and grant what is to be.
+    """Revoke what was granted, and grant what is wanted.
 
-    Without a definition, the role has what PostgreSQL gives by itself.
+    Without a definition, the role has PostgreSQL's default privileges.
     """
     if each.before != "none" and (each.before or each.after == "none"):
         yield f"revoke all{columns} on {target} from {role}"
@@ -98,7 +98,7 @@ def _grants(each: Difference, target: str, role: str, columns: str = "") -> Iter
 
 
 def _on(target: SchemaObject) -> str:
-    """Write an object as COMMENT ON takes it."""
+    """Write an object as COMMENT ON expects it."""
     if target.kind not in _NAMED_IN_A_TABLE:
         return target.label
     domain = "domain " if target.parents[0].startswith("domain ") else ""

@@ -162,7 +162,7 @@ def copy_properties(target: Database, scratch: Database) -> tuple[Database, tupl
     """Copy the target's owner, privileges and settings, such as `search_path`.
 
     The owner is copied only if our role has its rights, so that it can still drop the database.
-    The settings are those that a session of ours has on the target.  They do not reach sessions
+    The settings are those that our own session has on the target.  They do not reach sessions
     that are already open.
 
     Returns:
@@ -217,7 +217,7 @@ def _names(conn: psycopg.Connection[Any], query: str) -> frozenset[str]:
 
 
 def _restore(conn: Connection, dump: str) -> Iterator[Skipped]:
-    """Run a dump, and skip what is refused twice: a new owner needs privileges of its end."""
+    """Run a dump, and skip what is refused twice: a new owner may need a grant at the end."""
     wanted = []
     for statement in splitter.split(dump):
         if statement.words[1:3] == ("user", "mapping"):

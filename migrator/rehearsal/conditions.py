@@ -32,7 +32,7 @@ _CATALOGS = frozenset(["pg_catalog", "information_schema"])
 
 
 def required(work: Session, done: tuple[RehearsedMigration, ...]) -> tuple[RehearsedMigration, ...]:
-    """Return migrations with what the target says of what they require; it is only read.
+    """Return migrations with the answers of the target to what they require; it is only read.
 
     Raises:
         DatabaseConnectionError: The connection was lost.
@@ -104,7 +104,7 @@ def judge(context: Context, found: list[Condition]) -> MigratorError | None:
 
 
 def _why_unknown(conn: Connection, asked: Asked) -> str | None:
-    """Say why the rows of the target could change an answer; None if they could not."""
+    """Return why the rows of the target could change an answer; None if they could not."""
     try:
         with conn.transaction(force_rollback=True):
             tables = set(_tables(explain(conn, asked.query.text)))

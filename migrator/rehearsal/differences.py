@@ -1,4 +1,4 @@
-"""How the differences between two schemas look, as lines and as JSON."""
+"""Write the differences between two schemas, as lines and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .schema import Difference, Sign
 
 _WIDTH = 120  # characters of a definition in a line
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^\s."(]+)'
-# The name stands before, and once is enough.
+# The name is already in front of it.
 _HEAD = re.compile(
     rf"CREATE (UNIQUE |CONSTRAINT )?(?:INDEX|TRIGGER|RULE|STATISTICS) {_IDENTIFIER}"
     rf"(?:\.{_IDENTIFIER})? |CREATE OR REPLACE (?:FUNCTION|PROCEDURE) .*"

@@ -1,4 +1,4 @@
-"""Compare the target with a scratch database, apart from what is to be left out."""
+"""Compare the target with a scratch database, except for what the user ignores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Drift:
 
     Attributes:
         differences: Before is the scratch database, after is the target.
-        notes: What differs and is no drift, and patterns that match nothing, one sentence each.
+        notes: What differs but is not drift, and patterns that match nothing, one sentence each.
     """
 
     differences: tuple[Difference, ...] = ()

@@ -19,7 +19,7 @@ from ..sql.writes import Write, writes
 Estimates = Mapping[tuple[str, int], tuple[RowChange, ...]]
 """What statements would change, by version and offset; without those that were not explained."""
 
-# Nothing may be changed, and nobody may wait: EXPLAIN runs immutable functions.
+# EXPLAIN runs immutable functions: nothing may be changed, and no session may have to wait.
 _SETTINGS = (
     "set transaction read only, not deferrable",
     "set local lock_timeout = '100ms'",
@@ -75,7 +75,7 @@ def _explained(
             if _try(conn, lambda text=statement.text: run_plainly(conn, text.encode())) is None:
                 return
         elif "search_path" in statement.text.lower():
-            return  # by a function: what names mean from here on is not known
+            return  # by a function: from here on, the search path is not known
         elif most > 0 and _is_wanted(statement):
             plan = _try(conn, lambda text=statement.text: explain(conn, text))
             if plan is not None:

@@ -1,4 +1,4 @@
-"""Read the patterns of what a comparison leaves out, and match them with objects.
+"""Read the patterns of what a comparison ignores, and match them with objects.
 
 A pattern is a label as `drift` prints it, or a part of one:
 
@@ -13,7 +13,7 @@ A pattern is a label as `drift` prints it, or a part of one:
 
 It also leaves out what belongs to an object: columns, constraints, indexes, triggers, sequences,
 owner, comments, privileges.  `*` is any characters of one part of a name, `?` is one character.
-Names are folded to lower case unless they are quoted, where `*` and `?` stand for themselves.
+Names are folded to lower case unless they are quoted; in quotes, `*` and `?` are literal.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Name:
     """A name in a label or a pattern.
 
     Attributes:
-        parts: Each with whether it was quoted; none for `(a AS b)`, a cast.
+        parts: Each part, and whether it was quoted; none for `(a AS b)`, a cast.
         arguments: The text between the parentheses; None without them.
         rest: What follows, such as `USING btree`.
     """
@@ -101,7 +101,7 @@ class Pattern:
     Attributes:
         text: As it was given.
         attribute: `owner`, `comment` or `privileges`; None for objects.
-        role: Whose privileges, with whether it was quoted; None for everybody's.
+        role: Whose privileges, and whether it was quoted; None for those of all roles.
         target: The objects, or those with the attribute; None for all.
     """
 
@@ -111,7 +111,7 @@ class Pattern:
     target: _Object | None = None
 
     def matches(self, chain: Iterable[tuple[str, str]]) -> bool:
-        """Tell whether it leaves an object out.
+        """Whether an object is ignored.
 
         Args:
             chain: Kind and name of the object, then of those that it belongs to.
@@ -250,7 +250,7 @@ def _text_of(part: re.Match[str]) -> tuple[str, bool]:
 
 
 def _of_label(text: str) -> _Name:
-    """Read the name in a label, as far as it is one."""
+    """Read the name in a label, as far as it goes."""
     parts = []
     at = 0
     while part := _PART.match(text, at):

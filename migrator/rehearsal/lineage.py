@@ -31,7 +31,7 @@ class Lineage:
     def questions(
         self, conn: Connection, step: Step, traced: Sequence[TracedStatement]
     ) -> tuple[Question, ...]:
-        """Return what a migration that has just been applied requires of rows, newly or of its own.
+        """Return what a migration that has just been applied newly requires, also of its own rows.
 
         Args:
             step: As planned: what an interrupted one has already done is not known.

@@ -1,4 +1,4 @@
-"""Run pending migrations on a copy of the target with rows, which they use up."""
+"""Run pending migrations on a copy of the target with rows; each copy serves one rehearsal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .rehearse import table_sizes
 from .report import QueryCheck, RehearsedMigration, Report, left
 from .steps import Stage
 
-_SIMILAR = 0.8  # of the size: a copy of last night is somewhat smaller
+_SIMILAR = 0.8  # of the size: last night's copy may be somewhat smaller
 _NEW_COPY = "a copy serves one rehearsal: make a new one"
 _CHECK_URL = "check that it is running, and the URL of --on-copy"
 _UNREACHABLE = (DatabaseConnectionError, EmbeddedServerError)
@@ -47,7 +47,7 @@ _OUTCOME = "This was on the copy; the target database was not touched."
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """Which copy to use up, and what to report.
+    """Which copy to use, and what to report.
 
     Attributes:
         small: As in `RehearsalOptions`.
@@ -123,7 +123,7 @@ def _is_standby(work: Session) -> bool:
 
 
 def _may_be_primary(work: Session, copy: Session) -> bool:
-    """Whether a standby and another database could be the same one of one cluster."""
+    """Whether a standby and another database could be the same database of one cluster."""
     ours, theirs = (connection.system_identifier(each.conn) for each in (work, copy))
     is_one_cluster = ours is None or theirs is None or ours == theirs
     return is_one_cluster and _oid(work) == _oid(copy)
@@ -146,7 +146,7 @@ def _opened(work: Session, database: Database, notify: Notify) -> Iterator[Sessi
 
 @contextmanager
 def _about_copy() -> Iterator[None]:
-    """Say in messages that they are about the copy, and what became of it."""
+    """Make messages say that they are about the copy, and what state it is in."""
     try:
         yield
     except (*_UNREACHABLE, HistoryError, ReadOnlyError, RunnerLockError) as error:
@@ -187,7 +187,7 @@ def _stage(
 
 
 def _lacks(ours: Mapping[str, Size], copied: Mapping[str, Size]) -> Iterator[str]:
-    """Say that the copy is so much smaller that its times say little."""
+    """Warn if the copy is so much smaller that its times mean little."""
     expected, found = (sum(size.bytes for size in each.values()) for each in (ours, copied))
     if found < expected * _SIMILAR:
         yield (
@@ -280,7 +280,7 @@ def _rehearse(
 
 
 def _explained(done: tuple[RehearsedMigration, ...]) -> tuple[RehearsedMigration, ...]:
-    """Give the error on what a copy on the target's server may not do a hint that fits."""
+    """Replace the hint of the error about shared objects, for a copy on the target's server."""
     if done and isinstance(done[-1].error, ScratchError):
         error = replace(done[-1].error, hint="use a copy on another server")
         return (*done[:-1], replace(done[-1], error=error))

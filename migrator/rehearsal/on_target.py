@@ -65,7 +65,7 @@ def rehearse_on_target(work: Session, plan: Plan, small: int, notify: Notify) ->
 
 
 def _left(migrations: Iterable[RehearsedMigration]) -> str:
-    """Say what a rolled back run leaves; its deletes leave no dead rows."""
+    """Say what a run that is rolled back leaves; its DELETEs leave no dead rows."""
     touches = [t for each in migrations for traced in each.traced for t in traced.trace.touches]
     dead = sum(touch.inserted + touch.updated for touch in touches if not touch.is_ours)
     rows = f"{counted(dead, 'dead row')}, " if dead else ""

@@ -1,6 +1,6 @@
-"""Name what a migration's own INSERT, UPDATE or DELETE may break: that depends on the rows.
+"""Name what a migration's own INSERT, UPDATE or DELETE may break, which depends on the rows.
 
-No query can tell it before the migration runs, so the report says that it was not checked.
+No query can answer that before the migration runs, so the report lists it as not checked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _question(statement: Statement, write: Write, table: Table, found: Sequence[
 
 
 def _breakable(write: Write, table: Table, before: Mapping[int, Table]) -> Iterator[str]:
-    """Yield what a statement may break, as messages name it."""
+    """Yield what a statement may break, as messages call it."""
     written = frozenset(
         number
         for number, column in table.columns.items()
@@ -87,7 +87,7 @@ def _unique(index: Index, table: Table) -> str:
 
 
 def _is_refused(write: Write, key: Constraint, written: frozenset[int]) -> bool:
-    """Whether a foreign key may refuse that rows go which it references."""
+    """Whether a foreign key may prevent the deletion of rows that it references."""
     if write.verb == "delete":
         return key.on_delete in _REFUSES
     return key.on_update in _REFUSES and bool(written & set(key.referenced))

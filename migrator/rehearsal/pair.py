@@ -30,7 +30,7 @@ Compare = Callable[[Schema], tuple[Difference, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Unsaid:
-    """A difference that no statement takes away; `reason` is PostgreSQL's, or None."""
+    """A difference that no statement removes; `reason` is PostgreSQL's, or None."""
 
     difference: Difference
     reason: str | None
@@ -38,7 +38,7 @@ class Unsaid:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A script, without semicolons, and what it does not do."""
+    """A script, without semicolons, and the differences that it leaves."""
 
     statements: Statements
     unsaid: tuple[Unsaid, ...]
@@ -46,7 +46,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The scripts that bring differences into the history, and take them back."""
+    """The scripts that bring differences into the history, and undo them."""
 
     up: Written
     down: Written

@@ -1,6 +1,6 @@
-"""Make the partitions that the target was given at run time on the scratch database as well.
+"""Create the partitions that the target was given at run time on the scratch database as well.
 
-PostgreSQL itself then says what follows from the definition of their parent, and what does not.
+PostgreSQL then shows which of their properties come from the parent, and which do not.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def read(conn: psycopg.Connection[Any]) -> Partitions:
 def made(
     conn: psycopg.Connection[Any], known: Partitions, expected: Schema
 ) -> Iterator[tuple[Partition, ...]]:
-    """Make the partitions that the history did not make, for the time of the `with`.
+    """Create the partitions that the history did not create, until the `with` ends.
 
     Each is made in a transaction of its own, because a thousand of them would need more locks
     than one may hold.  Those that cannot be made are left out.
@@ -127,7 +127,7 @@ def made(
 def in_manner_of_parents(
     made: Collection[Partition], expected: Schema, found: Schema
 ) -> tuple[Schema, Schema]:
-    """Return both schemas without the owners and grants of partitions that are their parent's.
+    """Return both schemas without the owners and grants that partitions share with their parent.
 
     Args:
         expected: The history's side, in which the partitions were made.

@@ -100,7 +100,7 @@ class Queries:
     """The queries to check.
 
     Attributes:
-        source: What people call their source: a path, or `pg_stat_statements`.
+        source: Where they come from: a path, or `pg_stat_statements`.
         queries: At most 500; of the statistics, the most called ones first.
         hidden: How many of the statistics belong to roles whose queries we may not see.
         is_cut: Whether there are more than 500.

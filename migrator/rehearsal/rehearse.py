@@ -147,7 +147,9 @@ def _check_queries(
     options: RehearsalOptions,
     notify: Notify,
 ) -> tuple[QueryCheck, tuple[RehearsedMigration, ...]]:
-    """Check queries on a scratch database of their own; what breaks them, on one more."""
+    """Check queries on a scratch database of their own, and find what breaks them on another
+    one.
+    """
     with _prepared(work, options, notify) as prepared:
         checked, broken = query_check.check(prepared.stage, done, wanted)
     if any(map(query_check.can_locate, broken)):

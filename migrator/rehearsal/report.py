@@ -248,7 +248,7 @@ class Report:
     """A rehearsal.
 
     Attributes:
-        server: That of the database, as people know it.
+        server: That of the database, as its users know it.
         origin: Where the migrations were rehearsed: what follows "rehearsed on".
         missing: What the scratch server does not have or refused, one sentence each.
         drift: How the target differs from its history; None if they were not compared.

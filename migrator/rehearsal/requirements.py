@@ -182,7 +182,7 @@ def _adds(touch: Touch, name: str) -> bool:
 
 
 def _is_made_again(stretch: Stretch, was: Table, table: Table, new: Constraint | Index) -> bool:
-    """Whether something was only made again because a column that it is about became wider."""
+    """Whether something was only created again because one of its columns became wider."""
     old = [*was.constraints.values(), *was.indexes.values()]
     if not any(type(o) is type(new) and o.name == new.name and o.is_valid for o in old):
         return False

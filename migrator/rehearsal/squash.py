@@ -1,4 +1,4 @@
-"""Write one pair of files in place of several migrations, and prove on a scratch that it is equal.
+"""Write one pair of files that replaces several migrations, and prove that it makes the same.
 
 What the old files make is dumped by `pg_dump`: its schema, the rows of chosen tables, and the
 values of sequences.
@@ -35,7 +35,7 @@ set check_function_bodies = false;
 set xmloption = content;
 select pg_catalog.set_config('search_path', '', false);"""
 _KEPT_SETTINGS = ("default_tablespace", "default_table_access_method")
-# They belong to the server, so a dump does not have them.
+# They belong to the server, so a dump does not contain them.
 _SHARED = frozenset({"role", "user", "group", "database", "tablespace", "subscription"})
 _CHANGES = ("create", "alter", "drop")
 _UNCALLED = re.compile(r"(?i)select pg_catalog\.setval\('.*', 1, false\);")
@@ -60,7 +60,7 @@ _DOWN = """\
 
 @dataclass(frozen=True, slots=True)
 class Squashed:
-    """A pair of files that was proven to be equal to those that it replaces.
+    """A pair of files that was proven to make the same as the files that it replaces.
 
     Attributes:
         down: None if it cannot be reverted.
@@ -132,7 +132,7 @@ def squash(
 
 
 def _refuse_shared(migrations: Iterable[Migration]) -> None:
-    """Refuse what changes roles, databases or the server: a dump does not have it.
+    """Refuse statements that change roles, databases or the server: a dump does not contain them.
 
     Raises:
         HistoryError: A statement does.
@@ -329,8 +329,8 @@ def _prove_down(stage: Stage, version: str, text: str, nothing: Schema) -> str |
     return f"it would leave {left[0].label}" if left else None
 
 
-# PostgreSQL writes `check (code in ('a', 'b'))` of a varchar one way, and once it has read that
-# again another way.
+# PostgreSQL writes `check (code in ('a', 'b'))` of a varchar one way, and another way after it has
+# read that back.
 _CAST_OF_ARRAY = re.compile(
     r"\(ARRAY\[((?:'(?:[^']|'')*'::[a-z ]+(?:\(\d+\))?(?:, )?)+)\]\)::([a-z]+)\[\]"
 )
@@ -338,7 +338,7 @@ _ELEMENT = re.compile(r"'(?:[^']|'')*'::[a-z ]+(?:\(\d+\))?")
 
 
 def _settled(found: Schema) -> Schema:
-    """Return a schema with its definitions as a second reading has them."""
+    """Return a schema with its definitions as PostgreSQL writes them after reading them back."""
     return tuple(replace(each, definition=read_again(each.definition)) for each in found)
 
 

@@ -1,4 +1,4 @@
-"""Write the SQL that makes one difference go away, where PostgreSQL can say it.
+"""Write the SQL that removes one difference, as far as SQL can.
 
 A difference has the definitions that `snapshot.sql` writes, most of which are SQL themselves.  What
 is said here need not be complete: `pair` compares again, and what was created without, say, its
@@ -26,7 +26,7 @@ _TABLES = frozenset(("table", "view", "materialized view", "foreign table"))
 
 
 def write(each: Difference, sides: Sides) -> tuple[Statements, ...]:
-    """Return ways to turn what was before into what is after, the best first; none if unknown."""
+    """Return ways to turn the first definition into the second, the best first; none if unknown."""
     if each.kind in ("owner", "comment", "privileges", "default privileges"):
         ways = [attributes.write(each, sides)]
     elif each.sign is Sign.REMOVED:
@@ -39,7 +39,7 @@ def write(each: Difference, sides: Sides) -> tuple[Statements, ...]:
 
 
 def is_with_another(each: Difference, by_label: Mapping[str, Difference]) -> bool:
-    """Tell whether an object comes or goes with another one that does."""
+    """Whether an object is created or dropped together with another one."""
     parents = [by_label[label] for label in each.parents if label in by_label]
     with_it = [parent for parent in parents if parent.sign is each.sign]
     if each.sign is Sign.REMOVED:

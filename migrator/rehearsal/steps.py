@@ -55,7 +55,7 @@ class Stage:
         is_guarded: Whether the server is the target's own, so that only the scratch database
             may change.
         asks: Whether to find out what migrations newly require of rows.
-        conditions: Which of scripts that run for the first time are asked.
+        conditions: Which conditions are asked, of scripts that run for the first time.
         ensured: What the scripts of one migration ensured without the rows of the target; it grows.
         outcome: What an error says about the target.
         estimates: What the target's planner says of the pending statements.

@@ -1,6 +1,6 @@
-"""Tell which tables the statements of a script write to.
+"""Find the tables that the statements of a script may write to.
 
-The scratch database has no rows, so this goes by locks and words rather than by counts.  In doubt
+The scratch database has no rows, so locks and words decide, not counts.  In doubt
 a statement counts as one that writes.
 """
 
@@ -149,7 +149,9 @@ def _keeps_deleted(oid: int, known: _Known) -> bool:
 
 
 def _with_consequences(written: Writes, known: _Known) -> Writes:
-    """Add what triggers and foreign keys may write; without rows, they do not on the scratch."""
+    """Add what triggers and foreign keys may write: without rows, the scratch database does not
+    show it.
+    """
     tables, changed, removed = known.tables, dict(written.changed), set(written.removed)
     waiting = [*changed, *removed]
     while waiting:

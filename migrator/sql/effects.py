@@ -21,12 +21,14 @@ def is_mode(statement: Statement) -> bool:
 
 
 def _is_read_only(statement: Statement) -> bool:
-    """Whether it makes the later transactions of the session read-only, which hurts no record."""
+    """Whether it makes the later transactions of the session read-only; records can still be
+    written.
+    """
     return statement.words[:3] == _SESSION and _has(statement, "read", "only")
 
 
 def is_run(mode: Statement) -> bool:
-    """Whether a statement of `is_mode` is run besides: it counts for later transactions, too."""
+    """Whether a statement of `is_mode` is also run: it applies to later transactions, too."""
     return mode.words[:3] == _SESSION
 
 

@@ -133,7 +133,7 @@ def _allowance(comment: _Comment, value: str) -> Allowance:
 def _complaint(
     comment: _Comment, option: re.Match[str] | None, seen: dict[str, str]
 ) -> tuple[str, str] | None:
-    """Return what is wrong with a comment, and what to do; None if nothing is."""
+    """Return what is wrong with a comment, and what to do; None if it is valid."""
     if not option:
         return _malformed(comment)
     name, value = option["name"], option["value"]
@@ -169,7 +169,7 @@ def _malformed(comment: _Comment) -> tuple[str, str] | None:
 
 
 def is_draft(source: str) -> bool:
-    """Whether a script is a template that nobody has finished.
+    """Whether a script is an unfinished template.
 
     >>> is_draft("-- migrator: draft (write the SQL)"), is_draft("select 'migrator: draft';")
     (True, False)

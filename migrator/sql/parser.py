@@ -105,7 +105,7 @@ def _tokens(source: str) -> list[list[str]]:
 def statement_tokens(statement: Statement) -> list[str]:
     """Return what gives a statement its meaning: its tokens and the checksum of its COPY data.
 
-    The letter case of keywords and of names without quotes is none of it.
+    The letter case of keywords and of names without quotes has no meaning.
     """
     data = [_data_checksum(statement)] if statement.data else []
     return [*names.folded(splitter.tokens(statement.text.removesuffix(";"))), *data]
