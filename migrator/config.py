@@ -165,7 +165,7 @@ def _from_url(url: str, defaults: Mapping[str, str]) -> Database:
     if url[:1] in ("'", '"'):
         raise ConfigurationError(
             "the database URL is in quotes",
-            hint="remove them: the shell takes its own quotes off, but a .env file may not",
+            hint="remove them: a shell strips quotes, but what reads an .env file may not",
         )
     scheme, separator, _ = url.partition("://")
     if separator and "=" not in scheme and scheme not in ("postgres", "postgresql"):

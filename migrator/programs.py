@@ -86,7 +86,7 @@ def dump(
 
 READABLE = (
     "let the role read all tables (from PostgreSQL 14: grant pg_read_all_data), or "
-    "name one that may: --role NAME; and connect to the server directly, not to a pooler"
+    "name a role that can: --role NAME; and connect to the server directly, not to a pooler"
 )
 """What to do if `pg_dump` cannot read a database."""
 

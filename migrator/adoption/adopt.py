@@ -270,6 +270,6 @@ def refuse_history(work: Session) -> None:
         if table.has_only(work.conn, work.history.schema, set()):
             return
     raise HistoryError(
-        f'there is a history in the schema "{work.history.schema}" already',
+        f'the schema "{work.history.schema}" already has a history',
         hint="to see it, run: migrator status",
     )

@@ -22,8 +22,7 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
             name = row["migration_name"]
             return State(
                 stop=f"{name} failed, or is running",
-                hint=f"decide what became of it: prisma migrate resolve --applied {name}, "
-                "or --rolled-back",
+                hint=f"resolve it: prisma migrate resolve --applied {name}, or --rolled-back",
             )
     return State(
         tuple(

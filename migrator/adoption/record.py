@@ -75,7 +75,7 @@ def _hold(conn: Connection, adoption: Adoption) -> None:
     if read_state(conn, adoption.dialect, place) != adoption.state:
         raise HistoryError(
             f"{place} has changed in the meantime; nothing was recorded",
-            hint="stop what runs the other tool, then try again",
+            hint="stop the other tool, then try again",
         )
 
 
@@ -106,7 +106,7 @@ def _write(adoption: Adoption, written: list[Path]) -> None:
     try:
         if into.is_dir() and any(path.suffix == ".sql" for path in into.iterdir()):
             raise DirectoryError(
-                f'the directory "{into}" has migrations already; nothing was written or recorded',
+                f'the directory "{into}" already has migrations; nothing was written or recorded',
                 hint="name another directory for the converted files: --into DIR",
             )
         into.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def _files(directory: Path) -> Reading:
             continue
         if template := _TEMPLATE.search(text.text):
             message = "Go templates cannot be converted"
-            hint = "write what the template renders to"
+            hint = "write the SQL that the template renders to"
             problems.append(texts.problem(text, template.start(), message, hint))
             continue
         if scripts := texts.cut(text, _mark, problems, first="up"):

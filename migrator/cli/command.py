@@ -82,7 +82,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (
         ("--trust-history-of",),
         {"metavar": "ROLE"},
-        "Also use a history of this role, and its triggers.",
+        "Also accept a history owned by this role, and triggers on it.",
     ),
     (
         ("--allow-empty",),

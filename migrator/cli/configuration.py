@@ -135,7 +135,7 @@ class Configuration:
             raise ConfigurationError(
                 f"{what}: {reason}",
                 self.place(key),
-                detail=f"Whoever may write this file could {risk}.",
+                detail=f"Anyone who can write to this file could {risk}.",
                 hint="\n".join(filter(None, (hint, otherwise))),
             )
 

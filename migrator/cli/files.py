@@ -68,7 +68,7 @@ def verify(
     from ..planning.problems import find_notes, find_problems
 
     if offline and schema_file:
-        raise errors.UsageError("--schema-file excludes --offline: it needs a scratch database")
+        raise errors.UsageError("--schema-file cannot be combined with --offline")
     writers: tuple[str, ...] = ()
     settings = app.settings
     folders = settings.directories

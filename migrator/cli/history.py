@@ -203,7 +203,7 @@ def repair(
         what = "missing option '--reason'" if reason is None else "--reason is empty"
         raise errors.UsageError(what, hint="say why; it is recorded in the log")
     if len({is_repeatable(each) for each in version}) > 1:
-        raise errors.UsageError("repair either versions or repeatable files")
+        raise errors.UsageError("versions and repeatable files need a command each")
     with app.opened() as work:
         chosen = baseline.Decision(decision)
         confirm(app, work, f"record {errors.listed(version)} as {decision}", yes=yes)

@@ -129,7 +129,7 @@ class Hooks:
         name = backup.file_name(work.conn.info.dbname, newest(work.entries()), datetime.now(UTC))
 
         def show(size: int) -> None:
-            self.app.progress(f"backup: {bytes_text(size)} written, of a database of {total}")
+            self.app.progress(f"backup: {bytes_text(size)} written; the database has {total}")
 
         path, size = backup.dump(work, folder, name, show, interrupts)
         made = backup.Backup(time.monotonic() - started, path, size)
@@ -168,7 +168,7 @@ class Hooks:
         from ..maintenance import command
 
         shown = command.shown(self.commands[key])
-        return kind(f"{key} {error}; nothing was run", hint=f"see what it does: {shown}")
+        return kind(f"{key} {error}; nothing was run", hint=f"to see why, run it yourself: {shown}")
 
     def _tell(self, key: str, error: Exception | None) -> None:
         """Run `after-up` or `on-failure`; if it fails, only warn."""

@@ -55,19 +55,19 @@ if TYPE_CHECKING:
     "--plan-of-another",
     "of_another",
     is_flag=True,
-    help="Run the plan although it was rehearsed for another database.",
+    help="Run the plan even if it was rehearsed for another database.",
 )
 @click.option(
     "--backup",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="First write a backup to this directory, by pg_dump; without one, run nothing.",
+    help="First back up the database to this directory with pg_dump; if that fails, run nothing.",
 )
 @click.option(
     "--beside-other-tool",
     "beside",
     is_flag=True,
-    help="Start a history although another tool has one in the database.",
+    help="Start a history even if another tool has one in the database.",
 )
 @yes_option
 @run_options

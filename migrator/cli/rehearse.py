@@ -216,11 +216,11 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
     *others, target, queries = (source(name) is ParameterSource.COMMANDLINE for name in names)
     named = "--scratch-url, --from-target"
     if has_copy and (any(others) or target):
-        raise errors.UsageError(f"--on-copy excludes {named} and --on-target")
+        raise errors.UsageError(f"--on-copy cannot be combined with {named} or --on-target")
     if is_on_target and (any(others) or queries):
-        raise errors.UsageError(f"--on-target excludes {named} and --queries")
+        raise errors.UsageError(f"--on-target cannot be combined with {named} or --queries")
     if source("max_lock") is ParameterSource.COMMANDLINE and not has_copy:
-        raise errors.UsageError("--max-lock needs --on-copy: without rows, no time is measured")
+        raise errors.UsageError("--max-lock needs --on-copy: only a copy has rows to measure with")
 
 
 @command(epilog="Example: migrator drift --ignore 'schema partman' --ignore owner")
@@ -233,7 +233,7 @@ def _refuse_two_places(*, is_on_target: bool, has_copy: bool) -> None:
     is_flag=False,
     flag_value="drift",
     metavar="[NAME]",
-    help="Also write a new pair of files that brings the differences into the history.",
+    help="Also write a migration that brings the differences into the history.",
 )
 @click.pass_obj
 def drift(

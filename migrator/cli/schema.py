@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help='Write to this file; "-" is stdout  [default: the one of the configuration file, '
+    help='Write to this file; "-" is stdout  [default: that of the configuration file, '
     "else stdout].",
 )
 @role_option

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     metavar="TABLE",
     help="Let the new file insert the rows of this table.  May be repeated.",
 )
-@click.option("--no-data", "leaves_rows", is_flag=True, help="Leave out the rows of all other tables.")
+@click.option(
+    "--no-data", "leaves_rows", is_flag=True, help="Leave out the rows of all other tables."
+)
 @click.option("--dry-run", is_flag=True, help="Do everything except write and move files.")
 @scratch_option
 @click.pass_obj
@@ -148,10 +150,11 @@ def _chosen(work: Session, target: str) -> tuple[Migration, ...]:
         raise errors.BlockedError.of(problems, "found; no file was changed")
     chosen = [entry for entry in entries if entry.number <= bound and entry.migration]
     if len(chosen) <= 1:
-        raise errors.UsageError(f"nothing to squash: there {'is only one migration' if chosen else 'are no migrations'} up to {target}")
+        count = errors.counted(len(chosen), "migration")
+        raise errors.UsageError(f"nothing to squash: the files have {count} up to {target}")
     if {entry.status for entry in chosen} not in ({Status.PENDING}, {Status.APPLIED}):
         raise errors.UsageError(
-            f"only some of the migrations up to {target} are recorded in this database, which "
+            f"only some of the migrations up to {target} are recorded in this database, so it "
             "could not record the new file in their place",
             hint=f"apply the others first: migrator up --to {target}",
         )

@@ -81,7 +81,8 @@ def required(context: Context, step: Step) -> Iterator[Message]:
 def ensured(context: Context, step: Step) -> Iterator[Message]:
     """Ask what a script ensures after its last statement."""
     script = "the down script of " * (step.direction is Direction.DOWN)
-    undone = f"All statements of {script}{step.version} are done and recorded, but not its end."
+    what = f"{script}{step.version}"
+    undone = f"All statements of {what} are done and recorded, but it is not complete."
     if context.asks is not Asks.NONE:
         yield from _asked(context, step, step.script.options.ensures, "ensures", undone)
 
@@ -167,7 +168,7 @@ class _Condition:
     def of_answer(self, refusal: failure.Refusal) -> MigratorError:
         """Build the error of a query that gave anything but true."""
         version, direction = refusal.step.version, refusal.step.direction
-        message = f"{version} {self.verb} that this is true, but it gave {self.gave}"
+        message = f"{version} {self.verb} this query to give true, but it gave {self.gave}"
         text = " ".join(self.query.text.split())
         refusal = replace(
             refusal,

@@ -191,8 +191,8 @@ def of_record(refusal: Refusal) -> MigratorError:
 
 def another_runner(step: Step) -> HistoryError:
     """Build the error of a step that another runner is at work on, or has finished."""
-    message = f"another migrator runs {step.version} as well: its progress was changed meanwhile"
-    return HistoryError(message, hint="see what the other one has done: migrator status")
+    message = f"another migrator is also running {step.version}: its progress has changed"
+    return HistoryError(message, hint="to see what it has done, run: migrator status")
 
 
 def of_invalid_index(refusal: Refusal) -> StatementError:
@@ -230,7 +230,7 @@ def cancelled(context: Context, step: Step | None) -> CancelledError:
     return CancelledError(
         "interrupted",
         detail=f"{_undone(step, is_cancelled=True) if step else ''} {_kept(context)}".strip(),
-        hint="see the state with: migrator status" if is_down else "to resume, run: migrator up",
+        hint="to see the state, run: migrator status" if is_down else "to resume, run: migrator up",
         signal=context.interrupts.signal or 0,
     )
 
@@ -255,16 +255,16 @@ def _lost(refusal: Refusal) -> MigratorError:
     reason = " ".join(refusal.fields.get(Field.MESSAGE_PRIMARY, "").split())
     if context.interrupts.signal:
         return CancelledError(
-            f"interrupted, and the server did not say what became of {version}: {reason}",
+            f"interrupted, and the server did not report the outcome of {version}: {reason}",
             detail=_kept(context),
-            hint="the server may still be working; see the state with: migrator status",
+            hint="the server may still be working; to see the state, run: migrator status",
             signal=context.interrupts.signal,
         )
     why = _advice(refusal, None).hint  # the server said why it ends the session
     return DatabaseConnectionError(
         f"the connection was lost while {version} was under way: {reason}",
         detail=_kept(context),
-        hint=f"{why}\nsee whether it was committed with: migrator status".lstrip(),
+        hint=f"{why}\nto see whether it was committed, run: migrator status".lstrip(),
     )
 
 

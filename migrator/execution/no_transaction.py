@@ -197,7 +197,7 @@ class _Single(SessionPiece):
             *(f"the invalid index {name}" for name in catalog.names(conn, found.drop)),
             *(f"the pending DETACH of {name}" for name in catalog.names(conn, found.finalize)),
         ]
-        return f" It left {', '.join(what)}; the next run clears this away." if what else ""
+        return f" It left {', '.join(what)}; the next run removes it." if what else ""
 
     def _invalid_hint(self) -> str | None:
         """Return what to do about an index that already exists, if it is invalid."""

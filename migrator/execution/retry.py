@@ -274,7 +274,7 @@ def _postponed(context: Context, piece: Piece, refused: RefusedError) -> Piece |
     if not later or not refused.subject.statement or context.interrupts.signal:
         return None
     reason = refused.fields.get(Field.MESSAGE_PRIMARY, "")
-    context.notify(Remarked(f"{piece.step.version} is applied after the others: {reason}"))
+    context.notify(Remarked(f"{piece.step.version} will be applied after the others: {reason}"))
     return later
 
 

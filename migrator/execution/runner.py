@@ -102,7 +102,7 @@ def _plan_and_run(
             raise HistoryError(
                 "another migrator has changed the history; finished before: "
                 + (listed([step.version for step in context.finished]) or "nothing"),
-                hint="look at it, and decide again: migrator status",
+                hint="check it before you decide again: migrator status",
             )
         if lock.shares_sessions:
             _refuse_without_session(plan)

@@ -188,7 +188,7 @@ def starting_with(chosen: Path, directories: Sequence[Path]) -> tuple[Path, ...]
     known = ", ".join(map(str, directories))
     raise UsageError(
         f'"{chosen}" is not a migrations directory',
-        hint=f"use one of those that are read ({known}), or add it with --dir",
+        hint=f"use one of the migrations directories ({known}), or add it with --dir",
     )
 
 

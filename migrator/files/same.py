@@ -20,7 +20,7 @@ def refuse_same(directories: Sequence[Path]) -> None:
         if found in known:
             raise DirectoryError(
                 f'the migrations directories "{known[found]}" and "{directory}" are the same',
-                hint="give it once (with --dir, MIGRATOR_DIR, or dir in migrator.toml)",
+                hint="specify it once (with --dir, MIGRATOR_DIR, or dir in migrator.toml)",
             )
         known[found] = directory
 

@@ -25,7 +25,7 @@ def problems(migrations: Sequence[Migration]) -> Iterable[MigrationFileError]:
         for old in migrations:
             if old is not new and old.number in numbers:
                 yield MigrationFileError(
-                    f"{old.up.path} is replaced by {new.up.path}, and cannot be beside it",
+                    f"{old.up.path} is replaced by {new.up.path}: only one of them may be there",
                     hint=f"move it into the folder {FOLDER}, which is not read",
                 )
 

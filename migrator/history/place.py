@@ -362,7 +362,7 @@ def _no_history(table: _Table, reason: str, *, detail: str | None = None) -> His
     return HistoryError(
         f"{table} is not a migrator history: {reason}",
         detail=detail,
-        hint="if somebody has altered the history, change it back; if the table is another "
+        hint="if the history was altered, change it back; if the table is another "
         "program's, choose another schema for the history with --schema",
     )
 

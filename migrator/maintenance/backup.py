@@ -188,7 +188,7 @@ def _check(work: Session, path: Path) -> None:
         raise BackupError(
             "pg_restore cannot read the backup; nothing was run",
             detail=done.stderr.decode(errors="replace").strip() or None,
-            hint="check the room in that directory, and which pg_dump is found first in PATH",
+            hint="check the free space in that directory, and which pg_dump comes first in PATH",
         )
 
 

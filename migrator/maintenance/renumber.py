@@ -135,8 +135,8 @@ def _chosen(
             raise UsageError(f'there is no version "{name}" among the files', hint=hint)
         for each in named:
             if each.version in applied:
-                hint = "only pending migrations get another number"
-                raise UsageError(f"{each.version} is applied: its number stays", hint=hint)
+                hint = "only pending migrations can be renumbered"
+                raise UsageError(f"{each.version} is applied: its number cannot change", hint=hint)
             yield each
 
 

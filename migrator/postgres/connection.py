@@ -325,7 +325,7 @@ def check_writable(conn: Connection, *, override: bool) -> None:
         raise ReadOnlyError(
             "the database is read-only by default; nothing was run",
             detail=f"default_transaction_read_only is on, set for {place}",
-            hint=f"if it is frozen on purpose, wait until it is not; to end that: {command}\n"
+            hint=f"if it is frozen on purpose, wait until it is not; to reset it: {command}\n"
             "to write all the same: --override-read-only",
         )
 

@@ -112,5 +112,5 @@ def _failed(command: Command, reason: str, said: str | None = None) -> DatabaseC
     return DatabaseConnectionError(
         f'password-command "{command.words[0]}" {reason}',
         detail=said or None,
-        hint=f"see what it does: {shlex.join(command.words)}",
+        hint=f"to see why, run it yourself: {shlex.join(command.words)}",
     )

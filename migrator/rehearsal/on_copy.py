@@ -39,7 +39,7 @@ from .report import QueryCheck, RehearsedMigration, Report, left
 from .steps import Stage
 
 _SIMILAR = 0.8  # of the size: last night's copy may be somewhat smaller
-_NEW_COPY = "a copy serves one rehearsal: make a new one"
+_NEW_COPY = "each rehearsal needs a new copy: make another one"
 _CHECK_URL = "check that it is running, and the URL of --on-copy"
 _UNREACHABLE = (DatabaseConnectionError, EmbeddedServerError)
 _OUTCOME = "This was on the copy; the target database was not touched."

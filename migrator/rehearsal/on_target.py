@@ -91,7 +91,7 @@ def _run(
             signal=error.signal,
         ) from error
     if isinstance(rehearsed.error, LockTimeoutError):
-        hint = "try when the system is less busy, or on a scratch database: migrator rehearse"
+        hint = "try again when the system is less busy, or on a scratch database: migrator rehearse"
         raise replace(rehearsed.error, hint=hint)
     return rehearsed
 

@@ -115,7 +115,7 @@ def squash(
         except replay.ReplayError as error:
             raise HistoryError(
                 f"cannot squash: {error}",
-                hint="squash up to a version below; or use another server: --scratch-url URL",
+                hint="squash up to an earlier version; or use another server: --scratch-url URL",
             ) from error
         made = _read(stage)
         tables = _chosen(made.rows, data, leaves_rows=leaves_rows)
@@ -147,9 +147,9 @@ def _refuse_shared(migrations: Iterable[Migration]) -> None:
     if found:
         raise HistoryError(
             "cannot squash: some statements change what belongs to the server, not to the "
-            "database, and a dump does not have that",
+            "database, and a dump leaves that out",
             detail="\n".join(found[:_MOST_TOLD]),
-            hint="create roles before the migrations run, or squash up to a version below",
+            hint="create roles before the migrations run, or squash up to an earlier version",
         )
 
 
@@ -309,7 +309,7 @@ def _prove_up(
             "cannot squash: the new file does not make what the old ones make "
             "(- by the old, + by the new)",
             detail="\n".join(lines[:_MOST_TOLD]),
-            hint="squash up to a version below the one that makes this",
+            hint="squash up to a version before the one that makes this",
         )
 
 

@@ -293,7 +293,7 @@ def test_a_file_that_terminates_its_session_is_reported_as_a_lost_connection(
     result = migrate("up")
     assert (result.exit_code, relations(migrate.database)) == (6, [])
     assert "the connection was lost while 01_a was under way" in result.stderr
-    assert "see whether it was committed with: migrator status" in result.stderr
+    assert "to see whether it was committed, run: migrator status" in result.stderr
 
 
 # Files that are not sent

@@ -100,7 +100,7 @@ def test_a_failing_command_before_a_run_stops_it(configure: Configure, migrate: 
     error = result.json["error"]
     assert error["code"] == "hook"
     assert error["message"] == 'before-up "sh" failed with exit status 1; nothing was run'
-    assert error["hint"].startswith("see what it does: sh -c ")
+    assert error["hint"].startswith("to see why, run it yourself: sh -c ")
     assert applied(migrate.database) == []
     assert events(file) == ["before-up", "on-failure"]
     assert calls(file)[1]["error"]["code"] == "hook"

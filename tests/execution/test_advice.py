@@ -425,9 +425,7 @@ def test_a_failed_concurrent_index_is_named_and_said_to_be_cleared_away(
     database.execute(TWICE)
     write({"01_a.up.sql": "create unique index concurrently one_email on users (email);"})
     result = migrate("up")
-    assert "It left the invalid index public.one_email; the next run clears this away." in (
-        result.stderr
-    )
+    assert "It left the invalid index public.one_email; the next run removes it." in (result.stderr)
     assert "DETAIL: Key (email)=(a) is duplicated." in result.stderr
     assert FIX_DATA in result.stderr
     database.execute("update users set email = id::text")
@@ -442,7 +440,7 @@ def test_a_session_that_an_administrator_ended_is_said_to_be(
     result = migrate("up")
     assert result.exit_code == 6
     assert "hint: the server is shutting down, or its administrator ended this" in result.stderr
-    assert "next: see whether it was committed with: migrator status" in result.stderr
+    assert "next: to see whether it was committed, run: migrator status" in result.stderr
 
 
 # Privileges

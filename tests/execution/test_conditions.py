@@ -81,7 +81,7 @@ def test_anything_else_is_an_error_with_the_place_the_query_and_what_it_gave(
     error = result.json["error"]
     assert (error["code"], error["query"], error["gave"]) == ("requirement", query, gave)
     assert (error["line"], error["column"]) == (2, len(f"-- migrator: {option} ") + 1)
-    assert error["message"] == f"01_a {option}s that this is true, but it gave {gave}"
+    assert error["message"] == f"01_a {option}s this query to give true, but it gave {gave}"
     assert error["outcome"].startswith("01_a was rolled back completely.")
 
 
@@ -184,7 +184,7 @@ def test_a_run_of_many_files_stops_exactly_at_the_condition(
     failed = database.rows(
         "select version, outcome, message from migration_log where outcome = 'failed'"
     )
-    assert failed == [("30_x", "failed", f"30_x {option}s that this is true, but it gave false")]
+    assert failed == [("30_x", "failed", f"30_x {option}s this query to give true, but it gave false")]
 
 
 def test_a_condition_is_asked_as_the_role_and_under_the_settings_of_the_script(
@@ -283,7 +283,7 @@ def test_a_no_transaction_script_whose_end_is_not_ensured_stays_interrupted(
     )
     result = migrate("up")
     assert (result.exit_code, tables(database)) == (4, ["a"])
-    assert "All statements of 01_a are done and recorded, but not its end." in result.stderr
+    assert "All statements of 01_a are done and recorded, but it is not complete." in result.stderr
     assert "interrupted" in migrate("status").stdout
     database.execute("insert into a values (1)")
     assert migrate("up").exit_code == 0

@@ -67,7 +67,7 @@ def test_a_file_that_needs_a_later_one_is_tried_again_after_the_others(
     )
     result = migrate("up")
     assert result.exit_code == 0, result.stderr
-    assert 'R__a is applied after the others: relation "b" does not exist' in result.stderr
+    assert 'R__a will be applied after the others: relation "b" does not exist' in result.stderr
     assert migrate.database.rows(LOGGED) == [("R__c",), ("R__b",), ("R__a",)]
 
 
@@ -309,7 +309,7 @@ def test_a_file_whose_text_is_in_the_database_is_recorded_without_being_run(
         (("R__v", "--accept"), "R__v is up to date, and cannot be recorded as accepted"),
         (("R__v", "--applied"), "R__v is up to date, and cannot be recorded as applied"),
         (("R__x", "--reverted"), "there is no repeatable file R__x"),
-        (("R__v", "01", "--reverted"), "repair either versions or repeatable files"),
+        (("R__v", "01", "--reverted"), "versions and repeatable files need a command each"),
     ],
 )
 def test_a_decision_that_does_not_fit_a_repeatable_file_is_refused(

@@ -69,7 +69,10 @@ def test_only_the_named_files_are_renumbered(merged: Migrate, named: str) -> Non
 
 @pytest.mark.parametrize(
     ("named", "said"),
-    [("1", "001_a is applied: its number stays"), ("9", 'there is no version "9" among the files')],
+    [
+        ("1", "001_a is applied: its number cannot change"),
+        ("9", 'there is no version "9" among the files'),
+    ],
 )
 def test_what_is_applied_keeps_its_number(merged: Migrate, named: str, said: str) -> None:
     before = names(merged.directory)

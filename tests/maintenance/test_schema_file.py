@@ -397,7 +397,7 @@ def test_a_schema_file_that_cannot_be_read_is_an_error(
 def test_without_a_database_no_schema_file_can_be_checked(migrate: Migrate, tmp_path: Path) -> None:
     result = migrate("verify", "--offline", "--schema-file", tmp_path / "schema.sql")
     assert result.exit_code == 2
-    assert "--schema-file excludes --offline" in result.stderr
+    assert "--schema-file cannot be combined with --offline" in result.stderr
 
 
 # dump = "…" in the configuration file

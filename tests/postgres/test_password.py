@@ -90,7 +90,7 @@ def test_a_program_that_fails_is_reported_without_its_output(
         password.password_of(program(text))
     assert message in caught.value.message
     assert caught.value.detail == detail
-    assert caught.value.hint == "see what it does: ./token 'an argument; echo $HOME'"
+    assert caught.value.hint == "to see why, run it yourself: ./token 'an argument; echo $HOME'"
     assert "s3cret" not in f"{caught.value!r}"
 
 

@@ -264,7 +264,7 @@ def test_a_copy_that_was_used_up_is_refused(migrate: Migrate, copy: Database, wr
     assert (
         "error: the copy has migrations that this database does not have: 02_b\n" in result.stderr
     )
-    assert "hint: a copy serves one rehearsal: make a new one\n" in result.stderr
+    assert "hint: each rehearsal needs a new copy: make another one\n" in result.stderr
 
 
 def test_a_database_without_the_history_is_no_copy(
@@ -410,13 +410,22 @@ def test_an_interrupt_leaves_the_copy_as_it_is(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--on-copy", "x", "--on-target"], "--on-copy excludes --scratch-url, --from-target and "),
+        (
+            ["--on-copy", "x", "--on-target"],
+            "--on-copy cannot be combined with --scratch-url, --from-target or ",
+        ),
         (
             ["--on-target", "--queries", "y"],
-            "--on-target excludes --scratch-url, --from-target and",
+            "--on-target cannot be combined with --scratch-url, --from-target or",
         ),
-        (["--on-copy", "x", "--from-target"], "--on-copy excludes --scratch-url, --from-target"),
-        (["--on-copy", "x", "--scratch-url", "y"], "--on-copy excludes --scratch-url"),
+        (
+            ["--on-copy", "x", "--from-target"],
+            "--on-copy cannot be combined with --scratch-url, --from-target",
+        ),
+        (
+            ["--on-copy", "x", "--scratch-url", "y"],
+            "--on-copy cannot be combined with --scratch-url",
+        ),
         (["--max-lock", "1s"], "--max-lock needs --on-copy"),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_lock_that_is_not_released_exits_with_5(
     with holding(database, "select from t"):
         result = migrate("rehearse", "--on-target")
     assert result.exit_code == 5
-    assert "try when the system is less busy" in result.stderr
+    assert "try again when the system is less busy" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -211,11 +211,11 @@ def test_no_lock_is_left_afterwards(database: Database, migrate: Migrate, write:
     ("pending", "options", "message"),
     [
         ("vacuum t;", [], "02_b runs outside a transaction, so it cannot be rolled back"),
-        ("select 1;", ["--from-target"], "--on-target excludes --scratch-url"),
+        ("select 1;", ["--from-target"], "--on-target cannot be combined with --scratch-url"),
         (
             "select 1;",
             ["--scratch-url", "embedded:"],
-            "--on-target excludes --scratch-url",
+            "--on-target cannot be combined with --scratch-url",
         ),
     ],
 )

@@ -571,7 +571,7 @@ def test_a_file_that_cannot_be_read_as_queries_is_an_error(
 def test_on_the_target_no_queries_are_checked(start: Migrate, queries: Path) -> None:
     result = start("rehearse", "--on-target", "--queries", queries)
     assert result.exit_code == 2
-    assert "--on-target excludes" in result.stderr
+    assert "--on-target cannot be combined" in result.stderr
 
 
 # pg_stat_statements
