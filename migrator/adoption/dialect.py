@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,12 +98,17 @@ class Reading:
         problems: What cannot be converted, with its place.
         is_changed: Whether a text differs from that of its file.
         notes: What the user should know, as sentences.
+        unread: The keys of files that are not converted, for one of the problems.
+        before: The keys that are applied with a key, where the tool's table has the newest only
+            and the files are a chain; empty otherwise.
     """
 
     pieces: tuple[Piece, ...]
     problems: tuple[MigratorError, ...] = ()
     is_changed: bool = True
     notes: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
+    before: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def is_in_place(self) -> bool:

@@ -68,6 +68,26 @@ def not_sql(path: Path) -> MigrationFileError:
     )
 
 
+def printed(
+    path: Path, problems: list[MigratorError], commands: tuple[str, str]
+) -> tuple[Text, Text | None] | None:
+    """Return the SQL of a migration that is a program, which its tool has printed beside it.
+
+    Args:
+        commands: What prints the up and the down script.
+
+    Returns:
+        None if there is none or it cannot be read, which is added to the problems.
+    """
+    up, down = path.with_suffix(".up.sql"), path.with_suffix(".down.sql")
+    if not up.is_file():
+        hint = f"print its SQL beside it:\n{commands[0]} > {up}\n{commands[1]} > {down}"
+        problems.append(MigrationFileError(f"{path} is not SQL", hint=hint))
+        return None
+    texts = read(up, problems), read(down, problems) if down.is_file() else None
+    return (texts[0], texts[1]) if texts[0] else None
+
+
 def named(number: str, name: str) -> str:
     """Return a version of a number and of any name.
 

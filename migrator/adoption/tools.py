@@ -15,11 +15,13 @@ from ..postgres.cursor import Connection
 from ..session import Session
 from . import (
     adopt,
+    alembic,
     dbmate,
     flyway,
     golang_migrate,
     goose,
     graphile_migrate,
+    knex,
     node_pg_migrate,
     pgmigrate,
     postgrator,
@@ -50,6 +52,8 @@ DIALECTS: tuple[Dialect, ...] = (
     pgmigrate.DIALECT,
     yoyo.DIALECT,
     refinery.DIALECT,
+    alembic.DIALECT,
+    knex.DIALECT,
 )
 """Each tool that `adopt` takes over."""
 

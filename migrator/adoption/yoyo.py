@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DirectoryError, MigratorError
-from . import texts
+from ..errors import MigratorError
+from . import order, texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _ROLLBACK = ".rollback"
@@ -36,9 +35,9 @@ def _files(directory: Path) -> Reading:
         elif path.suffix == ".sql" and (text := texts.read(path, problems)):
             found[path.stem] = text
     ups = {name: text for name, text in found.items() if not name.endswith(_ROLLBACK)}
-    names = _ordered(ups, directory)
+    names = order.by_dependency({name: _depends(text.text) for name, text in ups.items()})
     pieces = []
-    for name, version in zip(names, _versions(names), strict=True):
+    for name, version in zip(names, order.versions(names), strict=True):
         text, down = ups[name], found.get(f"{name}{_ROLLBACK}")
         up, undo = text.text, texts.down(down.text) if down else None
         if _OUTSIDE.search(up):  # it holds for both
@@ -47,35 +46,8 @@ def _files(directory: Path) -> Reading:
     return Reading(tuple(pieces), tuple(problems))
 
 
-def _ordered(ups: Mapping[str, texts.Text], directory: Path) -> list[str]:
-    """Return the names in an order that keeps to the dependencies, else by name."""
-    needs = {name: _depends(text.text) & ups.keys() for name, text in sorted(ups.items())}
-    sorter = TopologicalSorter(needs)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        raise DirectoryError(f'the migrations in "{directory}" depend on each other') from error
-    names: list[str] = []
-    ready: list[str] = []
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()])
-        name = ready.pop(0)
-        names.append(name)
-        sorter.done(name)
-    return names
-
-
 def _depends(text: str) -> set[str]:
     return {name for match in _DEPENDS.finditer(text) for name in match["names"].split()}
-
-
-def _versions(names: Sequence[str]) -> list[str]:
-    """Return versions: the numbers of the names, if they grow in this order; else new ones."""
-    parts = [re.match(r"(?P<number>[0-9]+)[_.-]?(?P<name>.*)", name) for name in names]
-    numbers = [int(part["number"]) for part in parts if part]
-    if len(numbers) == len(names) and numbers == sorted(set(numbers)):
-        return [texts.named(part["number"], part["name"]) for part in parts if part]
-    return texts.numbered(names)
 
 
 DIALECT = Dialect("yoyo", "yoyo", _interpret, _files, companions=("yoyo_lock",))

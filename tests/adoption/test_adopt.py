@@ -119,6 +119,7 @@ def test_up_beside_a_table_in_which_nothing_is_applied_runs(golang: Migrate) -> 
 def test_up_beside_another_applications_tool_runs_if_asked_to(migrate: Migrate) -> None:
     fill(migrate.directory, GOLANG)
     migrate.database.execute("create table alembic_version (version_num varchar(32) not null)")
+    migrate.database.execute("insert into alembic_version values ('aa1')")
     assert migrate("up").exit_code == 4
     assert migrate("up", "--beside-other-tool").exit_code == 0
     (migrate.directory / "04_d.up.sql").write_text("create table d ();")
@@ -318,3 +319,70 @@ def test_a_repeatable_file_that_was_edited_since_is_pending(migrate: Migrate, fi
     assert (result.exit_code, result.json["pending"]) == (0, ["R__v"]), result.stderr
     assert migrate("up").exit_code == 0
     assert migrate.database.rows("select one from v") == [(2,)]
+
+
+# Alembic and Knex, whose migrations are programs
+
+
+def test_a_program_without_its_sql_stops_with_the_command_that_prints_it(
+    migrate: Migrate, files: Path
+) -> None:
+    fill(files, {"aa1_a.py": "revision = 'aa1'\ndown_revision = None\n"})
+    fill(files, {"bb2_b.py": "revision = 'bb2'\ndown_revision = 'aa1'\n"})
+    migrate.database.execute(
+        "create table alembic_version (version_num varchar(32) not null);"
+        "insert into alembic_version values ('aa1')"
+    )
+    result = adopt(migrate, "alembic", "--files", files)
+    assert result.exit_code == 4
+    assert f"alembic upgrade base:aa1 --sql > {files}/aa1_a.up.sql" in result.stderr
+    assert f"alembic downgrade bb2:aa1 --sql > {files}/bb2_b.down.sql" in result.stderr
+    assert "its file is missing" not in result.stderr
+    partial = adopt(migrate, "alembic", "--files", files, "--partial")
+    assert (partial.exit_code, "none of its files" in partial.stderr) == (4, True)
+    assert nothing_is_recorded(migrate)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"b": ("bb2", "'aa1'"), "c": ("cc3", "'aa1'")}, "the files have several heads: bb2, cc3"),
+        ({"b": ("bb2", "'gone'")}, "comes after gone, which has no file"),
+        ({"b": ("aa1", "None")}, "are both aa1"),
+        ({"b": ("bb2", "'cc3'"), "c": ("cc3", "'bb2'")}, "depend on each other"),
+    ],
+)
+def test_revisions_that_are_no_chain_stop(
+    migrate: Migrate, files: Path, texts: dict[str, tuple[str, str]], said: str
+) -> None:
+    for name, (revision, before) in {"a": ("aa1", "None"), **texts}.items():
+        text = f"revision = '{revision}'\ndown_revision = {before}\n"
+        fill(files, {f"{name}.py": text, f"{name}.up.sql": ""})
+    migrate.database.execute(
+        "create table alembic_version (version_num varchar(32) not null);"
+        "insert into alembic_version values ('aa1')"
+    )
+    result = adopt(migrate, "alembic", "--files", files)
+    assert (result.exit_code != 0, said in result.stderr) == (True, True), result.stderr
+    assert nothing_is_recorded(migrate)
+
+
+def test_what_was_applied_on_one_branch_before_a_merge_is_taken_over(
+    migrate: Migrate, files: Path
+) -> None:
+    chain = {"a1": "None", "b1": "'a1'", "b2": "'a1'", "m": "('b1', 'b2')"}
+    for name, before in chain.items():
+        source = f"revision = '{name}'\ndown_revision = {before}\ndef upgrade():\n    pass\n"
+        fill(files, {f"{name}.py": source})
+        if name != "m":
+            fill(files, {f"{name}.up.sql": f"create table {name} ();\n"})
+    migrate.database.execute(
+        "create table alembic_version (version_num varchar(32) not null);"
+        "insert into alembic_version values ('b2'); create table a1 (); create table b2 ()"
+    )
+    result = adopt(migrate, "alembic", "--files", files, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.json["applied"] == ["01_a1", "03_b2"]
+    assert result.json["pending"] == ["02_b1", "04_m"]
+    assert migrate("up", "--out-of-order").exit_code == 0
+    assert migrate("status", "--check").exit_code == 0

@@ -85,6 +85,14 @@ FLYWAY_PAIRS = {
     "03_1.10_c.up.sql": C,
     "R__v.sql": V,
 }
+REVISION = "revision: str = '{}'\ndown_revision = {}\n"
+SET_C = "version_num='cc3' WHERE alembic_version.version_num = 'bb2'"
+
+
+def printed(body: str, own: str, *, between: str = "") -> str:
+    """Give SQL as Alembic prints it; `own` is what it does to its own table."""
+    return f"BEGIN;\n\n{body}\n{between}{own}\n\nCOMMIT;\n"
+
 
 TOOLS = {
     "golang-migrate": Tool(
@@ -342,6 +350,62 @@ TOOLS = {
         {"V1__a.sql": A, "V2__b.sql": B, "V3__c.sql": C},
         PLAIN,
     ),
+    "alembic": Tool(
+        "create table alembic_version (version_num varchar(32) not null,"
+        " constraint alembic_version_pkc primary key (version_num));"
+        "insert into alembic_version values ('bb2')",
+        {
+            "env.py": "import nothing\n",
+            "versions/cc3_c.py": REVISION.format("cc3", "'bb2'"),
+            "versions/cc3_c.up.sql": printed(C, f"UPDATE alembic_version SET {SET_C};"),
+            "versions/aa9_a.py": REVISION.format("aa9", "None"),
+            "versions/aa9_a.up.sql": printed(
+                f"CREATE TABLE alembic_version (\n    version_num VARCHAR(32) NOT NULL\n);\n\n{A}",
+                "INSERT INTO alembic_version (version_num) VALUES ('aa9');",
+            ),
+            "versions/aa9_a.down.sql": printed(
+                "drop table a;\n",
+                "DELETE FROM alembic_version WHERE alembic_version.version_num = 'aa9';",
+            ),
+            "versions/bb2_b.py": REVISION.format("bb2", "'aa9'"),
+            "versions/bb2_b.up.sql": printed(
+                B, "UPDATE v SET version_num='bb2' WHERE true;", between="COMMIT;\n\nBEGIN;\n\n"
+            ),
+        },
+        {
+            "01_aa9_a.up.sql": f"BEGIN;\n\n{A}\nCOMMIT;\n",
+            "01_aa9_a.down.sql": "BEGIN;\n\ndrop table a;\n\nCOMMIT;\n",
+            "02_bb2_b.up.sql": f"BEGIN;\n\n{B}\nCOMMIT;\n\n",
+            "03_cc3_c.up.sql": f"BEGIN;\n\n{C}\nCOMMIT;\n",
+        },
+        {
+            "update alembic_version set version_num = 'zz'": "zz is applied, but its file",
+            "insert into alembic_version values ('aa9')": "several heads: aa9, ",
+        },
+    ),
+    "knex": Tool(
+        "create table knex_migrations (id serial primary key, name varchar(255), batch int,"
+        " migration_time timestamptz); create table knex_migrations_lock (index serial primary key,"
+        " is_locked int); insert into knex_migrations_lock values (1, 0);"
+        "insert into knex_migrations (name, batch, migration_time) values"
+        " ('20240101000001_a.js', 1, '2024-01-01'), ('20240101000002_b.ts', 1, '2024-01-01')",
+        {
+            "20240101000001_a.js": "exports.up = 1\n",
+            "20240101000001_a.up.sql": A,
+            "20240101000001_a.down.sql": "drop table a;\n",
+            "20240101000002_b.js": "exports.config = { transaction: false }\n",
+            "20240101000002_b.up.sql": B,
+            "20240101000003_c.js": "exports.up = 1\n",
+            "20240101000003_c.up.sql": C,
+        },
+        {
+            "20240101000001_a.up.sql": A,
+            "20240101000001_a.down.sql": "drop table a;\n",
+            "20240101000002_b.up.sql": f"-- migrator: no-transaction\n{B}",
+            "20240101000003_c.up.sql": C,
+        },
+        {"update knex_migrations_lock set is_locked = 1": "Knex is running"},
+    ),
 }
 
 
@@ -451,7 +515,7 @@ def test_checksums_are_those_of_the_tools() -> None:
     assert flyway.checksum("a\r\nb") == flyway.checksum("a\nb") == flyway.checksum("ab")
 
 
-@pytest.mark.parametrize("name", ["texts", "flyway", "golang_migrate", "sqlx", "sqitch"])
+@pytest.mark.parametrize("name", ["texts", "flyway", "golang_migrate", "sqlx", "sqitch", "order"])
 def test_the_examples_in_docstrings_hold(name: str) -> None:
     module = importlib.import_module(f"migrator.adoption.{name}")
     assert doctest.testmod(module).failed == 0
