@@ -105,6 +105,7 @@ class Tool:
         down: Reverts the newest; None if the tool cannot.
         outside: Whether it runs a file outside a transaction.
         two: Whether it runs two statements there.
+        is_program: Whether its files are programs, whose SQL has to be printed first.
     """
 
     write: Callable[[Path, Sequence[Step]], Path]
@@ -112,6 +113,7 @@ class Tool:
     down: Callable[[Place], object] | None
     outside: bool = True
     two: bool = False
+    is_program: bool = False
 
 
 def _one_file(
@@ -304,6 +306,87 @@ def _node_command(command: str) -> Callable[[Place], object]:
     return run
 
 
+def _alembic(folder: Path, steps: Sequence[Step]) -> Path:
+    place = folder / "alembic/versions"
+    fill(
+        folder,
+        {
+            "alembic.ini": "[alembic]\nscript_location = alembic\n",
+            "alembic/env.py": ALEMBIC_ENV,
+            "alembic/script.py.mako": "",
+        },
+    )
+    before = None
+    for step in steps:
+        # Revisions have no order of their own.
+        name = f"{(step.number * 7) % 100:02}aa"
+        scripts = {"upgrade": step.up, "downgrade": step.down}
+        text = f"from alembic import op\nrevision = {name!r}\ndown_revision = {before!r}\n"
+        for function, script in scripts.items():
+            text += f"def {function}():\n"
+            text += "    with op.get_context().autocommit_block():\n" if step.outside else ""
+            for line in script.split(";\n") if step.outside else [script]:
+                text += f"        op.execute({line!r})\n" if step.outside and line else ""
+                text += f"    op.execute({line!r})\n" if not step.outside else ""
+        fill(place, {f"{name}_{step.name}.py": text})
+        before = name
+    return place
+
+
+ALEMBIC_ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:")
+def run(**given):
+    context.configure(**given)
+    with context.begin_transaction():
+        context.run_migrations()
+if context.is_offline_mode():
+    run(url=url, literal_binds=True)
+else:
+    with create_engine(url).connect() as connection:
+        run(connection=connection)
+"""
+
+
+def _alembic_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        return place.run("alembic", *arguments, environ={"DATABASE_URL": place.url})
+
+    return run
+
+
+def _knex(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        config = "exports.config = { transaction: false };\n" if step.outside else ""
+        up, down = (json.dumps(text.replace("?", "\\?")) for text in (step.up, step.down))
+        text = (
+            f"{config}exports.up = (knex) => knex.schema.raw({up});\n"
+            f"exports.down = (knex) => knex.schema.raw({down});\n"
+        )
+        fill(folder, {f"files/{20240101000000 + step.number}_{step.name}.js": text})
+    fill(folder, {"knexfile.js": KNEXFILE})
+    modules = folder / "node_modules"
+    if not modules.exists():
+        modules.symlink_to(CACHE / "npm/node_modules")
+    return folder / "files"
+
+
+KNEXFILE = """
+module.exports = {
+    client: "pg", connection: process.env.DATABASE_URL, migrations: { directory: "./files" },
+};
+"""
+
+
+def _knex_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        return place.run("knex", *arguments, environ={"DATABASE_URL": place.url})
+
+    return run
+
+
 TOOLS = {
     "dbmate": Tool(
         _one_file("{number}_{name}.sql", "-- migrate:up", "-- migrate:down", " transaction:false"),
@@ -343,6 +426,19 @@ TOOLS = {
         _dblift_command("undo", "--analysis-mode", "execution"),
         outside=False,
     ),
+    "alembic": Tool(
+        _alembic,
+        _alembic_command("upgrade", "head"),
+        _alembic_command("downgrade", "-1"),
+        two=True,
+        is_program=True,
+    ),
+    "knex": Tool(
+        _knex,
+        _knex_command("migrate:latest"),
+        _knex_command("migrate:down"),
+        is_program=True,
+    ),
 }
 
 
@@ -374,6 +470,8 @@ def test_a_history_of_the_tool_itself_is_taken_over(
     found = migrate("adopt", "--json").json.get("found")
     assert found, migrate("adopt").stderr
     assert [each["tool"] for each in found] == [name]
+    if tool.is_program:
+        _print(migrate, name, files, place)
     result = migrate("adopt", name, "--files", files)
     assert result.exit_code == 0, result.stderr
     assert list(states(migrate).values()) == ["applied"] * (COUNT - len(pending)) + pending
@@ -399,6 +497,17 @@ def test_a_history_of_the_tool_itself_is_taken_over(
     else:
         tool.down(other)
     assert _ours(migrate.database) == _ours(second_database)
+
+
+def _print(migrate: Migrate, name: str, files: Path, place: Place) -> None:
+    """Run the commands with which `adopt` says that the SQL of the programs is printed."""
+    result = migrate("adopt", name, "--files", files, "--json")
+    assert result.exit_code == 4
+    hints = [each["hint"] for each in result.json["error"]["errors"]]
+    assert len(hints) == COUNT
+    commands = [line for hint in hints for line in hint.splitlines()[1:]]
+    script = "\n".join(["set -e", *commands])
+    place.run("sh", "-c", script, environ={"DATABASE_URL": place.url})
 
 
 def _ours(database: Database) -> str:
