@@ -54,6 +54,15 @@ def read(path: Path, problems: list[MigratorError]) -> Text | None:
     return None
 
 
+def lines(text: str) -> list[str]:
+    r"""Return the lines of a text with their ends.
+
+    >>> lines("a\r\nb")
+    ['a\r\n', 'b']
+    """
+    return _LINE.findall(text)
+
+
 def problem(text: Text, offset: int, message: str, hint: str | None = None) -> MigrationFileError:
     """Return the error of a place that cannot be converted."""
     location = locate(text.text, offset, text.path)
@@ -193,7 +202,7 @@ def cut(
     """
     found = _Sections(parts={first: []} if first else {}, current=first)
     offset = 0
-    for line in _LINE.findall(text.text):
+    for line in lines(text.text):
         if meaning := mark(line):
             _apply(found, meaning, line, text, offset, problems)
         else:

@@ -22,6 +22,7 @@ from . import (
     goose,
     graphile_migrate,
     knex,
+    liquibase,
     node_pg_migrate,
     pgmigrate,
     postgrator,
@@ -52,6 +53,7 @@ DIALECTS: tuple[Dialect, ...] = (
     pgmigrate.DIALECT,
     yoyo.DIALECT,
     refinery.DIALECT,
+    liquibase.DIALECT,
     alembic.DIALECT,
     knex.DIALECT,
 )

@@ -386,3 +386,34 @@ def test_what_was_applied_on_one_branch_before_a_merge_is_taken_over(
     assert result.json["pending"] == ["02_b1", "04_m"]
     assert migrate("up", "--out-of-order").exit_code == 0
     assert migrate("status", "--check").exit_code == 0
+
+
+# Liquibase
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("--changeset a:1 context:test\nselect 1;\n", 2, "context chooses"),
+        ("--changeset a:1 labels:x\nselect 1;\n", 2, "labels chooses"),
+        ("--changeset a:1\n--preconditions onFail:HALT\nselect 1;\n", 3, "precondition cannot"),
+        ("--changeset a:1 endDelimiter:/\nselect 1\n/\n", 2, "enddelimiter:/ cannot"),
+        ("--changeset a:1 runAlways:true\nselect 1;\n", 2, "runalways:true cannot"),
+        ("--changeset a:1\nselect ${x};\n", 2, "the placeholder ${x} cannot"),
+        ("--changeset a:1\nselect 1;\n--rollback changesetId:0\n", 2, "names another changeset"),
+        ("--changeset a:1\nselect 1;\n--changeset a:1\nselect 1;\n", None, "both have"),
+    ],
+)
+def test_what_a_changeset_has_that_cannot_be_converted_is_listed(
+    migrate: Migrate, files: Path, text: str, line: int | None, said: str
+) -> None:
+    fill(files, {"x.sql": f"--liquibase formatted sql\n{text}"})
+    migrate.database.execute(
+        "create table databasechangelog (id text, author text, filename text, dateexecuted"
+        " timestamp, orderexecuted int, exectype text, md5sum text)"
+    )
+    result = adopt(migrate, "liquibase", "--files", files)
+    place = f"x.sql:{line}:1: " if line else ""
+    assert (result.exit_code, said in result.stderr) == (4, True), result.stderr
+    assert place in result.stderr
+    assert nothing_is_recorded(migrate)

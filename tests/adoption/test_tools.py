@@ -350,6 +350,47 @@ TOOLS = {
         {"V1__a.sql": A, "V2__b.sql": B, "V3__c.sql": C},
         PLAIN,
     ),
+    "liquibase": Tool(
+        "create table databasechangeloglock (id int primary key, locked boolean not null,"
+        " lockgranted timestamp, lockedby varchar(255)); insert into databasechangeloglock"
+        " values (1, false, null, null); create table databasechangelog"
+        " (id varchar(255) not null, author varchar(255) not null, filename varchar(255) not null,"
+        " dateexecuted timestamp not null, orderexecuted int not null, exectype varchar(10)"
+        " not null, md5sum varchar(35), description varchar(255), comments varchar(255),"
+        " tag varchar(255), liquibase varchar(20), contexts varchar(255), labels varchar(255),"
+        " deployment_id varchar(10)); create view v as select 1 as one;"
+        "insert into databasechangelog (id, author, filename, dateexecuted, orderexecuted,"
+        " exectype) values ('1', 'ann', 'db/changelog/a.sql', '2024-01-01', 1, 'EXECUTED'),"
+        " ('two', 'ann', 'db/changelog/a.sql', '2024-01-01', 2, 'MARK_RAN'),"
+        " ('v', 'ann', 'db/changelog/v.sql', '2024-01-01', 3, 'RERAN')",
+        {
+            "changelog/root.yaml": "databaseChangeLog:\n  - include:\n      file: changelog/a.sql\n"
+            "  - includeAll:\n      path: changelog/more/\n  - include: {file: v.sql}\n",
+            "changelog/a.sql": "--liquibase formatted sql\n\n--changeset ann:1\n"
+            f"--comment: first\n{A}--rollback drop table\n--rollback a;\n"
+            f"-- changeset ann:two runInTransaction:false splitStatements:false\n{B}"
+            "/* liquibase rollback\ndrop table b;\n*/\n"
+            "--changeset ann:3 dbms:oracle\nselect 1 from dual;\n",
+            "changelog/more/c.sql": f"--liquibase formatted sql\n--changeset ann:c\n{C}"
+            "--rollback not required\n",
+            "changelog/v.sql": "-- liquibase formatted sql\n"
+            f"--changeset ann:v runOnChange:true\n{V}",
+            "changelog/forgotten.sql": "--liquibase formatted sql\n",
+        },
+        {
+            "01_a_1.up.sql": f"--comment: first\n{A}",
+            "01_a_1.down.sql": "drop table\na;\n",
+            "02_a_two.up.sql": f"-- migrator: no-transaction\n{B}",
+            "02_a_two.down.sql": "-- migrator: no-transaction\ndrop table b;\n",
+            "03_c.up.sql": C,
+            "R__v.sql": V,
+        },
+        {
+            "update databasechangelog set exectype = 'FAILED' where id = 'two'": "two of"
+            " db/changelog/a.sql failed",
+            "update databasechangeloglock set locked = true": "Liquibase is running",
+        },
+    ),
     "alembic": Tool(
         "create table alembic_version (version_num varchar(32) not null,"
         " constraint alembic_version_pkc primary key (version_num));"
