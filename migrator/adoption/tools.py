@@ -59,6 +59,15 @@ DIALECTS: tuple[Dialect, ...] = (
 )
 """Each tool that `adopt` takes over."""
 
+LANGUAGES = {"Rails": "Ruby", "Django": "Python"}
+"""Tools whose migrations are programs, and what they are written in."""
+
+START = (
+    "to start with the schema that the database has, run: "
+    "migrator dump --output migrations/01_schema.up.sql\nand then: migrator baseline 01"
+)
+"""What to do instead of taking over files that cannot be converted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -109,6 +118,11 @@ def choose(conn: Connection, tool: str, table: str | None) -> tuple[Dialect, Tab
     """
     dialect = next((each for each in DIALECTS if each.name == tool.lower()), None)
     if dialect is None:
+        for name, language in LANGUAGES.items():
+            if name.lower() == tool.lower():
+                raise UsageError(
+                    f"the migrations of {name} are {language} and cannot be converted", hint=START
+                )
         known = ", ".join(each.name for each in DIALECTS)
         raise UsageError(f'cannot adopt "{tool}"', hint=f"the tools are {known}")
     with connection.reported():
@@ -149,4 +163,4 @@ def _instead(traces: Sequence[Trace]) -> str:
     known = [trace.dialect.name for trace in traces if trace.dialect]
     if known:
         return f"to take it over, run: migrator adopt {known[0]} --files DIR"
-    return "to record what is applied, run: migrator baseline VERSION"
+    return START

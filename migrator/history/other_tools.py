@@ -28,6 +28,8 @@ class _Tool:
 _FLYWAY = frozenset(["installed_rank", "version", "type", "script", "checksum"]) | frozenset(
     ["installed_by", "installed_on", "success"]
 )
+# Rails has a second table since 5.0, by which `find` tells it from dbmate.
+DBMATE_OR_RAILS = "dbmate or Rails"
 # `adopt` reads all of these columns.  Four tools share the names schema_version and
 # schema_migrations.
 _TOOLS = (
@@ -54,7 +56,7 @@ _TOOLS = (
     _Tool("sql-migrate", frozenset(["id", "applied_at"]), "gorp_migrations"),
     _Tool("Django", frozenset(["app", "name", "applied"]), "django_migrations"),
     _Tool("tern", frozenset(["version"]), "schema_version", is_exact=True),
-    _Tool("dbmate or Rails", frozenset(["version"]), "schema_migrations", is_exact=True),
+    _Tool(DBMATE_OR_RAILS, frozenset(["version"]), "schema_migrations", is_exact=True),
 )
 _FIND = """
 begin read only;
@@ -67,7 +69,8 @@ select format('%I.%I', n.nspname, c.relname) as name,
            select a.attname::text
            from pg_attribute a
            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-       ) as columns
+       ) as columns,
+       to_regclass(format('%I.ar_internal_metadata', n.nspname)) is not null as is_rails
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p')
@@ -112,9 +115,10 @@ def find(conn: psycopg.Connection[Any], *, renamed: str | None = None) -> tuple[
     cursor.execute(_FIND)
     rows = [row for _ in cursor.results() if cursor.description for row in cursor.fetchall()]
     found = []
-    for table, schema, name, columns in rows:
+    for table, schema, name, columns, is_rails in rows:
         if renamed is None:
-            tools = [tool_of(name, columns)]
+            tool = tool_of(name, columns)
+            tools = ["Rails" if is_rails and tool == DBMATE_OR_RAILS else tool]
         else:
             is_meant = renamed in (name, table, f"{schema}.{name}")
             tools = [tool.name for tool in _TOOLS if is_meant and _fits(tool, columns)]

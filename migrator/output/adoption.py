@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..adoption.adopt import Adoption
-from ..adoption.tools import Trace
+from ..adoption.tools import START, Trace
 from ..errors import MigratorError, counted
 
 Json = dict[str, Any]
@@ -28,7 +28,8 @@ def _trace_lines(trace: Trace) -> Iterator[str]:
     elif trace.dialect:
         yield f"  to take it over: migrator adopt {trace.dialect.name} --files DIR"
     else:
-        yield "  its files cannot be converted: see migrator baseline"
+        yield "  its files cannot be converted"
+        yield from (f"  {line}" for line in START.splitlines())
 
 
 def _applied(trace: Trace) -> str:

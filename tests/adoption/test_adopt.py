@@ -417,3 +417,43 @@ def test_what_a_changeset_has_that_cannot_be_converted_is_listed(
     assert (result.exit_code, said in result.stderr) == (4, True), result.stderr
     assert place in result.stderr
     assert nothing_is_recorded(migrate)
+
+
+# Rails and Django, which start with a baseline
+
+
+@pytest.mark.parametrize(
+    ("tool", "table"),
+    [
+        (
+            "Rails",
+            "create table schema_migrations (version varchar primary key);"
+            "create table ar_internal_metadata (key varchar primary key, value varchar)",
+        ),
+        (
+            "Django",
+            "create table django_migrations (id bigint primary key, app varchar(255),"
+            " name varchar(255), applied timestamptz)",
+        ),
+    ],
+)
+def test_a_tool_whose_files_cannot_be_converted_starts_with_a_dump_and_a_baseline(
+    migrate: Migrate, tool: str, table: str
+) -> None:
+    migrate.database.execute(f"{table}; create table a (id int primary key)")
+    found = adopt(migrate, "--json").json["found"]
+    assert [(each["tool"], each["can_adopt"]) for each in found] == [(tool, False)]
+    assert "migrator dump --output" in adopt(migrate).stdout
+    result = adopt(migrate, tool.lower())
+    assert (result.exit_code, "cannot be converted" in result.stderr) == (2, True)
+    assert "migrator baseline 01" in result.stderr
+    (migrate.directory / "02_b.up.sql").write_text("create table b ();\n")
+    result = migrate("up")
+    assert (result.exit_code, "migrator baseline 01" in result.stderr) == (4, True), result.stderr
+    dumped = migrate("dump", "--output", migrate.directory / "01_schema.up.sql")
+    assert dumped.exit_code == 0, dumped.stderr
+    result = migrate("baseline", "01")
+    assert result.exit_code == 0, result.stderr
+    assert states(migrate) == {"01_schema": "applied", "02_b": "pending"}
+    assert migrate("up").exit_code == 0
+    assert migrate("drift").exit_code == 0
