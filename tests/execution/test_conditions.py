@@ -184,7 +184,9 @@ def test_a_run_of_many_files_stops_exactly_at_the_condition(
     failed = database.rows(
         "select version, outcome, message from migration_log where outcome = 'failed'"
     )
-    assert failed == [("30_x", "failed", f"30_x {option}s this query to give true, but it gave false")]
+    assert failed == [
+        ("30_x", "failed", f"30_x {option}s this query to give true, but it gave false")
+    ]
 
 
 def test_a_condition_is_asked_as_the_role_and_under_the_settings_of_the_script(
