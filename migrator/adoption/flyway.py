@@ -135,6 +135,7 @@ def _sorted(directory: Path) -> _Files:
 
 def _reader(total: Callable[[str], int]) -> Callable[[Path], Reading]:
     def read(directory: Path) -> Reading:
+        """Read the files, by version; repeatable files come last."""
         found = _sorted(directory)
         keys = sorted(found.ups, key=_order)
         width = max((len(key) for key in keys), default=0)

@@ -175,6 +175,7 @@ class _Sections:
     current: str | None = None
 
     def text(self, section: str) -> str | None:
+        """Return the SQL of `up` or `down`; None if the file has no such section."""
         if section not in self.parts:
             return None
         before = self.before if section == "up" and any(map(str.strip, self.before)) else []

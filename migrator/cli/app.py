@@ -299,7 +299,10 @@ def log_statements() -> None:
     from ..output.terminal import readable
 
     class Readable(logging.Formatter):
+        """Formats a line without passwords and control characters."""
+
         def format(self, record: logging.LogRecord) -> str:
+            """Format a record."""
             return readable(super().format(record))
 
     handler = logging.StreamHandler()

@@ -53,6 +53,7 @@ def status(app: App, *, check: bool) -> None:
     width = terminal_width(sys.stdout)
 
     def as_json() -> Json:
+        """Return all that `status` knows; only `--json` needs the import."""
         from ..output.json import of_status
 
         return of_status(overview)
@@ -125,8 +126,8 @@ def baseline(
 ) -> None:
     """Record migrations as applied without running them.
 
-    For a database whose schema was created without migrator.  Checks on a scratch database
-    that the schema has what the migrations up to VERSION create, and records them.
+    For a database whose schema was created without migrator.  First checks on a scratch
+    database that the schema has everything that the migrations up to VERSION create.
     """
     from ..execution import baseline
     from ..rehearsal.rehearse import compare_with_files
@@ -189,8 +190,8 @@ def repair(
 ) -> None:
     """Correct the history of migrations without running them.
 
-    Pass exactly one of --accept, --applied, --reverted and --renamed; it holds for every VERSION.
-    All of them are recorded, or none.
+    Pass exactly one of --accept, --applied, --reverted and --renamed; it applies to every
+    VERSION.  All of them are recorded, or none.
     """
     from ..execution import baseline
     from ..model import is_repeatable
