@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..planning.planner import Request
     from ..rehearsal.plan_file import RehearsedPlan
     from ..session import Session
+    from .hooks import Hooks
 
 
 @command(epilog="Example: migrator up --to 05")
@@ -234,8 +235,7 @@ def _run(
     rehearsed: RehearsedPlan | None = None,
     beside: bool = False,
 ) -> None:
-    from ..output import text
-    from .hooks import backup_json, hooks
+    from .hooks import hooks
 
     around = hooks(app, request.action, backup)
     dump = app.configuration.dump
@@ -270,7 +270,14 @@ def _run(
         _write_schema(app, work, dump)
     if rehearsed:
         _compare(app, rehearsed, outcome)
-    from ..output import json
+    _show_outcome(app, request, outcome, seconds, around)
+
+
+def _show_outcome(
+    app: App, request: Request, outcome: Outcome, seconds: float, around: Hooks
+) -> None:
+    from ..output import json, text
+    from .hooks import backup_json
 
     app.show(
         lambda: text.outcome_text(outcome, request, seconds, style(sys.stdout)),
