@@ -123,13 +123,13 @@ migrate-down: ## revert the newest migration (asks first on a terminal; skip wit
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone repeatable=1 in=DIR
 migrate-verify: ## check the files against the history: offline=1 fix=1 schema-file=FILE
-migrate-renumber: ## give pending files that are out of order the next numbers: dry-run=1 yes=1
+migrate-renumber: ## give pending files that are out of order the next free numbers: dry-run=1 yes=1
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
-migrate-drift: ## compare the database with what its history should make: ignore=owner sql=NAME
+migrate-drift: ## compare the database with what its history should have produced: ignore=owner sql=NAME
 migrate-dump: ## print the schema of the database, or write it to a file: output=schema.sql
-migrate-squash: ## replace migrations by one file that makes the same: to=120 data=TABLE no-data=1
+migrate-squash: ## replace old migrations by one pair of files: to=120 data=TABLE no-data=1
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
-migrate-log: ## show who did what, when, and how it ended: version=05 limit=10
+migrate-log: ## show who ran what and when, and how it ended: version=05 limit=10
 migrate-repair: ## record a decision about migrations: version="05 06" accept=1 reason="…"
 migrate-config: ## show every setting, and where its value comes from: env=staging
 migrate-baseline: ## record migrations as applied without running them: version=05
@@ -144,7 +144,7 @@ test: ## run the tests; args="-k word" picks some
 	@.ci/venv embedded dev
 	@$(python) -m pytest -n auto $(call given,args)
 
-test-fast: ## run the tests that take less than a minute together
+test-fast: ## run the quick tests, in less than a minute
 	@.ci/venv embedded dev
 	@$(python) -m pytest -n auto -m 'not slow' $(call given,args)
 

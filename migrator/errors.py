@@ -27,7 +27,7 @@
         RequirementError      a condition of the migration is not met
       RunnerLockError         another runner holds the runner's lock
       CancelledError          the user stopped the run
-      InternalError           a bug of migrator
+      InternalError           a bug in migrator
 
 An error holds data, not layout: `output` formats it, `cli` chooses the exit code.  `code` is
 stable, and the name of a section in README.md.
@@ -119,7 +119,7 @@ class MigratorError(Exception):
 
 
 class InternalError(MigratorError):
-    """An exception that is a bug of migrator."""
+    """An exception that is a bug in migrator."""
 
     code = "internal"
 

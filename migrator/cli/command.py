@@ -302,7 +302,7 @@ def _stopped(stop: StoppedError) -> errors.CancelledError:
 def _unforeseen(error: Exception) -> errors.InternalError:
     text = " ".join(str(error).split())
     return errors.InternalError(
-        f"a bug of migrator: {type(error).__name__}{f': {text}' if text else ''}",
+        f"a bug in migrator: {type(error).__name__}{f': {text}' if text else ''}",
         hint="what is committed is recorded; to see it, run: migrator status\n"
         "to report the bug, run the command again with -vv, which shows where it is",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,9 @@ from .command import command
 from .confirmation import confirm
 from .options import complete_version, scratch_option, yes_option
 from .schema import check_file
+
+if TYPE_CHECKING:
+    from ..model import Entry, Repeatable
 
 
 @command(epilog="Example: migrator create add_phone_to_users")
@@ -61,49 +66,78 @@ def verify(
     app: App, *, offline: bool, fix: bool, schema_file: Path | None, scratch_url: str | None
 ) -> None:
     """Check that the files are valid and match the history."""
-    from .. import model, session
     from ..files import directory
     from ..output.text import verified_text
-    from ..planning import repeatables
-    from ..planning.problems import find_notes, find_problems
 
     if offline and schema_file:
         raise errors.UsageError("--schema-file cannot be combined with --offline")
     writers: tuple[str, ...] = ()
-    settings = app.settings
-    folders = settings.directories
-    renamed = [pair for each in folders * fix for pair in directory.rename_misnamed(each)]
+    folders = app.settings.directories * fix
+    renamed = [pair for each in folders for pair in directory.rename_misnamed(each)]
     for old, new in renamed:
         app.remark(f"renamed {old} to {new}")
     if offline:
-        migrations = directory.read_required(*folders, allow_empty=settings.allow_empty)
-        if ignored := directory.ignored(*folders):
-            app.remark(f"warning: {ignored}")
-        entries, repeatable = session.compared(migrations, model.Recorded())
-        found = (*find_problems(entries), *repeatables.problems(repeatable, entries))
+        entries, repeatable = _without_history(app)
+        _refuse_problems(entries, repeatable)
     else:
         with app.opened() as work:
             (entries, repeatable), writers = work.state(downs=True), work.history.writers
-            found = (*find_problems(entries), *repeatables.problems(repeatable, entries))
-            if schema_file and not found:
+            _refuse_problems(entries, repeatable)
+            if schema_file:
                 check_file(app, work, schema_file, app.other_database(scratch_url))
-    if found:
-        raise errors.BlockedError.of(found, "found")
-    notes = (*find_notes(entries), *repeatables.notes(repeatable))
-    if writers:
-        notes += (
-            f"other roles may change the history, and what `down` runs: {', '.join(writers)}",
-        )
-    total = verified_text(entries, repeatable, offline=offline)
+    notes = _notes(entries, repeatable, writers)
+    lines = [*(f"note: {note}" for note in notes)]
+    lines.append(verified_text(entries, repeatable, offline=offline))
+    if schema_file:
+        lines.append(f"{schema_file} matches the schema that the migrations produce")
     app.show(
-        lambda: "\n".join([*(f"note: {note}" for note in notes), total]),
+        lambda: "\n".join(lines),
         lambda: {
-            "notes": list(notes),
+            "notes": notes,
             "versions": len(entries),
             "repeatables": len(repeatable),
             "renamed": [{"from": str(old), "to": str(new)} for old, new in renamed],
         },
     )
+
+
+def _without_history(app: App) -> tuple[tuple[Entry, ...], tuple[Repeatable, ...]]:
+    """Read the files as if nothing were applied; warn of those that are ignored."""
+    from .. import model, session
+    from ..files import directory
+
+    settings = app.settings
+    migrations = directory.read_required(*settings.directories, allow_empty=settings.allow_empty)
+    if ignored := directory.ignored(*settings.directories):
+        app.remark(f"warning: {ignored}")
+    return session.compared(migrations, model.Recorded())
+
+
+def _refuse_problems(entries: Sequence[Entry], repeatable: Sequence[Repeatable]) -> None:
+    """Check that nothing would stop an `up` or a `down`.
+
+    Raises:
+        BlockedError: Something would; it holds all problems.
+    """
+    from ..planning import repeatables
+    from ..planning.problems import find_problems
+
+    if found := (*find_problems(entries), *repeatables.problems(repeatable, entries)):
+        raise errors.BlockedError.of(found, "found")
+
+
+def _notes(
+    entries: Sequence[Entry], repeatable: Sequence[Repeatable], writers: Sequence[str]
+) -> list[str]:
+    """Return what the user should know that is not a problem, as sentences."""
+    from ..planning import repeatables
+    from ..planning.problems import find_notes
+
+    notes = [*find_notes(entries), *repeatables.notes(repeatable)]
+    if writers:
+        roles = ", ".join(writers)
+        notes.append(f"other roles may change the history, and what `down` runs: {roles}")
+    return notes
 
 
 @command(epilog="Example: migrator renumber --dry-run")

@@ -129,6 +129,7 @@ class Hooks:
         name = backup.file_name(work.conn.info.dbname, newest(work.entries()), datetime.now(UTC))
 
         def show(size: int) -> None:
+            """Show how many bytes are written."""
             self.app.progress(f"backup: {bytes_text(size)} written; the database has {total}")
 
         path, size = backup.dump(work, folder, name, show, interrupts)
@@ -215,7 +216,7 @@ def _of_error(error: Exception) -> Json:
     from ..output.json import of_error
 
     if not isinstance(error, errors.MigratorError):
-        error = errors.InternalError(f"a bug of migrator: {type(error).__name__}")
+        error = errors.InternalError(f"a bug in migrator: {type(error).__name__}")
     return of_error(error)
 
 

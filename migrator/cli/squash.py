@@ -54,9 +54,9 @@ def squash(
 ) -> None:
     """Replace the migrations up to a version by one.
 
-    The new pair of files makes what the old ones make, which is proven on scratch databases.
-    The old files are moved to the folder `squashed`, which is not read.  A database that has
-    all of the old migrations records the new one in their place, with the next `up`.
+    Writes a pair of files that creates what the old ones create, and proves that on scratch
+    databases.  Moves the old files to the folder `squashed`, which is not read.  On a database
+    that has all of the old migrations, the next `up` records the new one in their place.
     """
     from ..files import squashed
     from ..rehearsal.squash import squash as write
@@ -99,12 +99,13 @@ class _Result:
     folders: tuple[Path, ...] = ()
 
     def lines(self) -> list[str]:
+        """Return what was replaced and written, and what to do next."""
         made, names = self.made, self.replaced
         return [
-            f"{made.version} makes what {errors.counted(len(names), 'migration')} made "
+            f"{made.version} replaces {errors.counted(len(names), 'migration')} "
             f"({names[0]} to {names[-1]})",
             f"rows: {', '.join(made.tables) or 'none'}",
-            f"down: {made.irreversible or 'drops everything that it made'}",
+            f"down: {made.irreversible or 'drops everything that it creates'}",
             *(f"wrote {path}" for path in self.written),
             *(f"moved the old files to {folder}" for folder in self.folders),
             "next, on every database that has all of the old migrations: migrator up"
@@ -113,6 +114,7 @@ class _Result:
         ]
 
     def as_json(self) -> dict[str, object]:
+        """Return the same; the README documents the keys."""
         return {
             "version": self.made.version,
             "replaced": list(self.replaced),

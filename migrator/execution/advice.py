@@ -116,7 +116,7 @@ def of_dependents(
     found = dict(repeatables.named_in(repeatable, fields.get(Field.MESSAGE_DETAIL, "")))
     if not found:
         return None
-    made = "; ".join(f"{name}.sql makes {each}" for name, each in found.items())
+    made = "; ".join(f"{name}.sql creates {each}" for name, each in found.items())
     when = "this up" if step.direction is Direction.UP else "the next up"
     return Advice(
         f"{made}\ndrop it (IF EXISTS) in an earlier statement: {when} applies the file again"

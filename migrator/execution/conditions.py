@@ -168,14 +168,18 @@ class _Condition:
     def of_answer(self, refusal: failure.Refusal) -> MigratorError:
         """Build the error of a query that gave anything but true."""
         version, direction = refusal.step.version, refusal.step.direction
-        message = f"{version} {self.verb} this query to give true, but it gave {self.gave}"
+        message = f"{version} {self.verb} that this query returns true, but it returned {self.gave}"
         text = " ".join(self.query.text.split())
         refusal = replace(
             refusal,
             fields={Field.MESSAGE_PRIMARY: message, Field.MESSAGE_DETAIL: f"query: {text}"},
             undone=self.undone,
         )
-        what = "make it true" if self.verb == "requires" else "fix the file or the data"
+        what = (
+            "change the data so that it does"
+            if self.verb == "requires"
+            else "fix the file or the data"
+        )
         error = failure.of_statement(refusal, f"{what}, then run: migrator {direction}")
         values: dict[str, Any] = {**vars(error), "query": self.query.text, "gave": self.gave}
         return RequirementError(**values)

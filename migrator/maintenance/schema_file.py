@@ -220,9 +220,9 @@ def check(path: Path, expected: str) -> None:
     text = text.replace("\r\n", "\n")  # a checkout on Windows
     if text != expected:
         raise SchemaFileError(
-            f"{path} is not the schema that the migrations make",
+            f"{path} does not match the schema that the migrations produce",
             detail=_difference(path, text, expected),
-            hint=f"apply the migrations to a database, and write it again: "
+            hint="apply the migrations to a database, then write it again: "
             f"migrator dump --output {path}",
         )
 

@@ -279,13 +279,14 @@ def verified_text(
     entries: Iterable[Entry], repeatables: Iterable[Repeatable], *, offline: bool
 ) -> str:
     """Say that the files are valid, and whether they were compared with the history."""
-    files = sum(each.migration is not None for each in entries)
-    files += sum(each.migration is not None for each in repeatables)
-    if not files:
+    numbered = sum(each.migration is not None for each in entries)
+    others = sum(each.migration is not None for each in repeatables)
+    counts = ((numbered, "migration"), (others, "repeatable file"))
+    if not (what := " and ".join(counted(number, noun) for number, noun in counts if number)):
         return "no migration files"
-    verbs = ("is", "matches") if files == 1 else ("are", "match")
+    verbs = ("is", "matches") if numbered + others == 1 else ("are", "match")
     against = "" if offline else f" and {verbs[1]} the history"
-    return f"{counted(files, 'migration')} {verbs[0]} valid{against}"
+    return f"{what} {verbs[0]} valid{against}"
 
 
 def log_text(rows: Iterable[LogEntry]) -> str:

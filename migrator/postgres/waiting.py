@@ -38,7 +38,7 @@ def connect(database: Database, limit: float, notify: Notify) -> Connection:
         except UnavailableError as error:
             left = end - time.monotonic()
             if left <= 0:
-                waited = f"waited for it for {duration(limit)} (--wait)"
+                waited = f"gave up after {duration(limit)} (--wait)"
                 raise UnavailableError(error.message, detail=waited, hint=error.hint) from None
             if error.message != told:
                 text = f"waiting for the database, up to {duration(limit)}: {error.message}"

@@ -154,7 +154,7 @@ class Condition:
         down = "down: " * (self.direction is Direction.DOWN)
         what = f"{down}{'require' if self.is_required else 'ensure'} line {self.line}"
         where = "database" if self.is_required else "scratch database"
-        gave = f"gave {self.gave} on the {where}" if self.gave else ""
+        gave = f"returned {self.gave} on the {where}" if self.gave else ""
         told = "; ".join(part for part in (gave, self.reason) if part)
         word = {Met.YES: "met", Met.NO: "NOT MET", Met.UNKNOWN: "not known"}[self.met]
         return f"{what}: {word} ({told})" if told else f"{what}: {word}"

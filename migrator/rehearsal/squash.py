@@ -188,7 +188,7 @@ def _chosen(
         raise UsageError(
             f"the migrations leave rows in {counted(len(undecided), 'table')}",
             detail="\n".join(f"{name}: {counted(rows[name][0], 'row')}" for name in undecided),
-            hint="let the new file insert them: --data TABLE, for each table; or leave out the "
+            hint="to insert them in the new file: --data TABLE, for each table; to leave out all "
             "others: --no-data",
         )
     return tuple(sorted(tables))

@@ -70,7 +70,7 @@ def _complaint(option: str, text: str) -> tuple[str, str] | None:
             f"use for example: -- migrator: {option} {_EXAMPLE}",
         )
     if not _QUERY.match(text):
-        return f'the query of "{option}" is not a SELECT', "write a SELECT that gives one boolean"
+        return f'the query of "{option}" is not a SELECT', "write a SELECT that returns one boolean"
     statements = list(splitter.split(text))
     if len(statements) > 1:
         return f'option "{option}" has {len(statements)} statements', f"write one; {_END_IT}"

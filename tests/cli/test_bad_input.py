@@ -800,7 +800,7 @@ def test_what_nobody_thought_of_is_one_line_and_no_traceback(
     result = spawn("--dir", migrate.directory, "verify", environ=environ)
     assert (result.exit_code, result.stdout) == (70, "")
     first, *hints = result.stderr.splitlines()
-    assert first == "error: a bug of migrator: ZeroDivisionError: division by zero"
+    assert first == "error: a bug in migrator: ZeroDivisionError: division by zero"
     assert "migrator status" in hints[0]
     assert "-vv" in hints[1]
 

@@ -302,7 +302,7 @@ def test_an_exception_that_nobody_thought_of_is_told_as_a_bug_and_leaves_nothing
     with garbling(database.url, b"CREATE DOMAIN", b"CREATE \xff\xff\xff\xff\xff\xff") as proxy:
         result = migrate_process("up", *options.split(), database=proxy.url)
     assert result.exit_code == 70
-    told = "a bug of migrator: UnicodeDecodeError: "
+    told = "a bug in migrator: UnicodeDecodeError: "
     if options == "--json":
         assert result.json["error"]["code"] == "internal"
         assert result.json["error"]["message"].startswith(told)

@@ -81,7 +81,9 @@ def test_anything_else_is_an_error_with_the_place_the_query_and_what_it_gave(
     error = result.json["error"]
     assert (error["code"], error["query"], error["gave"]) == ("requirement", query, gave)
     assert (error["line"], error["column"]) == (2, len(f"-- migrator: {option} ") + 1)
-    assert error["message"] == f"01_a {option}s this query to give true, but it gave {gave}"
+    assert (
+        error["message"] == f"01_a {option}s that this query returns true, but it returned {gave}"
+    )
     assert error["outcome"].startswith("01_a was rolled back completely.")
 
 
@@ -154,7 +156,7 @@ def test_a_down_whose_condition_is_not_met_changes_nothing(
     result = migrate("down", "--yes")
     assert (result.exit_code, tables(database), applied(database)) == (4, ["a"], ["01_a"])
     assert "The down script was rolled back; 01_a is still applied." in result.stderr
-    assert "make it true, then run: migrator down" in result.stderr
+    assert "change the data so that it does, then run: migrator down" in result.stderr
 
 
 def test_a_deferred_constraint_has_spoken_before_ensure_is_asked(
@@ -185,7 +187,7 @@ def test_a_run_of_many_files_stops_exactly_at_the_condition(
         "select version, outcome, message from migration_log where outcome = 'failed'"
     )
     assert failed == [
-        ("30_x", "failed", f"30_x {option}s this query to give true, but it gave false")
+        ("30_x", "failed", f"30_x {option}s that this query returns true, but it returned false")
     ]
 
 

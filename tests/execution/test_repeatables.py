@@ -221,7 +221,7 @@ def test_an_error_names_the_file_that_made_what_depends_on_a_column(
         done(migrate)
     result = migrate(direction, "--yes")
     assert result.exit_code == 1
-    assert "R__v.sql makes view v" in result.stderr
+    assert "R__v.sql creates view v" in result.stderr
     when = "this up" if direction == "up" else "the next up"
     assert (
         f"drop it (IF EXISTS) in an earlier statement: {when} applies the file again"
@@ -374,4 +374,4 @@ def test_a_directory_may_have_only_repeatable_files(migrate: Migrate, write: Wri
     status = migrate("status").stdout
     assert "repeatable file  state       applied at" in status
     assert "repeatable files: 1 up to date" in status
-    assert migrate("verify").stdout == "1 migration is valid and matches the history\n"
+    assert migrate("verify").stdout == "1 repeatable file is valid and matches the history\n"

@@ -343,7 +343,9 @@ def test_a_schema_file_that_lacks_something_is_a_difference(
     before = written.read_text()
     result = migrate("verify", "--schema-file", written)
     assert result.exit_code == 4
-    assert f"error: {written} is not the schema that the migrations make" in result.stderr
+    assert (
+        f"error: {written} does not match the schema that the migrations produce" in result.stderr
+    )
     assert (
         "  -    id bigint NOT NULL\n  +    id bigint NOT NULL,\n  +    phone text" in result.stderr
     )

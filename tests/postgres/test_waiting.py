@@ -153,7 +153,7 @@ def test_the_wait_ends_and_says_what_it_waited_for() -> None:
     told: list[Event] = []
     with pytest.raises(UnavailableError, match="Connection refused") as caught:
         waiting.connect(config.Database(url="postgresql://127.0.0.1:1/x"), 0.01, told.append)
-    assert caught.value.detail == "waited for it for 10 ms (--wait)"
+    assert caught.value.detail == "gave up after 10 ms (--wait)"
     # The first attempt may already take longer than that.
     assert all(isinstance(each, Remarked) for each in told)
 
@@ -171,7 +171,7 @@ def test_every_command_waits(command: str, migrate: Migrate, write: Write) -> No
     unused = f"postgresql://127.0.0.1:{free_port()}/x"
     result = migrate(command, database=unused, environ={"MIGRATOR_WAIT": "10ms"})
     assert result.exit_code == 6
-    assert "waited for it for 10 ms (--wait)" in result.stderr
+    assert "gave up after 10 ms (--wait)" in result.stderr
 
 
 def test_a_signal_ends_the_wait(runs: Runs, write: Write) -> None:

@@ -44,7 +44,7 @@ def test_what_the_next_migration_requires_is_asked_of_the_target(
     code, conditions, _ = rehearsed(users)
     assert (code, conditions) == (4, [[("require", "up", 1, "no", "false")]])
     shown = users("rehearse").stdout
-    assert "  require line 1: NOT MET (gave false on the database)" in shown
+    assert "  require line 1: NOT MET (returned false on the database)" in shown
     assert users.database.rows("select to_regclass('b')") == [(None,)]
 
 
