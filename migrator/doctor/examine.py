@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,12 @@ from .checks import Check, Diagnosis, Finding, Unchecked, checks
 _AGE = 120  # seconds that a transaction may be idle
 _WAL = 10 << 30  # bytes that a slot in use may keep
 
-# A migration runs under these settings; statements of our own have others.
+# A migration runs under these settings; statements of our own have others.  The directory is null
+# to a role that may not read it.
 _SETTINGS = """
-select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s))::pg_catalog.text
+select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s))::pg_catalog.text,
+       (select d.setting from pg_catalog.pg_settings d
+        where d.name operator(pg_catalog.=) 'data_directory')
 from pg_catalog.pg_settings s
 where s.name operator(pg_catalog.=) any (array[
     'statement_timeout', 'lock_timeout', 'default_transaction_read_only', 'transaction_timeout',
@@ -63,7 +67,7 @@ def examine(conn: Connection, question: Question) -> Diagnosis:
     """
     with connection.reported():
         conn.is_settled = True  # our own session settings would hide those that the role has
-        (settings,) = run_plainly(conn, _SETTINGS).fetchone()
+        settings, directory = run_plainly(conn, _SETTINGS).fetchone()
         found, problems = _history(conn, question.schema, question.trusted)
         version = conn.info.server_version
         known = {
@@ -74,6 +78,7 @@ def examine(conn: Connection, question: Question) -> Diagnosis:
             "version": version,
             "age": question.age,
             "wal": question.wal,
+            "free": _free_space(conn, directory),
         }
         usable = [check for check in checks() if check.query and version >= check.since]
         answers = _answers(conn, usable, known)
@@ -82,6 +87,16 @@ def examine(conn: Connection, question: Question) -> Diagnosis:
         tuple(each for answer in answers for each in answer.notes),
         tuple(each for answer in answers for each in answer.unchecked),
     )
+
+
+def _free_space(conn: Connection, directory: str | None) -> int | None:
+    """Return the free bytes of the disk of a server; None if it cannot be seen from here."""
+    if directory is None or not conn.info.host.startswith("/"):
+        return None  # another machine may have such a directory, too
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
 
 
 def _history(

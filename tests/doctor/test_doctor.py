@@ -283,6 +283,25 @@ def test_a_slot_that_holds_wal_back_is_found(database: Database) -> None:
         assert found(database) == {}
 
 
+def test_a_table_that_does_not_fit_on_the_disk_again_is_found(
+    database: Database, role: str
+) -> None:
+    database.execute(f"create table {role}_small (); create table large (a text unique)")
+    assert found(database) == {}
+    # Pages of its index: 8 TB.
+    grown = "update pg_class set relpages = {} where relname = 'large_a_key'"
+    database.execute(grown.format(1 << 30))
+    (finding,) = diagnosis(database).findings
+    assert finding.id == "disk-space"
+    assert finding.message.endswith("are free, table public.large with its indexes has 8192 GB")
+    # Neither a role that may not read where the data are sees the disk, nor another machine.
+    assert "disk-space" not in found(database, url=database.tcp_url(role, "x"))
+    database.execute(f"grant pg_read_all_settings to {role}")
+    assert "disk-space" not in found(database, url=database.tcp_url(role, "x"))
+    database.execute(grown.format(1))
+    assert found(database) == {}
+
+
 def test_a_slot_in_use_that_keeps_much_wal_is_found(database: Database) -> None:
     url = f"{database.url}&replication=database"
     with slot(database, reserved=True) as name, psycopg.connect(url, autocommit=True) as consumer:
