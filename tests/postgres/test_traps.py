@@ -161,3 +161,18 @@ def test_no_look_at_blockers_or_half_made_indexes_runs_what_others_have_created(
         assert "sprung" not in result.stderr
         migrate.database.execute("truncate public.a")
     assert "dropping the invalid index public.k" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["", OPTION])
+def test_no_statement_of_ours_runs_what_a_script_has_created_for_its_session(
+    migrate: Migrate, write: Write, option: str
+) -> None:
+    """Temporary tables and types are searched before those of PostgreSQL, unless told otherwise."""
+    migrate.database.execute("create schema history; create table public.z (n int)")
+    text = f"{option}{PLANT.replace('{schema}', 'pg_temp')}"
+    index = "create index concurrently if not exists y on public.z (n);\n" * bool(option)
+    write({"01_traps.up.sql": f"{text}{index}select 1;\n", "01_traps.down.sql": text, **FILES})
+    for command in ("up --trace", "redo --steps 3"):
+        result = migrate("--schema", "history", *command.split())
+        assert result.exit_code == 0, (command, result.stderr)
+        assert "sprung" not in result.stdout + result.stderr, command
