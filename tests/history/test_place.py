@@ -203,6 +203,22 @@ def test_a_role_that_may_only_read_a_history_reads_it_but_runs_none_of_its_scrip
         migrate.database.execute(f"drop owned by {reader}; drop role {reader}")
 
 
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_role_from_which_row_security_hides_the_history_is_not_told_that_all_is_pending(
+    migrate: Migrate, files: Path, role: str, command: tuple[str, ...]
+) -> None:
+    assert migrate("up").exit_code == 0
+    migrate.database.execute(
+        f"grant select on migration_versions, migration_repeatables, migration_log to {role};"
+        "alter table migration_versions enable row level security;"
+        "alter table migration_log enable row level security"
+    )
+    result = migrate(*command, database=migrate.database.tcp_url(role, PASSWORD))
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "query would be affected by row-level security policy" in result.stderr
+    assert "alter role NAME bypassrls" in result.stderr
+
+
 # Whether it is one
 
 ALTERED = {
