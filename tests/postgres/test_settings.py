@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from migrator import config
 from migrator.postgres import connection
 from migrator.postgres.cursor import Connection, run_plainly
 
-from ..conftest import Database, Migrate, Write
+from ..conftest import Database, Migrate, ScratchDatabases, Write
 from ..sessions import ordinary_role
 
 # By what somebody may write after `alter database … set`.
@@ -145,6 +146,33 @@ def test_a_session_of_our_own_has_no_limits(database: Database, limit: str) -> N
             row = run_plainly(conn, "select current_setting(%s)", [name]).fetchone()
             assert row in [("0",), ("off",)]
             connection.forget(conn)
+
+
+@pytest.mark.parametrize(
+    "limit", ["idle_session_timeout = '250ms'", "default_transaction_read_only = on"]
+)
+def test_limits_of_the_role_end_no_session_of_ours(
+    database: Database,
+    migrate: Migrate,
+    write: Write,
+    scratch_databases: ScratchDatabases,
+    limit: str,
+) -> None:
+    if "idle" in limit and database.postgres.version < 14:
+        pytest.skip("idle_session_timeout is new in 14")
+    write({"01_a.up.sql": "create table a (); select pg_sleep(0.5);"})
+    write({"01_a.down.sql": "drop table a;"})
+    with ordinary_role(database, "createdb") as url:
+        database.execute(f"alter role {conninfo_to_dict(url)['user']} set {limit}")
+        override = ["--override-read-only"] * ("read_only" in limit)
+        for command in ("rehearse", "up --trace", "drift", "down"):
+            options = override if command in ("up --trace", "down") else []
+            result = migrate(*command.split(), *options, database=url)
+            # What the role was granted is drift.
+            assert result.exit_code in (0, 4), (command, result.stderr)
+            for word in ("error", "leftover", "stays"):
+                assert word not in result.stderr, (command, result.stderr)
+        assert scratch_databases() == []
 
 
 KEPT_ALIVE = {
