@@ -210,6 +210,11 @@ CASES = {
     "a schema that is missing": Case(
         "3F000", "create table app.t ();", ['earlier statement: create schema "app";']
     ),
+    "a search path without a schema": Case(
+        "3F000",
+        "set search_path = nowhere; create table t ();",
+        ["or correct the search path", FIX_FILE],
+    ),
     "a foreign key to columns without a key": Case(
         "42830",
         "create table t (a text references users (email));",
@@ -231,6 +236,12 @@ CASES = {
         "drop table users;",
         ["view v depends on table users", "CASCADE could drop more than that"],
         f"{USERS} create view v as select * from users;",
+    ),
+    "a role that owns something": Case(
+        "2BP01",
+        "create role dependent; alter table users owner to dependent; drop role dependent;",
+        ["reassign owned by ROLE to OTHER; drop owned by ROLE;", "owner of table users"],
+        USERS,
     ),
     "a column that a view needs": Case(
         "0A000",
@@ -264,6 +275,18 @@ CASES = {
         ["before the statement, add: set constraints all immediate;"],
         f"{USERS} insert into users values (1);"
         "create table posts (user_id int references users deferrable);",
+    ),
+    "a table that a cursor reads": Case(
+        "55006",
+        "declare c cursor for select * from users; alter table users add b int;",
+        ["the object is in use: close what uses it first, such as a cursor", FIX_FILE],
+        USERS,
+    ),
+    # The fixture is connected to this database; PostgreSQL waits 5 s for others to leave it.
+    "a database that others use": Case(
+        "55006",
+        "-- migrator: no-transaction\ncreate database copied template postgres;",
+        ["end the sessions of that database: select pg_terminate_backend(pid)"],
     ),
     "a materialized view without rows": Case(
         "55000",
