@@ -50,7 +50,10 @@ def _of_scripts(app: App, conn: Connection, question: Question) -> Diagnosis:
     try:
         migrations = read_migrations(*app.settings.directories)
     except errors.MigratorError as error:
-        return unread(f"{error} (see: migrator verify)")
+        # The history is still there: only the comments in the files stay unread.
+        found = examine_scripts(conn, question, ())
+        missing = unread(f"{error} (see: migrator verify)", "allow-unused")
+        return found if found.unchecked else found + missing
     return examine_scripts(conn, question, migrations)
 
 

@@ -139,15 +139,13 @@ def examine_scripts(
     except DatabaseConnectionError:
         raise
     except MigratorError as error:
-        return unread(str(error))
+        return unread(str(error), "down-not-owner", "allow-unused")
     return Diagnosis((*findings, *_unused(*compared(migrations, recorded))))
 
 
-def unread(reason: str) -> Diagnosis:
-    """Return the answer for files or a history that cannot be read."""
-    return Diagnosis(
-        unchecked=tuple(Unchecked(each.id, reason) for each in checks() if not each.query)
-    )
+def unread(reason: str, *ids: str) -> Diagnosis:
+    """Return the answer of checks whose files or history cannot be read."""
+    return Diagnosis(unchecked=tuple(Unchecked(each, reason) for each in ids))
 
 
 def _unused(entries: Iterable[Entry], repeatable: Iterable[Repeatable]) -> Iterator[Finding]:
