@@ -123,9 +123,9 @@ migrate-down: ## revert the newest migration (asks first on a terminal; skip wit
 migrate-redo: ## revert the newest migration and apply it again: steps=2 yes=1
 migrate-create: ## create the next pair of files: name=add_phone repeatable=1 in=DIR
 migrate-verify: ## check the files against the history: offline=1 fix=1 schema-file=FILE
-migrate-renumber: ## give pending files that are out of order the next free numbers: dry-run=1 yes=1
+migrate-renumber: ## renumber pending files that are out of order: dry-run=1 yes=1
 migrate-rehearse: ## show what migrate-up would lock, rewrite and scan: html=report.html save=FILE
-migrate-drift: ## compare the database with what its history should have produced: ignore=owner sql=NAME
+migrate-drift: ## compare the database with its history: ignore=owner sql=NAME
 migrate-dump: ## print the schema of the database, or write it to a file: output=schema.sql
 migrate-squash: ## replace old migrations by one pair of files: to=120 data=TABLE no-data=1
 migrate-doctor: ## find what will make migrations fail or wait: invalid indexes, privileges, …
