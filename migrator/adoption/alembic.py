@@ -29,7 +29,7 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
     if len(heads) > 1:
         return State(
             stop=f"there are several heads: {', '.join(heads)}",
-            hint="bring them together: alembic merge heads, then: alembic upgrade head",
+            hint="merge them: alembic merge heads, then: alembic upgrade head",
         )
     return State(tuple(Row(row["version_num"], row) for row in rows))
 
@@ -91,7 +91,7 @@ def _refuse_gaps(known: Mapping[str, _Revision]) -> None:
     if len(heads) > 1:
         raise DirectoryError(
             f"the files have several heads: {', '.join(heads)}",
-            hint="bring them together: alembic merge heads",
+            hint="merge them: alembic merge heads",
         )
 
 

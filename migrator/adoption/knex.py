@@ -19,7 +19,9 @@ _PRINT = (
 
 def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
     if any(row["is_locked"] for row in companions["knex_migrations_lock"]):
-        return State(stop="Knex is running, or was killed", hint="if it was: knex migrate:unlock")
+        return State(
+            stop="Knex is running, or was killed", hint="if it was killed, run: knex migrate:unlock"
+        )
     ordered = sorted(rows, key=lambda row: row["id"])
     return State(tuple(Row(_key(row["name"]), row, row["migration_time"]) for row in ordered))
 

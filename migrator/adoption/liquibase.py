@@ -31,7 +31,8 @@ _DEFAULTS = {"enddelimiter": ";", "failonerror": "true", "runalways": "false"}
 def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
     if any(row["locked"] for row in companions["databasechangeloglock"]):
         return State(
-            stop="Liquibase is running, or was killed", hint="if it was: liquibase release-locks"
+            stop="Liquibase is running, or was killed",
+            hint="if it was killed, run: liquibase release-locks",
         )
     ordered = sorted(rows, key=lambda row: row["orderexecuted"])
     if failed := [row for row in ordered if row["exectype"] == "FAILED"]:

@@ -19,7 +19,9 @@ _OUTSIDE = re.compile(
 
 def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
     if any(row["locked"] for row in companions["yoyo_lock"]):
-        return State(stop="yoyo is running, or was killed", hint="if it was: yoyo break-lock")
+        return State(
+            stop="yoyo is running, or was killed", hint="if it was killed, run: yoyo break-lock"
+        )
     ordered = sorted(rows, key=lambda row: (row["applied_at_utc"], row["migration_id"]))
     return State(
         tuple(Row(row["migration_id"], row, f"{row['applied_at_utc']}Z") for row in ordered)
