@@ -17,6 +17,7 @@ from ..config import Database
 from ..errors import SchemaFileError, UsageError
 from ..history import layout
 from ..sql import splitter
+from ..sql.names import in_quotes
 from ..sql.script import Statement
 
 # These replace the settings of pg_dump, which differ from version to version.
@@ -103,7 +104,7 @@ def read(
     Raises:
         DumpError: No `pg_dump` can read the server's version, or it failed.
     """
-    schema = _quoted(history)
+    schema = in_quotes(history)
     without = (f"--exclude-table={schema}.{name}" for name in layout.NAMES)
     dump = programs.dump_schema(
         database,
@@ -114,10 +115,6 @@ def read(
         settings=_SETTINGS,
     )
     return normalised(dump, newest)
-
-
-def _quoted(name: str) -> str:
-    return '"{}"'.format(name.replace('"', '""'))
 
 
 def normalised(dump: str, newest: str | None) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from ..sql.names import in_quotes
 from .definitions import NAME
 from .schema import Difference, SchemaObject
 
@@ -36,7 +37,7 @@ def write(each: Difference, sides: Sides) -> list[str]:
         text = "null" if each.after is None else _literal(each.after)
         return [f"comment on {_on(target)} is {text}"]
     if each.kind == "owner":
-        role = _quoted(each.after or "")
+        role = in_quotes(each.after or "")
         return [f"alter {target.label} owner to {role}"] if each.after else []
     return _privileges(each, target, sides)
 
@@ -60,7 +61,7 @@ def _privileges(each: Difference, target: SchemaObject, sides: Sides) -> list[st
     role = each.name.removeprefix("of ").removesuffix(f" on {target.label}")
     if role == "its owner":
         owner = sides.after.get(f"owner of {target.label}")
-        role = _quoted(owner.definition) if owner else "current_user"
+        role = in_quotes(owner.definition) if owner else "current_user"
         each = replace(each, after=each.after or "all")
     if target.kind == "column":
         return list(
@@ -103,10 +104,6 @@ def _on(target: SchemaObject) -> str:
         return target.label
     domain = "domain " if target.parents[0].startswith("domain ") else ""
     return f"{target.kind} {last_part(target.name)} on {domain}{table_of(target)}"
-
-
-def _quoted(role: str) -> str:
-    return '"' + role.replace('"', '""') + '"'
 
 
 def _literal(text: str) -> str:

@@ -54,9 +54,16 @@ def quoted(name: Iterable[str]) -> str:
     >>> quoted(("s", "A b"))
     's."A b"'
     """
-    return ".".join(
-        part if _SIMPLE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in name
-    )
+    return ".".join(part if _SIMPLE.fullmatch(part) else in_quotes(part) for part in name)
+
+
+def in_quotes(name: str) -> str:
+    """Write a name in SQL, quoted in any case: it may be a keyword.
+
+    >>> in_quotes('a"b')
+    '"a""b"'
+    """
+    return '"' + name.replace('"', '""') + '"'
 
 
 def folded(tokens: Iterable[str]) -> Iterator[str]:
