@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ..conftest import Database, Migrate, Postgres, call
 
@@ -20,3 +23,19 @@ def prepared(postgres: Postgres, files: Mapping[str, str], rows: str = "") -> It
         if rows:
             database.execute(rows)
         yield database
+
+
+def fixtures(files: Mapping[str, str], rows: str = "") -> tuple[Any, Any]:
+    """Return the fixtures `start`, created once for a module, and `database`, a copy of it."""
+
+    @pytest.fixture(scope="module")
+    def start(postgres: Postgres) -> Iterator[Database]:
+        with prepared(postgres, files, rows) as database:
+            yield database
+
+    @pytest.fixture
+    def database(postgres: Postgres, start: Database) -> Iterator[Database]:
+        with postgres.database(template=start.name) as database:
+            yield database
+
+    return start, database

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conftest import Database, Migrate, Postgres, Write
+from tests.conftest import Migrate, Write
 
-from .prepared import prepared
+from .prepared import fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -259,17 +257,7 @@ CASES: dict[str, tuple[list[str], bool]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def start(postgres: Postgres) -> Iterator[Database]:
-    with prepared(postgres, START, ROWS) as database:
-        yield database
-
-
-@pytest.fixture
-def database(postgres: Postgres, start: Database) -> Iterator[Database]:
-    """A copy of the start."""
-    with postgres.database(template=start.name) as database:
-        yield database
+start, database = fixtures(START, ROWS)
 
 
 @pytest.mark.parametrize("name", CASES)

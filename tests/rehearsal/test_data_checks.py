@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.conftest import Database, Migrate, Postgres, Result, Write
+from tests.conftest import Migrate, Result, Write
 
-from .prepared import prepared
+from .prepared import fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -59,17 +58,7 @@ insert into stays values (1, 'at', 'graz'), (2, null, null), (3, null, 'linz');
 START = {"01_setup.up.sql": SETUP}
 
 
-@pytest.fixture(scope="module")
-def start(postgres: Postgres) -> Iterator[Database]:
-    with prepared(postgres, START) as database:
-        yield database
-
-
-@pytest.fixture
-def database(postgres: Postgres, start: Database) -> Iterator[Database]:
-    """A copy of the start."""
-    with postgres.database(template=start.name) as database:
-        yield database
+start, database = fixtures(START)
 
 
 @dataclass(frozen=True)

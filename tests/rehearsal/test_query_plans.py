@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Database, Migrate, Postgres, Result, Write
-from .prepared import prepared
+from ..conftest import Database, Migrate, Result, Write
+from .prepared import fixtures
 from .test_on_copy import copied
 
 pytestmark = pytest.mark.slow
@@ -37,17 +37,7 @@ Compare = Callable[..., Result]
 START = {"01_rows.up.sql": ROWS}
 
 
-@pytest.fixture(scope="module")
-def start(postgres: Postgres) -> Iterator[Database]:
-    with prepared(postgres, START) as database:
-        yield database
-
-
-@pytest.fixture
-def database(postgres: Postgres, start: Database) -> Iterator[Database]:
-    """A copy of the start."""
-    with postgres.database(template=start.name) as database:
-        yield database
+start, database = fixtures(START)
 
 
 @pytest.fixture
