@@ -63,8 +63,10 @@ LANGUAGES = {"Rails": "Ruby", "Django": "Python"}
 """Tools whose migrations are programs, and what they are written in."""
 
 START = (
-    "to start with the schema that the database has, run: "
-    "migrator dump --output migrations/01_schema.up.sql\nand then: migrator baseline 01"
+    "to start with the schema that the database has, in a new directory, run: "
+    "mkdir migrations\n"
+    "then: migrator dump --allow-empty --output migrations/01_schema.up.sql\n"
+    "then: migrator baseline 01"
 )
 """What to do instead of taking over files that cannot be converted."""
 

@@ -518,3 +518,36 @@ def _ours(database: Database) -> str:
         "--exclude-table=migration_*",
         "--table=t*",
     )
+
+
+DJANGO = """
+import os, sys
+from urllib.parse import urlsplit
+from django.conf import settings
+from django.core.management import execute_from_command_line
+url = urlsplit(os.environ["DATABASE_URL"])
+database = {"ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:], "USER": url.username,
+            "PASSWORD": url.password, "HOST": url.hostname, "PORT": url.port}
+settings.configure(
+    DATABASES={"default": database}, DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+)
+execute_from_command_line(sys.argv)
+"""
+
+
+def test_a_database_of_django_starts_with_a_dump_and_a_baseline(
+    migrate: Migrate, tmp_path: Path
+) -> None:
+    place = place_of(migrate.database, tmp_path / "theirs")
+    fill(place.folder, {"manage.py": DJANGO})
+    place.run("python", "manage.py", "migrate", environ={"DATABASE_URL": place.url})
+
+    found = migrate("adopt", "--json").json["found"]
+    assert [(each["tool"], each["can_adopt"]) for each in found] == [("Django", False)]
+    migrate("dump", "--allow-empty", "--output", migrate.directory / "01_schema.up.sql")
+    assert migrate("up").exit_code == 4
+    result = migrate("baseline", "01")
+    assert result.exit_code == 0, result.stderr
+    assert migrate("status", "--check").exit_code == 0
+    assert migrate("drift", "--ignore", "owner").exit_code == 0
