@@ -32,7 +32,12 @@ def _mark(line: str) -> texts.Mark | None:
     return _MARKS.get(words) or texts.Mark(problem=f"unknown directive: +goose {match['words']}")
 
 
-def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
+def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
+    if any(row["locked"] for row in companions["goose_lock"]):
+        return State(
+            stop="goose is running, or was killed: goose_lock has a lock",
+            hint="if it was: update goose_lock set locked = false",
+        )
     newest = {row["version_id"]: row for row in sorted(rows, key=lambda row: row["id"])}
     applied = [row for row in newest.values() if row["is_applied"] and row["version_id"] > 0]
     applied.sort(key=lambda row: row["id"])
@@ -61,4 +66,4 @@ def _locks(_table: Table) -> tuple[int, ...]:
     return (_LOCK,)
 
 
-DIALECT = Dialect("goose", "goose", interpret=_interpret, files=_files, locks=_locks)
+DIALECT = Dialect("goose", "goose", _interpret, _files, locks=_locks, companions=("goose_lock",))

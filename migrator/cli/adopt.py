@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,22 @@ def _complete_tool(
     from ..adoption.tools import DIALECTS
 
     return [CompletionItem(d.name) for d in DIALECTS if d.name.startswith(incomplete)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options of an adoption."""
+
+    files: Path
+    into: Path
+    table: str | None
+    partial: bool
+    dry_run: bool
+    unchecked: bool
+    retire: bool
+    yes: bool
+    scratch_url: str | None
+    ignore: tuple[Pattern, ...]
 
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -78,8 +94,9 @@ def adopt(app: App, /, *, tool: str | None, undo: bool, **given: Any) -> None:
         elif tool is None:
             _look(app, work, given["table"])
         else:
-            files, into = (given.pop(name) or directories[0] for name in ("files", "into"))
-            _adopt(app, work, tool, files, into, **given)
+            for name in ("files", "into"):
+                given[name] = given[name] or directories[0]
+            _adopt(app, work, tool, _Asked(**given))
 
 
 def _undo(app: App, work: Session, *, yes: bool) -> None:
@@ -100,38 +117,22 @@ def _look(app: App, work: Session, table: str | None) -> None:
     app.show(lambda: adoption.found_text(found), lambda: adoption.of_found(found))
 
 
-def _adopt(
-    app: App,
-    work: Session,
-    tool: str,
-    files: Path,
-    into: Path,
-    *,
-    table: str | None,
-    partial: bool,
-    dry_run: bool,
-    unchecked: bool,
-    retire: bool,
-    yes: bool,
-    scratch_url: str | None,
-    ignore: tuple[Pattern, ...],
-    **_: Any,
-) -> None:
+def _adopt(app: App, work: Session, tool: str, asked: _Asked) -> None:
     from ..adoption import adopt, record, tools
     from ..output import adoption
 
-    dialect, place = tools.choose(work.conn, tool, table)
-    plan = adopt.plan(work, dialect, place, files, into, partial=partial)
-    if not unchecked:
-        _check(app, work, plan, scratch_url, ignore)
+    dialect, place = tools.choose(work.conn, tool, asked.table)
+    plan = adopt.plan(work, dialect, place, asked.files, asked.into, partial=asked.partial)
+    if not asked.unchecked:
+        _check(app, work, plan, asked.scratch_url, asked.ignore)
     retired = None
-    if not dry_run:
-        confirm(app, work, f"adopt {dialect.name}", yes=yes)
-        retired = record.carry_out(work, plan, app.notify, retire=retire)
+    if not asked.dry_run:
+        confirm(app, work, f"adopt {dialect.name}", yes=asked.yes)
+        retired = record.carry_out(work, plan, app.notify, retire=asked.retire)
     app.show(
-        lambda: adoption.adopted_text(plan, retired, dry_run=dry_run),
-        lambda: adoption.of_adoption(plan, retired, dry_run=dry_run),
-        kept=None if dry_run else "the history was recorded; see: migrator status",
+        lambda: adoption.adopted_text(plan, retired, dry_run=asked.dry_run),
+        lambda: adoption.of_adoption(plan, retired, dry_run=asked.dry_run),
+        kept=None if asked.dry_run else "the history was recorded; see: migrator status",
     )
 
 
