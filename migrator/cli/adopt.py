@@ -140,7 +140,7 @@ def _check(
     app: App, work: Session, plan: Adoption, url: str | None, ignore: tuple[Pattern, ...]
 ) -> None:
     """Check on a scratch database that the target has what the applied migrations make."""
-    from ..rehearsal.rehearse import compare_with_files
+    from ..rehearsal.compare import compare_with_files
 
     if not plan.applied:
         return

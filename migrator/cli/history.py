@@ -130,7 +130,7 @@ def baseline(
     database that the schema has everything that the migrations up to VERSION create.
     """
     from ..execution import baseline
-    from ..rehearsal.rehearse import compare_with_files
+    from ..rehearsal.compare import compare_with_files
 
     with app.opened() as work:
         if not unchecked:

@@ -152,7 +152,8 @@ def rehearse(
     from ..rehearsal.data_checks import DataCheckOptions
     from ..rehearsal.on_copy import CopyOptions, rehearse_on_copy
     from ..rehearsal.on_target import rehearse_on_target
-    from ..rehearsal.rehearse import RehearsalOptions, rehearse_plan
+    from ..rehearsal.prepare import RehearsalOptions
+    from ..rehearsal.rehearse import rehearse_plan
 
     _refuse_two_places(is_on_target=is_on_target, has_copy=copy_url is not None)
     apply_limits(app, {"role": role})
@@ -250,7 +251,7 @@ def drift(
     Replays the history on a scratch database.  Exits with 4 if there are differences.
     """
     from ..output.report import drift_json, drift_text
-    from ..rehearsal.rehearse import find_drift, write_drift
+    from ..rehearsal.compare import find_drift, write_drift
 
     apply_limits(app, {"role": role})
     server = app.other_database(scratch_url)

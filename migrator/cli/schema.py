@@ -73,7 +73,7 @@ def check_file(app: App, work: Session, path: Path, server: Database | None) -> 
     """
     from ..files.directory import numbered
     from ..maintenance import schema_file
-    from ..rehearsal.rehearse import made_by_files
+    from ..rehearsal.compare import made_by_files
 
     versions = (each.version for each in numbered(work.migrations))
     with made_by_files(work, server, app.notify) as (database, major):

@@ -24,7 +24,7 @@ from ..sql.script import Statement
 from . import contents, replay, schema, steps
 from .differences import difference_lines
 from .drift import READ_LOCK_TIMEOUT
-from .rehearse import empty_stage
+from .prepare import empty_stage
 from .schema import Schema
 from .steps import Stage
 
@@ -105,7 +105,7 @@ def squash(
             `data` has none.
         HistoryError: The migrations cannot be applied to an empty database, change what belongs
             to the server, or the new file does not make the same.
-        MigratorError: As `rehearse.find_drift`.
+        MigratorError: As `compare.find_drift`.
     """
     _refuse_shared(migrations)
     version = f"{migrations[-1].version.partition('_')[0]}_squashed"
