@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -271,12 +270,13 @@ def test_the_socket_of_another_user_s_server_is_not_used(server: Server) -> None
         listener = [sys.executable, "-c", LISTENER, str(own)]
         with subprocess.Popen(listener, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            with pytest.raises(psycopg.OperationalError, match="requirepeer"):
-                read(server, "select 1")
-            process.send_signal(signal.SIGKILL)
-        own.unlink()
-        own.with_name("own").rename(own)
+            try:
+                assert process.stdout.readline() == b"ready\n"
+                with pytest.raises(psycopg.OperationalError, match="requirepeer"):
+                    read(server, "select 1")
+            finally:
+                process.kill()
+                own.with_name("own").replace(own)
 
 
 LISTENER = """
