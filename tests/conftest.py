@@ -329,8 +329,13 @@ def _major(program: Path) -> int:
 
 def dump_schema(database: Database, *options: str) -> str:
     r"""Give what `pg_dump --schema-only` says, without comments, `\restrict` and empty lines."""
+    return dump_database(database, "--schema-only", *options)
+
+
+def dump_database(database: Database, *options: str) -> str:
+    r"""Give what `pg_dump` says, without comments, `\restrict` and empty lines."""
     program = find_program("pg_dump", database.postgres)
-    command = [str(program), "--schema-only", *options, database.url]
+    command = [str(program), *options, database.url]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     noise = ("--", r"\restrict", r"\unrestrict")

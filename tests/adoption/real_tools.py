@@ -1,6 +1,7 @@
 """The tools themselves apply a history, which is then adopted: `make test-adoption`.
 
-It is not collected by its name, because the tools have to be installed first.
+It is not collected by its name, because the tools have to be installed first.  With MIGRATOR_GOLDEN
+it rewrites `made/`: what each tool left, which test_made.py adopts without the tool.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import pytest
 
 from migrator.adoption import graphile_migrate
 
-from ..conftest import PROJECT, Database, Migrate, dump_schema
+from ..conftest import PROJECT, Database, Migrate, dump_database, dump_schema
 from .test_adopt import fill, states
 
 CACHE = PROJECT / ".migrator" / "tools"
+MADE = Path(__file__).parent / "made"
 COUNT = 20
 OUTSIDE, TWO, CRLF, ROUTINE = 7, 9, 5, 3
 ROLE, PASSWORD = "adopter", "secret"
@@ -467,11 +469,16 @@ def test_a_history_of_the_tool_itself_is_taken_over(
         tool.down(place)
         pending = ["pending"]
 
+    if os.environ.get("MIGRATOR_GOLDEN") and not tool.is_program:
+        _keep(name, files, place)
+
     found = migrate("adopt", "--json").json.get("found")
     assert found, migrate("adopt").stderr
     assert [each["tool"] for each in found] == [name]
     if tool.is_program:
         _print(migrate, name, files, place)
+        if os.environ.get("MIGRATOR_GOLDEN"):
+            _keep(name, files, place)
     result = migrate("adopt", name, "--files", files)
     assert result.exit_code == 0, result.stderr
     assert list(states(migrate).values()) == ["applied"] * (COUNT - len(pending)) + pending
@@ -497,6 +504,19 @@ def test_a_history_of_the_tool_itself_is_taken_over(
     else:
         tool.down(other)
     assert _ours(migrate.database) == _ours(second_database)
+
+
+def _keep(name: str, files: Path, place: Place) -> None:
+    """Keep the files and the database for the tests that run without the tool."""
+    dumped = dump_database(place.database, "--no-owner", "--inserts")
+    lines = [line for line in dumped.splitlines() if not line.startswith(("SET ", "SELECT pg_cat"))]
+    paths = [path for path in files.rglob("*") if path.suffix in (".sql", ".plan", ".py", ".js")]
+    kept = {
+        "files": {str(p.relative_to(files)): p.read_bytes().decode() for p in sorted(paths)},
+        "database": "\n".join(lines),
+    }
+    MADE.mkdir(exist_ok=True)
+    (MADE / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def _print(migrate: Migrate, name: str, files: Path, place: Place) -> None:
