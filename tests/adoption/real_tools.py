@@ -526,8 +526,8 @@ def _print(migrate: Migrate, name: str, files: Path, place: Place) -> None:
     hints = [each["hint"] for each in result.json["error"]["errors"]]
     assert len(hints) == COUNT
     commands = [line for hint in hints for line in hint.splitlines()[1:]]
-    script = "\n".join(["set -e", *commands])
-    place.run("sh", "-c", script, environ={"DATABASE_URL": place.url})
+    for line in commands:
+        place.run("sh", "-c", line, environ={"DATABASE_URL": place.url})
 
 
 def _ours(database: Database) -> str:
