@@ -74,7 +74,7 @@ pg_catalog.json_build_array(
                       and t.typtype = 'd'
                       and t.typdefault is not null
                 )
-        )), '[]')
+        ) order by a.attnum), '[]')
         from pg_catalog.pg_attribute a
         where a.attrelid = c.oid
           and a.attnum > 0
@@ -89,7 +89,7 @@ pg_catalog.json_build_array(
             k.conkey,
             k.confrelid::bigint,
             k.conparentid::bigint
-        )), '[]')
+        ) order by k.oid), '[]')
         from pg_catalog.pg_constraint k
         where k.conrelid = c.oid
     ) end
