@@ -139,7 +139,7 @@ def test_a_pure_module_does_no_io_and_reads_no_clock(module: str) -> None:
     assert outside <= sys.stdlib_module_names | {"sqlparse"}
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent for path in ROOT.glob("*/__init__.py")))
+@pytest.mark.parametrize("folder", sorted(path.parent for path in ROOT.rglob("*/__init__.py")))
 def test_a_folder_imports_nothing_by_itself(folder: Path) -> None:
     (only,) = ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(only, ast.Expr)

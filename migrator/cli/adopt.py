@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ..adoption.adopt import Adoption
-    from ..rehearsal.ignore import Pattern
+    from ..rehearsal.schemas.ignore import Pattern
     from ..session import Session
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..history.overview import Overview
     from ..model import Entry
     from ..output.json import Json
-    from ..rehearsal.ignore import Pattern
-    from ..rehearsal.schema import Difference
+    from ..rehearsal.schemas.ignore import Pattern
+    from ..rehearsal.schemas.schema import Difference
 
 _PENDING, _INTERRUPTED = 3, 7
 _DECIDED = {
@@ -156,8 +156,8 @@ def refuse_missing(found: Sequence[Difference], app: App) -> None:
         HistoryError: Something is missing.
     """
     from .. import events
-    from ..rehearsal.differences import difference_lines
-    from ..rehearsal.schema import Sign
+    from ..rehearsal.schemas.differences import difference_lines
+    from ..rehearsal.schemas.schema import Sign
 
     missing = [each for each in found if each.sign is Sign.REMOVED]
     if missing:

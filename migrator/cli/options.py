@@ -15,7 +15,7 @@ from .keys import variable_of
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from ..rehearsal.ignore import Pattern
+    from ..rehearsal.schemas.ignore import Pattern
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -110,7 +110,7 @@ def _patterns(
 ) -> tuple[Pattern, ...]:
     if not value:
         return ()
-    from ..rehearsal.ignore import PatternError, parse
+    from ..rehearsal.schemas.ignore import PatternError, parse
 
     found = []
     for text in value:

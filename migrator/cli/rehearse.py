@@ -25,9 +25,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..rehearsal.ignore import Pattern
-    from ..rehearsal.pair import Pair
     from ..rehearsal.report import Report
+    from ..rehearsal.schemas.ignore import Pattern
+    from ..rehearsal.schemas.pair import Pair
 
 
 @command(epilog="Example: migrator rehearse --html report.html")
@@ -149,7 +149,7 @@ def rehearse(
     from ..output.report import report_json
     from ..planning import planner
     from ..rehearsal import plan_file
-    from ..rehearsal.data_checks import DataCheckOptions
+    from ..rehearsal.data.data_checks import DataCheckOptions
     from ..rehearsal.on_copy import CopyOptions, rehearse_on_copy
     from ..rehearsal.on_target import rehearse_on_target
     from ..rehearsal.prepare import RehearsalOptions

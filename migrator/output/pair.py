@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..rehearsal.differences import difference_lines
-from ..rehearsal.pair import Pair, Written
+from ..rehearsal.schemas.differences import difference_lines
+from ..rehearsal.schemas.pair import Pair, Written
 
 _DRAFT = "-- migrator: draft (write what is missing, then remove this line)"
 _UP = """\

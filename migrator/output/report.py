@@ -9,8 +9,6 @@ from ..errors import counted, duration, listed
 from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import bytes_text, rows_text, size_text
 from ..passwords import without_passwords
-from ..rehearsal.differences import count, difference_lines, differences_json
-from ..rehearsal.drift import Drift
 from ..rehearsal.locks import held
 from ..rehearsal.report import (
     Answer,
@@ -22,6 +20,8 @@ from ..rehearsal.report import (
     TracedStatement,
     Usage,
 )
+from ..rehearsal.schemas.differences import count, difference_lines, differences_json
+from ..rehearsal.schemas.drift import Drift
 from ..sql.script import Statement
 from ..tracing.trace import to_json
 from .conditions import condition_json

@@ -10,15 +10,12 @@ from ..errors import HistoryError
 from ..events import Notify
 from ..model import Migration
 from ..session import Session
-from . import (
-    drift,
-    prepare,
-    replay,
-)
-from .drift import Drift
-from .ignore import Pattern
-from .pair import Pair
-from .schema import Sign
+from . import prepare, replay
+from .schemas import drift
+from .schemas.drift import Drift
+from .schemas.ignore import Pattern
+from .schemas.pair import Pair
+from .schemas.schema import Sign
 from .steps import Stage
 
 

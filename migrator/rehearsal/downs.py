@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from ..hazards import assess, catalogue
 from ..hazards.catalogue import Finding
-from .differences import difference_lines
 from .report import DownCheck, RehearsedMigration
-from .schema import Difference
+from .schemas.differences import difference_lines
+from .schemas.schema import Difference
 
 _MOST_NAMED = 3  # differences
 

@@ -30,10 +30,12 @@ from ..model import AppliedMigration, Plan, Recorded, Step
 from ..postgres import activity, connection
 from ..postgres.lock import share_database
 from ..session import Session
-from . import estimates, meter, queries, replay, steps
+from . import meter, replay, steps
+from .data import estimates
 from .meter import Meter
-from .queries import Queries
-from .query_plans import PlanComparison
+from .queries import running
+from .queries.query_plans import PlanComparison
+from .queries.running import Queries
 from .rehearse import table_sizes
 from .report import QueryCheck, RehearsedMigration, Report, left
 from .steps import Stage
@@ -73,7 +75,7 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
     """
     sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
     ours = _recorded(work)
-    wanted = queries.read(work.conn, options.queries) if options.queries else None
+    wanted = running.read(work.conn, options.queries) if options.queries else None
     with _about_copy(), _opened(work, options.database, notify) as copy:
         check(work, copy)
         missing, planned = _compare(ours, _recorded(copy), plan)

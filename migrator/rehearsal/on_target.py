@@ -14,7 +14,8 @@ from ..interrupts import Interrupts
 from ..model import Plan, Step
 from ..postgres import activity, connection
 from ..session import Session
-from . import downs, estimates, steps
+from . import downs, steps
+from .data import estimates
 from .rehearse import table_sizes
 from .report import RehearsedMigration, Report
 from .steps import Stage

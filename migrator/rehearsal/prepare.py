@@ -17,14 +17,10 @@ from ..interrupts import Interrupts
 from ..model import Recorded
 from ..postgres import connection
 from ..session import Session
-from . import (
-    clone,
-    drift,
-    replay,
-    scratch,
-)
-from .data_checks import DataCheckOptions
-from .ignore import Pattern
+from . import clone, replay, scratch
+from .data.data_checks import DataCheckOptions
+from .schemas import drift
+from .schemas.ignore import Pattern
 from .steps import Stage
 
 _EMBEDDED = Database(embedded="postgres")

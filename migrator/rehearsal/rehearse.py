@@ -9,23 +9,13 @@ from ..hazards.catalogue import Size
 from ..model import Plan
 from ..postgres import connection
 from ..session import Session
-from . import (
-    compare,
-    conditions,
-    data_checks,
-    downs,
-    drift,
-    estimates,
-    facts,
-    prepare,
-    queries,
-    query_check,
-    regressions,
-    steps,
-)
+from . import compare, conditions, downs, facts, prepare, steps
+from .data import data_checks, estimates
 from .prepare import RehearsalOptions
-from .queries import Queries
+from .queries import query_check, regressions, running
+from .queries.running import Queries
 from .report import QueryCheck, RehearsedMigration, Report, left
+from .schemas import drift
 from .steps import Stage
 
 
@@ -40,7 +30,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
     sizes = table_sizes(work)
     estimated = estimates.read(work, plan.steps)
     asks = options.data_checks.limit > 0
-    wanted = queries.read(work.conn, options.queries) if options.queries else None
+    wanted = running.read(work.conn, options.queries) if options.queries else None
     checked = None
     with prepare.target_untouched():
         with prepare.prepared(work, options, notify) as prepared:

@@ -11,10 +11,10 @@ from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Direction, Plan, Step
 from ..sql.script import Script, Statement
 from ..tracing.trace import Effort, Trace
-from .drift import Drift
-from .queries import Queries, Query
-from .schema import Difference
-from .violations import Question
+from .data.violations import Question
+from .queries.running import Queries, Query
+from .schemas.drift import Drift
+from .schemas.schema import Difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ from ..model import Direction, Migration, Step
 from ..session import Session
 from ..sql import parser, splitter
 from ..sql.script import Statement
-from . import contents, replay, schema, steps
-from .differences import difference_lines
-from .drift import READ_LOCK_TIMEOUT
+from . import contents, replay, steps
 from .prepare import empty_stage
-from .schema import Schema
+from .schemas import schema
+from .schemas.differences import difference_lines
+from .schemas.drift import READ_LOCK_TIMEOUT
+from .schemas.schema import Schema
 from .steps import Stage
 
 # Of the settings at the top of a dump, those that change what its statements mean.  Others depend

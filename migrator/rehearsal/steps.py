@@ -28,12 +28,13 @@ from ..postgres.cursor import Connection
 from ..sql import parser
 from ..sql.script import Script
 from ..tracing.trace import Trace
-from . import conditions, downs, facts, locks, schema
-from .estimates import Estimates
-from .lineage import Lineage
+from . import conditions, downs, facts, locks
+from .data.estimates import Estimates
+from .data.lineage import Lineage
 from .meter import Meter
 from .report import Condition, DownCheck, RehearsedMigration, TracedStatement
-from .schema import Schema, compare, recreated
+from .schemas import schema
+from .schemas.schema import Schema, compare, recreated
 
 _ENUM_VALUE_USED_EARLY = "55P04"
 

@@ -10,10 +10,10 @@ import pytest
 from migrator import config, session
 from migrator.config import Settings
 from migrator.model import Direction, SourceFile, Step
-from migrator.rehearsal import data_checks
-from migrator.rehearsal.data_checks import DataCheckOptions
+from migrator.rehearsal.data import data_checks
+from migrator.rehearsal.data.data_checks import DataCheckOptions
+from migrator.rehearsal.data.violations import Question
 from migrator.rehearsal.report import Answer, RehearsedMigration
-from migrator.rehearsal.violations import Question
 from migrator.sql import parser
 from tests.conftest import Database, Migrate, Result, Write
 from tests.sessions import holding, ordinary_role

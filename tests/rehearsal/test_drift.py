@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from migrator.rehearsal import schema
-from migrator.rehearsal.ignore import KINDS, parse
+from migrator.rehearsal.schemas import schema
+from migrator.rehearsal.schemas.ignore import KINDS, parse
 from tests.conftest import Database, Migrate, Result, Write
 
 from .test_snapshots import BASE

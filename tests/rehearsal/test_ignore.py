@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.rehearsal.ignore import PatternError, parse
+from migrator.rehearsal.schemas.ignore import PatternError, parse
 
 TABLE = ("table", "public.events_1")
 COLUMN = (("column", "public.events_1.id"), TABLE)

@@ -11,8 +11,8 @@ import pytest
 
 from migrator import config
 from migrator.postgres.connection import connect
-from migrator.rehearsal import schema
-from migrator.rehearsal.pair import write as write_pair
+from migrator.rehearsal.schemas import schema
+from migrator.rehearsal.schemas.pair import write as write_pair
 from tests.conftest import Database, Migrate, Postgres, Write, dump_schema
 
 from .test_snapshots import BASE, CHANGES

@@ -16,8 +16,8 @@ from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.postgres import connection
 from migrator.postgres.cursor import prepare
-from migrator.rehearsal import query_check, regressions
-from migrator.rehearsal.queries import Queries, Query
+from migrator.rehearsal.queries import query_check, regressions
+from migrator.rehearsal.queries.running import Queries, Query
 from migrator.rehearsal.report import RehearsedMigration
 from migrator.rehearsal.steps import Stage
 from migrator.sql import parser

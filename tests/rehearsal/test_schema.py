@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from migrator.rehearsal.differences import difference_lines
-from migrator.rehearsal.schema import (
+from migrator.rehearsal.schemas.differences import difference_lines
+from migrator.rehearsal.schemas.schema import (
     ROLE_KINDS,
     Schema,
     SchemaObject,

@@ -17,9 +17,10 @@ from psycopg.conninfo import make_conninfo
 from migrator import config
 from migrator.errors import DatabaseConnectionError, DumpError, ScratchError
 from migrator.events import Event, Remarked
-from migrator.rehearsal import clone, schema, scratch
-from migrator.rehearsal.differences import difference_lines
-from migrator.rehearsal.schema import compare
+from migrator.rehearsal import clone, scratch
+from migrator.rehearsal.schemas import schema
+from migrator.rehearsal.schemas.differences import difference_lines
+from migrator.rehearsal.schemas.schema import compare
 
 from ..conftest import Database, Postgres, ScratchDatabases, process_environment
 from .test_snapshots import BASE

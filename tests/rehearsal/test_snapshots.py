@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from migrator.rehearsal import schema
-from migrator.rehearsal.differences import counted_parts, difference_lines, grouped
-from migrator.rehearsal.schema import Schema, compare, recreated
+from migrator.rehearsal.schemas import schema
+from migrator.rehearsal.schemas.differences import counted_parts, difference_lines, grouped
+from migrator.rehearsal.schemas.schema import Schema, compare, recreated
 
 from ..conftest import Database, Migrate, Postgres, Write, dump_schema
 

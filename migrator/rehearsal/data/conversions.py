@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..hazards.statement import StatementTrace
-from ..sql import names, splitter
-from ..sql.script import Statement
+from ...hazards.statement import StatementTrace
+from ...sql import names, splitter
+from ...sql.script import Statement
 from .constraints import Column, Requirements
 from .rows import Past
 

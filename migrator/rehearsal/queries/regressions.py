@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from ..errors import counted
-from ..hazards import catalogue
-from ..hazards.catalogue import Finding
-from ..model import Step
-from ..passwords import without_passwords
-from ..sql.script import Statement
-from .report import RehearsedMigration
+from ...errors import counted
+from ...hazards import catalogue
+from ...hazards.catalogue import Finding
+from ...model import Step
+from ...passwords import without_passwords
+from ...sql.script import Statement
+from ..report import RehearsedMigration
 from .runnable import Runnable
 
 BROKEN = "query-broken"

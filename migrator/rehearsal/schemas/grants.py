@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..errors import counted
+from ...errors import counted
 from .schema import Difference, SchemaObject, schema_of
 
 # As get_user_default_acl() in PostgreSQL's aclchk.c: what is set for a role replaces the built-in

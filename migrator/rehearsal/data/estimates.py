@@ -7,14 +7,14 @@ from typing import Any
 
 import psycopg
 
-from ..hazards.catalogue import RowChange
-from ..model import Step
-from ..postgres import connection
-from ..postgres.cursor import Connection, explain, run_plainly
-from ..session import Session
-from ..sql import names
-from ..sql.script import Statement
-from ..sql.writes import Write, writes
+from ...hazards.catalogue import RowChange
+from ...model import Step
+from ...postgres import connection
+from ...postgres.cursor import Connection, explain, run_plainly
+from ...session import Session
+from ...sql import names
+from ...sql.script import Statement
+from ...sql.writes import Write, writes
 
 Estimates = Mapping[tuple[str, int], tuple[RowChange, ...]]
 """What statements would change, by version and offset; without those that were not explained."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import counted
-from ..postgres import connection
-from ..postgres.cursor import Connection
-from ..session import Session
+from ...errors import counted
+from ...postgres import connection
+from ...postgres.cursor import Connection
+from ...session import Session
 from . import grants, pair, partitions, schema
 from .ignore import Pattern
 from .pair import Pair

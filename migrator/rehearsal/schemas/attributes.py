@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..sql.names import in_quotes
+from ...sql.names import in_quotes
 from .definitions import NAME
 from .schema import Difference, SchemaObject
 

@@ -10,14 +10,14 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from ..config import Database
-from ..errors import UsageError
-from ..hazards import catalogue
-from ..hazards.catalogue import Finding
-from ..postgres import connection
-from ..postgres.cursor import Connection, run_plainly
-from ..session import Session
-from .report import Answer, DataCheck, RehearsedMigration
+from ...config import Database
+from ...errors import UsageError
+from ...hazards import catalogue
+from ...hazards.catalogue import Finding
+from ...postgres import connection
+from ...postgres.cursor import Connection, run_plainly
+from ...session import Session
+from ..report import Answer, DataCheck, RehearsedMigration
 from .violations import MOST, Question
 
 _SETTINGS = {

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..hazards.statement import StatementTrace
-from ..sql.script import Statement
-from ..tracing.trace import Touch
+from ...hazards.statement import StatementTrace
+from ...sql.script import Statement
+from ...tracing.trace import Touch
 from . import conversions, rows
 from .constraints import Column, Constraint, Domain, Index, Requirements, Table
 from .rows import EXAMPLE, Past, UnknownRowsError

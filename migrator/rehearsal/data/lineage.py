@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ..hazards.statement import StatementTrace
-from ..model import Step
-from ..postgres.cursor import Connection
-from ..tracing.trace import Trace
+from ...hazards.statement import StatementTrace
+from ...model import Step
+from ...postgres.cursor import Connection
+from ...tracing.trace import Trace
+from ..report import TracedStatement
 from . import constraints, conversions, own_rows, requirements, writes
 from .constraints import Requirements, Table
-from .report import TracedStatement
 from .rows import Past
 from .violations import Question, Stretch
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from ..tracing.trace import Change, Touch
+from ...tracing.trace import Change, Touch
 from . import violations
 from .constraints import Column, Constraint, Domain, Index, Table
 from .conversions import keeps

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ..hazards.statement import StatementTrace
-from ..sql import names
-from ..sql.script import Statement
-from ..sql.writes import Write, writes
+from ...hazards.statement import StatementTrace
+from ...sql import names
+from ...sql.script import Statement
+from ...sql.writes import Write, writes
 from .constraints import Constraint, Index, Table
 from .violations import KINDS, Question
 

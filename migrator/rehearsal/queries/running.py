@@ -9,12 +9,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from ..errors import BlockedError, Location, UsageError
-from ..files.source import read_source
-from ..postgres import connection
-from ..postgres.cursor import Connection
-from ..sql import parser, splitter
-from ..sql.location import locate
+from ...errors import BlockedError, Location, UsageError
+from ...files.source import read_source
+from ...postgres import connection
+from ...postgres.cursor import Connection
+from ...sql import parser, splitter
+from ...sql.location import locate
 
 STATISTICS = "pg_stat_statements"
 """The name of the extension, and of its view."""

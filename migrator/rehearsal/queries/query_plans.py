@@ -13,19 +13,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..errors import listed
-from ..events import Remarked
-from ..postgres import connection
-from ..postgres.cursor import Connection
-from ..sql import names
-from ..sql.script import Statement
-from ..tracing.trace import LockMode, Touch
+from ...errors import listed
+from ...events import Remarked
+from ...postgres import connection
+from ...postgres.cursor import Connection
+from ...sql import names
+from ...sql.script import Statement
+from ...tracing.trace import LockMode, Touch
+from ..report import RehearsedMigration
+from ..steps import Stage
 from . import query_check, runnable
-from .queries import Queries
 from .regressions import BROKEN, SLOWER, Regressions, with_findings
-from .report import RehearsedMigration
 from .runnable import Runnable
-from .steps import Stage
+from .running import Queries
 
 _CHEAP = 1000  # units of the planner: about 1,000 pages read in order
 _MUCH = 10  # times the cost before

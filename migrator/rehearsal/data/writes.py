@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..hazards.statement import StatementTrace
-from ..sql import names, splitter
-from ..sql.script import Script, Statement
-from ..sql.writes import set_columns
-from ..tracing.trace import LockMode, Trace
+from ...hazards.statement import StatementTrace
+from ...sql import names, splitter
+from ...sql.script import Script, Statement
+from ...sql.writes import set_columns
+from ...tracing.trace import LockMode, Trace
 from .constraints import Constraint, Table
 
 _DML = frozenset(["insert", "update", "delete", "merge", "copy"])

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..errors import CancelledError
-from ..postgres.cursor import Connection, prepare, run_plainly
-from .queries import Queries, Query, is_planned
-from .report import LeftOut, QueryCheck
-from .steps import Stage
+from ...errors import CancelledError
+from ...postgres.cursor import Connection, prepare, run_plainly
+from ..report import LeftOut, QueryCheck
+from ..steps import Stage
+from .running import Queries, Query, is_planned
 
 _NAME = "migrator_query"
 _INFERRED = "unknown"

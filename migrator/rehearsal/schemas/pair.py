@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ..postgres.cursor import Connection
+from ...postgres.cursor import Connection
 from . import schema, statements
 from .attributes import Sides
 from .schema import Difference, Schema, Sign

@@ -13,15 +13,16 @@ from dataclasses import replace
 
 import psycopg
 
-from ..model import Step
-from ..postgres import connection
-from ..sql.script import Statement
-from . import runnable, steps
-from .queries import Queries
+from ...model import Step
+from ...postgres import connection
+from ...sql.script import Statement
+from .. import steps
+from ..report import QueryCheck, RehearsedMigration
+from ..steps import Stage
+from . import runnable
 from .regressions import BROKEN, Regression, Regressions
-from .report import QueryCheck, RehearsedMigration
 from .runnable import Runnable
-from .steps import Stage
+from .running import Queries
 
 _TRIALS = 50  # runs of a part of a migration
 _SEQUENCES = """

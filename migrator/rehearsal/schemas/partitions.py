@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..errors import counted
+from ...errors import counted
 from .schema import Schema, SchemaObject, schema_of
 
 _PARTITIONS = """

@@ -1,0 +1,1 @@
+"""What the rows of the target say to a pending migration."""

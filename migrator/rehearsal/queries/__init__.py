@@ -1,0 +1,1 @@
+"""What pending migrations do to the queries of the running release."""

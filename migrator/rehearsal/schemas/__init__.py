@@ -1,0 +1,1 @@
+"""How two schemas differ, and the SQL that makes one of the other."""
