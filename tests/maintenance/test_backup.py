@@ -268,7 +268,7 @@ def test_on_a_terminal_the_bytes_are_counted(
         except OSError:
             pass
     os.close(screen)
-    assert re.search(rb"\rbackup: 0 bytes written, of a database of \d+ [kM]B\x1b\[K", shown)
+    assert re.search(rb"\rbackup: 0 bytes written; the database has \d+ [kM]B\x1b\[K", shown)
 
 
 # What the configuration says
