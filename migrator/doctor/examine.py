@@ -106,10 +106,14 @@ def _history(
     try:
         return place.locate(conn, schema, trusted=trusted).schema, ()
     except HistoryError as error:
-        meaning = "Every command that needs the history will fail."
-        message = "\n".join(filter(None, (str(error), error.detail)))
-        found = Finding("history", "Unusable history", message, meaning, error.hint or "")
-        return schema, (found,)
+        return schema, (unusable(error),)
+
+
+def unusable(error: HistoryError) -> Finding:
+    """Return the finding on a history that cannot be used."""
+    meaning = "Every command that needs the history will fail."
+    message = "\n".join(filter(None, (str(error), error.detail)))
+    return Finding("history", "Unusable history", message, meaning, error.hint or "")
 
 
 def _answers(

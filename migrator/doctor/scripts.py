@@ -10,7 +10,9 @@ from operator import itemgetter
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import DatabaseConnectionError, MigratorError
+import psycopg
+
+from ..errors import HistoryError, LockTimeoutError, StatementError
 from ..hazards import possible
 from ..history import place, table
 from ..model import AppliedMigration, Entry, Migration, Recorded, Repeatable, SourceFile, Status
@@ -22,9 +24,10 @@ from ..sql.location import locate
 from ..sql.made import Made, changed
 from ..sql.script import Allowance, Script
 from .checks import Check, Diagnosis, Finding, Unchecked, checks
-from .examine import Question
+from .examine import Question, unusable
 
 _DOWNS = 10  # the newest versions: nobody reverts the oldest
+_BOTH = ("down-not-owner", "allow-unused")
 _PENDING = frozenset([Status.PENDING, Status.OUT_OF_ORDER])
 
 _PATH = "select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::pg_catalog.text"
@@ -129,17 +132,20 @@ def examine_scripts(
         DatabaseConnectionError: The connection was lost.
     """
     known = frozenset(each.up.checksum for each in migrations)
+    found, recorded = None, Recorded()
     try:
         with connection.reported():
             found = place.locate(conn, question.schema, trusted=question.trusted)
-            recorded = Recorded()
             if found.exists:
                 recorded = table.read(conn, found, known=known, downs=True)
             findings = tuple(_not_owned(conn, recorded.versions, question.role))
-    except DatabaseConnectionError:
-        raise
-    except MigratorError as error:
-        return unread(str(error), "down-not-owner", "allow-unused")
+    except (LockTimeoutError, StatementError) as error:
+        return unread(str(error), *_BOTH)
+    except HistoryError as error:
+        # What `examine` has reported, such as a missing privilege, is reported once.
+        is_refused = isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege)
+        is_known = found is None or is_refused
+        return Diagnosis(() if is_known else (unusable(error),)) + unread(str(error), *_BOTH)
     return Diagnosis((*findings, *_unused(*compared(migrations, recorded))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -139,6 +140,14 @@ def _connect(database: Database) -> Connection:
     return conn
 
 
+_OF_URL = (
+    "write postgresql://user:password@host:5432/name, with special characters in the password as "
+    "%40 (@), %3A (:), %2F (/), %25 (%)"
+)
+_OF_WORDS = "write host=… dbname=… user=…, with a value that contains spaces in single quotes"
+_KEYWORD = re.compile(r"(?:^|\s)(\w+)\s*=")
+
+
 def _parsed(url: str) -> dict[str, Any]:
     """Parse a URL or connection string; errors repeat no part of it."""
     try:
@@ -152,19 +161,22 @@ def _parsed(url: str) -> dict[str, Any]:
     port = str(given.get("port", "0"))
     if (url and not given) or _is_cut(url) or not port.replace(",", "0").isdecimal():
         raise ConfigurationError(
-            "the database URL cannot be read",
-            hint="write postgresql://user:password@host:5432/name, with special characters "
-            "in the password as %40 (@), %3A (:), %2F (/), %25 (%)",
+            "the database URL cannot be read", hint=_OF_URL if "://" in url else _OF_WORDS
         )
     return given
 
 
 def _unknown_parameter(url: str) -> str | None:
-    """Return the first parameter of a URL that libpq does not know; None if it knows all."""
+    """Return the first parameter that libpq does not know; None if it knows all.
+
+    Of a connection string, only what comes before the password is looked at.
+    """
     query = url.partition("?")[2]
     if _is_cut(url) or "@" in query:
         return None  # it may be a part of the password
-    names = (part.partition("=")[0] for part in query.split("&") if part)
+    names = [part.partition("=")[0] for part in query.split("&") if part]
+    if "://" not in url:
+        names = _KEYWORD.findall(url.partition("password")[0])
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
     return next((name for name in names if name not in known), None)
 
@@ -264,6 +276,11 @@ def _hint(error: psycopg.Error, schema: str | None) -> str | None:
             )
         case psycopg.errors.DuplicateTable() | psycopg.errors.DuplicateObject():
             return "another object has that name: use another schema for the history (--schema)"
+        case psycopg.DataError() if not error.sqlstate:
+            return (
+                "correct the row: applied_at of migration_versions or migration_repeatables, "
+                "or logged_at of migration_log"
+            )
     return error.diag.message_hint
 
 

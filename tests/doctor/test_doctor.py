@@ -684,3 +684,24 @@ def test_a_history_that_cannot_be_read_leaves_the_scripts_unchecked(
     result = migrate("doctor", "--json")
     assert [each["id"] for each in result.json["findings"]] == ["history"]
     assert [each["id"] for each in result.json["unchecked"]] == ["down-not-owner", "allow-unused"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "hint"),
+    [
+        ("version = 'x'", 'has a version without a number: "x"', "delete that row"),
+        ("applied_at = 'infinity'", "cannot read the time infinity", "applied_at"),
+    ],
+)
+def test_a_row_that_stops_every_command_is_found(
+    database: Database, migrate: Migrate, write: Write, change: str, said: str, hint: str
+) -> None:
+    write({"01_a.up.sql": "select 1;"})
+    assert migrate("up").exit_code == 0
+    database.execute(f"update migration_versions set {change}")
+    result = migrate("doctor", "--json")
+    (found,) = result.json["findings"]
+    assert (result.exit_code, found["id"]) == (4, "history")
+    assert said in found["message"]
+    assert hint in found["action"]
+    assert migrate("status").exit_code == 4

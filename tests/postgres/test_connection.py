@@ -119,6 +119,17 @@ def test_an_unknown_parameter_of_a_url_is_named(query: str, name: str, hint: str
     assert "s3cret" not in f"{caught.value!r}"
 
 
+def test_an_unknown_parameter_of_a_connection_string_is_named_before_its_password_only() -> None:
+    for text, said, hint in (
+        ("host=h bogus=1", 'the database URL has an unknown parameter "bogus"', "remove it"),
+        ("host=h password=a b=c", "the database URL cannot be read", "in single quotes"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            connection.connect(config.Database(url=text))
+        assert caught.value.message == said
+        assert hint in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     "text",
     ["://s3@cr/et@x", "s3 cr@et", "s3?cr#et", "%41"],
