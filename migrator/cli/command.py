@@ -180,7 +180,9 @@ class Command(click.Command):
             raise _in_file(error, app, self) or error from None
         if extra and not ctx.resilient_parsing:
             known = {name for parameter in self.params for name in parameter.opts}
-            typed = [f"migrator {self.name} {name} {extra[0]}" for name in ("--to", "--steps")]
+            words = [each for each in extra if each != "to"] or ["VERSION"]
+            options = ("--to",) if "to" in extra else ("--to", "--steps")
+            typed = [f"migrator {self.name} {name} {words[0]}" for name in options]
             likely = [each for each in typed if each.split()[2] in known]
             hint = f"did you mean: {' or: '.join(likely)}" if likely else None
             raise WrongUsageError(f"unexpected extra argument ({extra[0]})", ctx, hint)

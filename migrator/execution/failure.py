@@ -275,7 +275,7 @@ def _statement_error(
     hint = (
         hint
         or _busy(refusal)
-        or first_run.hint(refusal.context, refusal.step, refusal.sqlstate)
+        or first_run.hint(refusal.context, refusal.step, refusal.sqlstate, statement)
         or advised.with_next_step(refusal.step)
     )
     location, excerpt = place(refusal.fields, refusal.step.script, statement, advised.offset)

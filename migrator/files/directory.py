@@ -146,6 +146,8 @@ def _is_directory(path: Path) -> bool:
 
 def _advice_on(directory: Path) -> str | None:
     """Return where the migrations of a subdirectory belong; None if it has none."""
+    if names.NAME.fullmatch(directory.name):
+        return "a migration is a file"
     try:
         inside = set(os.listdir(directory))  # noqa: PTH208  (names, not paths)
     except OSError:

@@ -23,6 +23,10 @@ DIRECTED_REPEATABLE = re.compile(
 """A name that makes a pair of a repeatable file."""
 
 _SQL = re.compile(r"\.(?:sql|pgsql|psql|postgres|postgresql|ddl)$", re.IGNORECASE)
+_ALMOST_SQL = re.compile(
+    r"(?P<stem>[0-9]+[_. -].+\.(?:up|down))(?:\.?(?:s+q+l+|slq|qsl|sq|sl|ql|sql\w))?",
+    re.IGNORECASE,
+)
 _PACKED = re.compile(r"(?:\.(?:gz|bz2|xz|zst|zip|txt))+$", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"(?P<letter>[vu])?(?P<number>[0-9]+)(?!\.?[0-9])[_. -]+(?P<rest>.+)", re.IGNORECASE
@@ -39,9 +43,13 @@ def suggestion(name: str) -> str | None:
 
     >>> [suggestion(name) for name in ("V1__a.sql", "01_a.UP.sql", "7.undo.b.sql", "seed.sql.gz")]
     ['1_a.up.sql', '01_a.up.sql', '7_b.down.sql', None]
+    >>> [suggestion(name) for name in ("01_a.up.sqll", "01_a.down", "01_a.up.sql~")]
+    ['01_a.up.sql', '01_a.down.sql', None]
     >>> [suggestion(name) for name in ("r__v.sql", "R_v.pgsql", "R__v.up.sql", "R__v.down.sql")]
     ['R__v.sql', 'R__v.sql', 'R__v.sql', None]
     """
+    if mistyped := _ALMOST_SQL.fullmatch(name):
+        name = f"{mistyped['stem']}.sql"
     unpacked = _PACKED.sub("", name)
     stem = _SQL.sub("", unpacked)
     if stem != unpacked and (repeatable := _REPEATABLE.fullmatch(stem)):

@@ -280,11 +280,11 @@ def _no_schema(schema: str | None, histories: Sequence[str]) -> HistoryError:
 
 def _several(wanted: str, others: Sequence[str], *, exists: bool) -> HistoryError:
     named = ", ".join(f'"{name}"' for name in others)
-    plural = "s" * (len(others) > 1)
+    plural, verb = ("s", "have") if len(others) > 1 else ("", "has")
     if exists:
         message = f'there is a history in schema "{wanted}", and another in schema{plural} {named}'
     else:
-        message = f'schema "{wanted}" has no history, but schema{plural} {named} has one'
+        message = f'schema "{wanted}" has no history, but schema{plural} {named} {verb} one'
     choices = [f"to use that in {name}: --schema {_typed(name)}" for name in others]
     what = "use" if exists else "start"
     own = f"to {what} one in {wanted}: --schema {_typed(wanted)}"

@@ -52,7 +52,8 @@ def event_text(event: Event, style: Style, *, verbose: bool) -> str | None:
             text = f"{place}{notice.severity}: {notice.message}"
             more = (("DETAIL", notice.detail), ("HINT", notice.hint))
             lines = (text, *(f"  {name}: {value}" for name, value in more if value))
-            return "\n".join(f"  {line}" for line in lines)
+            # The lines of a text of several lines are below its first one.
+            return "\n".join("  " + line.replace("\n", "\n    ") for line in lines)
         case Progressed():
             return None  # shown by a `ProgressLine`
         case Waiting():

@@ -127,6 +127,10 @@ def test_a_character_that_the_terminal_cannot_show_does_not_end_a_run(
             ["up", "extra"],
             "error: unexpected extra argument (extra)\nhint: did you mean: migrator up --to extra",
         ),
+        (
+            ["down", "to", "0"],
+            "error: unexpected extra argument (to)\nhint: did you mean: migrator down --to 0\n",
+        ),
         (["create"], "error: missing argument 'NAME'\nhint: see: migrator create --help\n"),
         (["up", "--steps", "0"], "error: invalid value for '--steps'"),
         (["up", "--steps", "two"], "error: invalid value for '--steps'"),
@@ -385,10 +389,16 @@ def test_a_database_that_is_far_ahead_of_the_files_counts_the_versions(
 
 def test_notices_are_shown_with_their_line(migrate: Migrate, write: Write) -> None:
     directory = write(
-        {"01_a.up.sql": "select 1;\ndo $$ begin raise warning 'careful' using hint = 'h'; end $$;"}
+        {
+            "01_a.up.sql": "select 1;\n"
+            "do $$ begin raise warning 'careful' using detail = E'd\\ne', hint = E'h\\ni'; end $$;"
+        }
     )
     stderr = migrate("up").stderr
-    assert f"  {directory}/01_a.up.sql:2: WARNING: careful\n    HINT: h\n" in stderr
+    assert (
+        f"  {directory}/01_a.up.sql:2: WARNING: careful\n"
+        "    DETAIL: d\n    e\n    HINT: h\n    i\n" in stderr
+    )
 
 
 def test_numbers_are_compared_as_numbers(migrate: Migrate, write: Write) -> None:

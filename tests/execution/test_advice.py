@@ -207,6 +207,12 @@ CASES = {
     "a role that is missing": Case(
         "42704", "grant select on users to nobody_here;", ["create the role on this server"], USERS
     ),
+    "a role to set that is missing": Case(
+        "22023", "set local role nobody_here;", ["create the role on this server"], USERS
+    ),
+    "a role that another database has brought": Case(
+        "42710", "create role postgres;", ["only where it is missing"]
+    ),
     "a schema that is missing": Case(
         "3F000", "create table app.t ();", ['earlier statement: create schema "app";']
     ),

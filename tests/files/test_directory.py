@@ -54,6 +54,9 @@ def test_migrations_are_read_by_ascending_number(
 def test_a_subdirectory_is_ignored_whatever_its_name(directory: Path) -> None:
     (directory / "01_a.up.sql").mkdir()
     assert versions(directory) == []
+    assert (ignored(directory) or "").endswith(
+        ": the directory 01_a.up.sql (a migration is a file)"
+    )
 
 
 def test_a_migration_without_a_down_file_is_irreversible(write: Write) -> None:
@@ -193,6 +196,14 @@ def test_a_misnamed_up_file_is_one_error(write: Write) -> None:
         ("01_a.up.sql.orig", None),
         ("2024-report.txt", None),
         ("01_notes.md", None),
+        ("01_a.up.sqll", "01_a.up.sql"),
+        ("01_a.DOWN.slq", "01_a.down.sql"),
+        ("01_a.up.sqlx", "01_a.up.sql"),
+        ("01_a.upsql", "01_a.up.sql"),
+        ("01_a.up", "01_a.up.sql"),
+        (".01_a.up.sql.swp", None),
+        ("01_a.up.md", None),
+        ("01_cleanup.sh", None),
     ],
 )
 def test_what_looks_like_a_migration_is_told_its_name(name: str, expected: str | None) -> None:
