@@ -908,7 +908,7 @@ def test_a_record_that_another_runner_has_changed_is_not_overwritten(
     write({"01_a.up.sql": text})
     result = migrate("up")
     assert result.exit_code == 4
-    assert "another migrator runs 01_a as well" in result.stderr
+    assert "another migrator is also running 01_a" in result.stderr
     assert "migrator status" in result.stderr
     assert not database.rows("select from migration_log where outcome = 'done'")
     assert not database.rows("select from pg_class where relname = 'c'")

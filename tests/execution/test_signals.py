@@ -442,7 +442,7 @@ def test_a_server_that_does_not_cancel_is_left_and_that_is_said(
         result = interrupted(run)
         assert result.exit_code == 143
         assert "rolled back" not in result.stderr
-        assert "the server did not say what became of 01_a" in result.stderr
+        assert "the server did not report the outcome of 01_a" in result.stderr
         assert "the server may still be working" in result.stderr
         again = runs("up")
         assert f"pid {pid} " in again.says("waiting for another migrator")
