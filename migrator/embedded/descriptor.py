@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..errors import EmbeddedServerError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not stop us
+_GIVEN_AWAY_WITHIN = 1.0  # seconds
 
 Account = pwd.struct_passwd | None
 """The user that root runs the server as; None if we are not root, and are that user."""
@@ -53,7 +55,7 @@ def folder(path: Path, owner: Account = None) -> Iterator[int]:
     with file_errors(path):
         descriptor = _open_folder(path)
     try:
-        if owner is not None and os.fstat(descriptor).st_uid != owner.pw_uid:
+        if owner and _status(descriptor, owner).st_uid != owner.pw_uid:
             raise _foreign(path, owner)
         yield descriptor
     finally:
@@ -136,7 +138,7 @@ def opened(path: Path, account: Account, *, creates: bool) -> Iterator[int]:
             with file_errors(path):
                 raise
     try:
-        status = os.fstat(file)
+        status = _status(file, account)
         if not stat.S_ISREG(status.st_mode):
             raise _unusual(path)
         if account and (status.st_uid != account.pw_uid or status.st_nlink != 1):
@@ -154,6 +156,14 @@ def _open_file(name: str, parent: int, account: Account, *, creates: bool) -> in
                 os.fchown(file, account.pw_uid, account.pw_gid)
             return file
     return os.open(name, _FILE | os.O_RDWR, dir_fd=parent)
+
+
+def _status(file: int, account: Account) -> os.stat_result:
+    """Return the status of a file or folder, once the process of root that made it gave it away."""
+    deadline = time.monotonic() + _GIVEN_AWAY_WITHIN
+    while (status := os.fstat(file)).st_uid == 0 and account and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return status
 
 
 def remove_tree(name: str, parent: int) -> None:

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from migrator.embedded import descriptor
 from migrator.embedded.home import Server
 from migrator.embedded.server import joined, locate, start, stop
 from migrator.embedded.server import url as server_url
@@ -222,6 +224,25 @@ def test_a_file_that_exists_keeps_its_owner(project: Path) -> None:
         pass
     assert (project / ".migrator").stat().st_uid == 0
     assert (project / ".migrator" / ".gitignore").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_another_process_of_root_has_just_made_is_waited_for(project: Path, what: str) -> None:
+    account = pwd.getpwnam(OWNER)
+    path = project / what
+    if what == "file":
+        path.touch()
+    else:
+        path.mkdir()
+    os.chown(path, 0, 0)
+    threading.Timer(0.2, os.chown, (path, account.pw_uid, account.pw_gid)).start()
+    opening = (
+        descriptor.opened(path, account, creates=True)
+        if what == "file"
+        else descriptor.folder(path, account)
+    )
+    with opening as opened:
+        assert os.fstat(opened).st_uid == account.pw_uid
 
 
 # The running server
