@@ -146,7 +146,7 @@ def _ask(
         for _ in settings:
             cursor.nextset()
         count, examples = cursor.fetchall()[0]
-    return count, examples
+    return count, sorted(examples)  # the order in which a scan finds rows changes
 
 
 def _refused(
