@@ -30,6 +30,8 @@ def primary() -> Iterator[Postgres]:
         with rules.open("a") as file:
             file.write("host replication all 127.0.0.1/32 trust\n")
         with psycopg.connect(postgres.url(), autocommit=True) as conn:
+            # The checkpoint of a second copy may remove what the standby has not yet read.
+            conn.execute("alter system set wal_keep_size = '1GB'")
             conn.execute("select pg_reload_conf()")
             conn.execute("create role copier replication login")
             conn.execute("create role reader superuser login password 'secret'")
