@@ -103,11 +103,12 @@ class Corpus:
     tool: str
     layout: Callable[[list[Source]], tuple[Layout, str]]
     creates_roles: bool = False
+    since: int = 13
 
 
 CORPUS = (
     # No scratch database on the same server can be compared with it.
-    Corpus("cif", "sqitch", _sqitch, creates_roles=True),
+    Corpus("cif", "sqitch", _sqitch, creates_roles=True, since=14),  # 80 has an infinite numeric
     Corpus("quickwit", "sqlx", _sqlx),
     Corpus("horizon", "sql-migrate", _sql_migrate(frozenset([49, 51]))),
 )
@@ -117,6 +118,8 @@ CORPUS = (
 def test_a_real_history_in_its_own_layout_is_taken_over(
     migrate: Migrate, tmp_path: Path, corpus: Corpus
 ) -> None:
+    if migrate.database.postgres.version < corpus.since:
+        pytest.skip(f"{corpus.folder} needs PostgreSQL {corpus.since}")
     found = sources(CORPORA / corpus.folder)
     paths = sorted(
         (CORPORA / corpus.folder).glob("*.up.sql"), key=lambda p: int(p.name.partition("_")[0])
