@@ -121,6 +121,17 @@ def plan(
     return _plan(dialect, place, state, reading, files, into, partial=partial)
 
 
+def _migrations(reading: Reading, into: Path, left: list[MigratorError]) -> dict[str, Migration]:
+    """Return the migrations by key; what cannot be converted is added to `left`."""
+    found: dict[str, Migration] = {}
+    for piece in reading.pieces:
+        try:
+            found[piece.key] = _migration(piece, into, in_place=reading.is_in_place)
+        except MigratorError as error:
+            left += error.errors if isinstance(error, BlockedError) else [error]
+    return found
+
+
 def _plan(
     dialect: Dialect,
     place: Table,
@@ -132,12 +143,7 @@ def _plan(
     partial: bool,
 ) -> Adoption:
     left = list(reading.problems)
-    migrations: dict[str, Migration] = {}
-    for piece in reading.pieces:
-        try:
-            migrations[piece.key] = _migration(piece, into, in_place=reading.is_in_place)
-        except MigratorError as error:
-            left += error.errors if isinstance(error, BlockedError) else [error]
+    migrations = _migrations(reading, into, left)
     versions = ((migrations[p.key].version, p.path) for p in reading.pieces if p.key in migrations)
     problems: list[MigratorError] = []
     texts.numbers_once(versions, problems)

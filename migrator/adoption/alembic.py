@@ -46,6 +46,7 @@ class _Revision:
 
     @property
     def needs(self) -> tuple[str, ...]:
+        """The revisions that are applied before it."""
         return self.revises + self.depends_on
 
 

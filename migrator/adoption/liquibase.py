@@ -72,10 +72,12 @@ class _Changeset:
 
     @property
     def key(self) -> str:
+        """What the row of the changeset is known by."""
         return _key(self.name, self.author, self.filename)
 
     @property
     def is_for_postgres(self) -> bool:
+        """Whether Liquibase runs it on PostgreSQL."""
         names = self.options.get("dbms", "postgresql").lower().replace(" ", "").split(",")
         return "postgresql" in names or "all" in names or any(n[:1] == "!" for n in names)
 
@@ -92,6 +94,7 @@ class _Changeset:
             yield "the rollback names another changeset"
 
     def script(self, lines: Iterable[str]) -> str:
+        """Return lines as a script, outside a transaction if the changeset is."""
         text = "".join(lines)
         outside = self.options.get("runintransaction", "").lower() == "false"
         return texts.outside_transaction(text) if outside and text else text

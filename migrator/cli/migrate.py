@@ -238,7 +238,7 @@ def _run(
     from .hooks import hooks
 
     around = hooks(app, request.action, backup)
-    dump = app.configuration.dump
+    dump = app.configuration.dump  # now: it may be refused, and nothing has run yet
     with app.opened() as work:
         plan = _plan(app, work, request, rehearsed, beside=beside)
         for note in plan.notes:

@@ -26,7 +26,7 @@ from ..sql.script import Allowance, Script
 from .checks import Check, Diagnosis, Finding, Unchecked, checks
 from .examine import Question, unusable
 
-_DOWNS = 10  # the newest versions: nobody reverts the oldest
+_DOWNS = 10  # the newest versions: old ones are rarely reverted
 _BOTH = ("down-not-owner", "allow-unused")
 _PENDING = frozenset([Status.PENDING, Status.OUT_OF_ORDER])
 

@@ -25,12 +25,12 @@ from ..execution.context import Asks
 from ..execution.runner import Lock
 from ..hazards.catalogue import Size
 from ..hazards.sizes import bytes_text
-from ..history import place, table
+from ..history import place
 from ..model import AppliedMigration, Plan, Recorded, Step
 from ..postgres import activity, connection
 from ..postgres.lock import share_database
 from ..session import Session
-from . import meter, replay, steps
+from . import meter, prepare, replay, steps
 from .data import estimates
 from .meter import Meter
 from .queries import running
@@ -74,11 +74,11 @@ def rehearse_on_copy(work: Session, plan: Plan, options: CopyOptions, notify: No
         CancelledError: The user stopped it; the copy stays as it is then.
     """
     sizes, estimated = table_sizes(work), estimates.read(work, plan.steps)
-    ours = _recorded(work)
+    ours = prepare.recorded(work)
     wanted = running.read(work.conn, options.queries) if options.queries else None
     with _about_copy(), _opened(work, options.database, notify) as copy:
         check(work, copy)
-        missing, planned = _compare(ours, _recorded(copy), plan)
+        missing, planned = _compare(ours, prepare.recorded(copy), plan)
         lacks = tuple(_lacks(sizes, table_sizes(copy)))
         with runner.locked(copy, notify) as lock:
             if lock.shares_sessions:
@@ -196,14 +196,6 @@ def _lacks(ours: Mapping[str, Size], copied: Mapping[str, Size]) -> Iterator[str
             f"the tables of the copy take {bytes_text(found)}, those of this database "
             f"{bytes_text(expected)}: expect longer times here"
         )
-
-
-def _recorded(work: Session) -> Recorded:
-    if not work.history.exists:
-        return Recorded()
-    work.history.refuse_foreign()
-    with connection.reported(work.history.schema):
-        return table.read(work.conn, work.history, downs=True)
 
 
 def _compare(

@@ -105,7 +105,7 @@ def _scratch_name(stage: Stage) -> str:
 def _replay(work: Session, stage: Stage) -> str | None:
     """Replay the history; return why that is not possible, or None."""
     try:
-        replay.replay(stage, _recorded(work), work.migrations)
+        replay.replay(stage, recorded(work), work.migrations)
     except replay.ReplayError as error:
         return str(error)
     return None
@@ -205,7 +205,8 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
         )
 
 
-def _recorded(work: Session) -> Recorded:
+def recorded(work: Session) -> Recorded:
+    """Return what the history of the target holds, with its down scripts."""
     if not work.history.exists:
         return Recorded()
     work.history.refuse_foreign()

@@ -43,7 +43,7 @@ def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: 
             stage = replace(prepared.stage, estimates=estimated, asks=asks)
             done = steps.rehearse(stage, plan.steps, (), sizes)
             version = connection.version(stage.conn)
-        done = _after_stuck_downs(work, plan, options, notify, stage, done)
+        done = _after_stuck_downs(work, plan, options, notify, stage, done, sizes)
         done = conditions.required(work, data_checks.answered(work, done, options.data_checks))
         if wanted and done:
             # The first scratch database is no longer in the state of the target.
@@ -71,6 +71,7 @@ def _after_stuck_downs(
     notify: Notify,
     first: Stage,
     done: tuple[RehearsedMigration, ...],
+    sizes: dict[str, Size],
 ) -> tuple[RehearsedMigration, ...]:
     """Rehearse the rest, on a new scratch database after each down that leaves too much."""
     while len(done) < len(plan.steps) and not done[-1].error:
@@ -79,7 +80,7 @@ def _after_stuck_downs(
         notify(Remarked(text))
         with prepare.prepared(work, options, notify) as again:
             stage = replace(again.stage, estimates=first.estimates, asks=first.asks)
-            done = steps.rehearse(stage, left(plan, done), done, table_sizes(work))
+            done = steps.rehearse(stage, left(plan, done), done, sizes)
     return done
 
 
