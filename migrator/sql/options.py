@@ -9,17 +9,18 @@ from itertools import chain, pairwise
 from pathlib import PurePath
 
 from ..errors import MigrationFileError
-from . import conditions, splitter
+from . import backfill, conditions, splitter
+from .backfill import BATCHED
 from .classify import controls_transaction
 from .conditions import ENSURE, REQUIRE, Query
 from .location import locate
-from .script import Allowance, Options, Statement, milliseconds
+from .script import Allowance, Backfill, Options, Statement, milliseconds
 
 REPLACES = "replaces"
 _FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role", REPLACES)
 _DRAFT = "draft"
 _AT_TOP = (*_FILE_OPTIONS, REQUIRE)
-_OPTIONS = (*_AT_TOP, ENSURE, "allow", "irreversible", _DRAFT)
+_OPTIONS = (*_AT_TOP, ENSURE, *BATCHED, "allow", "irreversible", _DRAFT)
 _OPTION = re.compile(r"--\s*migrator:\s*(?P<name>[\w-]*)\s*(?P<value>.*?)\s*")
 # A comment that is almost an option is an error: it would be ignored silently.
 _MALFORMED = re.compile(
@@ -85,7 +86,9 @@ def read_options(
         hint = "restore the file: migrator squash has written it"
         location = locate(source, source.index(REPLACES), path)
         problems.append(MigrationFileError(message, location=location, hint=hint))
-    return replace(_options(values, allowances, queries), replaces=tuple(replaced)), problems
+    found = _options(values, allowances, queries)
+    backfills = tuple(_backfills(source, statements))
+    return replace(found, replaces=tuple(replaced), backfills=backfills), problems
 
 
 def _options(
@@ -123,6 +126,13 @@ def _comments(source: str, statements: Sequence[Statement]) -> Iterator[_Comment
             start = statement.data[1] if statement.data else statement.end
 
 
+def _backfills(source: str, statements: Sequence[Statement]) -> Iterator[Backfill]:
+    for comment in _comments(source, statements):
+        option = _OPTION.fullmatch(comment.text) if comment.is_alone else None
+        if option and option["name"] in BATCHED:
+            yield backfill.read(option["name"], option["value"], comment.offset, comment.below)
+
+
 def _allowance(comment: _Comment, value: str) -> Allowance:
     hazard, reason, *_ = *value.split(maxsplit=1), "", ""
     below = comment.below
@@ -137,6 +147,8 @@ def _complaint(
     if not option:
         return _malformed(comment)
     name, value = option["name"], option["value"]
+    if name in BATCHED:
+        return None
     if name == _DRAFT:
         return "the file is a draft", "write its SQL, then remove this line"
     if name not in (*_AT_TOP, ENSURE):
@@ -145,6 +157,10 @@ def _complaint(
         return f'option "{name}" comes after a statement', "move it to the top of the file"
     if name in seen:
         return f'duplicate option "{name}"', "remove one of the lines"
+    return _about_value(name, value)
+
+
+def _about_value(name: str, value: str) -> tuple[str, str] | None:
     if name == "no-transaction" and value:
         return f'option "{name}" takes no value', f"write: -- migrator: {name}"
     if name.endswith("-timeout") and milliseconds(value) is None:

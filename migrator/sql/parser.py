@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from ..errors import MigrationFileError, MigratorError
-from . import effects, foreign, names, splitter
+from . import backfill, effects, foreign, names, splitter
 from .classify import (
     NON_TRANSACTIONAL,
     TRANSACTION_CONTROL,
@@ -54,6 +54,8 @@ def parse(path: PurePath, source: str) -> Script:
         problems += _without_effect(path, units)
     problems += _refused_anywhere(path, statements)
     problems += foreign.problems(path, source, statements)
+    batches = options.backfills
+    problems += backfill.problems(path, source, batches, units, is_transactional=transactional)
     return Script(path, source, units, options, transactional, tuple(sorted(problems, key=_place)))
 
 

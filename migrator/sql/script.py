@@ -125,6 +125,31 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfill:
+    """A comment that runs a statement in batches: `backfill TABLE` or `repeat`.
+
+    Attributes:
+        offset: Of the comment, in characters from the start of the source.
+        option: `backfill` or `repeat`.
+        statement: The one directly below; None if there is none.
+        table: Its name, possibly with its schema, as the catalog has it; empty for `repeat`.
+        alias: What the statement calls the table.
+        column: The column that batches are ranges of; None for ranges of blocks.
+        place: Where `/* batch */` begins and ends in the source; None without one.
+        is_valid: Whether the comment could be read.
+    """
+
+    offset: int
+    option: str
+    statement: Statement | None
+    table: tuple[str, ...]
+    alias: str
+    column: str | None
+    place: tuple[int, int] | None
+    is_valid: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """The `-- migrator:` comments of a script; None for an option that is not set.
 
@@ -138,6 +163,7 @@ class Options:
         ensures: Queries that have to give true after the last one.
         replaces: The versions that the file takes the place of, each with its checksum, by
             ascending number.
+        backfills: In the order of the script.
     """
 
     no_transaction: bool = False
@@ -149,6 +175,11 @@ class Options:
     requires: tuple[Statement, ...] = ()
     ensures: tuple[Statement, ...] = ()
     replaces: tuple[tuple[str, str], ...] = ()
+    backfills: tuple[Backfill, ...] = ()
+
+    def backfill(self, statement: Statement) -> Backfill | None:
+        """Return how a statement is run in batches; None if it is not."""
+        return next((b for b in self.backfills if b.statement is statement), None)
 
 
 @dataclass(frozen=True, slots=True)
