@@ -74,6 +74,11 @@ class Settings:
         allow_empty: Accept a directory without migrations.
         connect_wait: How long to wait for a database that does not answer yet, in seconds.
         role: The role that runs the migrations; None for the role that connects.
+        batch_time: What a batch of a backfill is to take, in milliseconds.
+        batch_load: The share of the time that batches work, in percent; the rest is pauses.
+        max_lag: How far a standby may be behind before a backfill waits, in milliseconds; 0 for
+            no limit.
+        max_active: With more sessions at work, a backfill waits; 0 for no limit.
     """
 
     directories: tuple[Path, ...] = DEFAULT_DIRECTORIES
@@ -89,6 +94,10 @@ class Settings:
     override_read_only: bool = False
     allow_empty: bool = False
     connect_wait: float = 0.0
+    batch_time: int = 100
+    batch_load: int = 50
+    max_lag: int = 10_000
+    max_active: int = 0
 
 
 def database(

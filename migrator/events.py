@@ -89,6 +89,27 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Batches:
+    """How the batches of a statement go.
+
+    Attributes:
+        rows: How many rows were changed so far.
+        rate: Rows changed in a second, in this run, pauses included.
+        left: The time that the rest of the pass will take, in seconds; None if unknown.
+        size: Of the last batch, in blocks or rows.
+        seconds: What the last batch took.
+        waits_for: Why the next one waits longer; None if it does not.
+    """
+
+    rows: int
+    rate: float
+    left: float | None
+    size: int
+    seconds: float
+    waits_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a command is, from a view `pg_stat_progress_*`.
 
@@ -97,7 +118,8 @@ class Progress:
         phase: As the server calls it, such as `building index: scanning table`.
         done: In units; starts again at 0 with each phase.
         total: In units; 0 if unknown.
-        unit: `blocks`, `rows`, `bytes`, or `sessions` that the command waits for.
+        unit: `blocks`, `rows`, `bytes`, `batches`, or `sessions` that the command waits for.
+        batches: Of a statement that runs in batches; None for others.
     """
 
     command: str
@@ -105,6 +127,7 @@ class Progress:
     done: int
     total: int
     unit: str
+    batches: Batches | None = None
 
     @property
     def share(self) -> float | None:

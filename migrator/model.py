@@ -80,6 +80,39 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far a statement that runs in batches has come; committed together with each batch.
+
+    Attributes:
+        direction: Of the script.
+        unit: The index of the statement's unit in the script.
+        checksum: Of the statement's meaning: an edited one starts again.
+        table: With its schema; empty for a statement that is repeated.
+        turn: The number of the pass over the table, from 1.
+        done: The blocks before the next batch; without blocks, the batches of this pass.
+        end: The blocks of this pass; 0 if unknown.
+        key: The last value of the column that the batches before had; None for none.
+        size: Of the next batch, in blocks or rows.
+        rows: How many rows were changed, without those of the last batch.
+        in_turn: The same in this pass.
+        in_first: The same in the first pass; 0 until it has ended.
+    """
+
+    direction: Direction
+    unit: int
+    checksum: str
+    table: str
+    turn: int = 1
+    done: int = 0
+    end: int = 0
+    key: str | None = None
+    size: int = 1
+    rows: int = 0
+    in_turn: int = 0
+    in_first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedMigration:
     """One row of `migration_versions`.
 
@@ -94,6 +127,7 @@ class AppliedMigration:
             how many of the down script.
         in_step: When the next unit was begun; None between units.
         ordinal: Grows with every migration that is applied or resumed, whatever the clock says.
+        progress: Of the statement that runs in batches; None if none is under way.
     """
 
     version: str
@@ -107,6 +141,7 @@ class AppliedMigration:
     statements_done: int
     in_step: datetime | None
     ordinal: int
+    progress: BatchProgress | None = None
 
     @property
     def number(self) -> int:
@@ -123,6 +158,8 @@ class AppliedMigration:
         """The script that was interrupted; None if the version is completely applied."""
         if self.statements_done < 0:
             return Direction.DOWN
+        if self.progress:
+            return self.progress.direction
         if self.applied_at is None:
             return Direction.UP
         return Direction.DOWN if self.in_step else None

@@ -41,6 +41,17 @@ def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     return limit
 
 
+def percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Parse a share such as 50%, from 1% to 100%; return the number."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]?|100)\s*%?", value.strip())
+    if not match:
+        text = f'invalid share "{value}" for {parameter.opts[0]}: use for example 50%'
+        raise InvalidValueError(text, ctx, parameter)
+    return int(match[1])
+
+
 _TIME = {"metavar": "TIME", "callback": duration}
 _RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("--lock-wait", _TIME, "Wait this long for another migrator to finish [default: no limit]."),
@@ -56,6 +67,18 @@ _RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         "--flush-each",
         {"is_flag": True},
         "Wait for the disk at every commit, not only at the last one.",
+    ),
+    ("--batch-time", _TIME, "Let each batch of a backfill take this long [default: 100ms]."),
+    (
+        "--batch-load",
+        {"metavar": "PERCENT", "callback": percent},
+        "Work this share of the time, and pause for the rest [default: 50%].",
+    ),
+    ("--max-lag", _TIME, "Pause a backfill while a standby is further behind [default: 10s]."),
+    (
+        "--max-active",
+        {"metavar": "N", "type": click.IntRange(min=0)},
+        "Pause a backfill while more sessions are at work [default: no limit].",
     ),
 )
 

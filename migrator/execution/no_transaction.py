@@ -12,23 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psycopg
-
 from ..errors import MigratorError
 from ..events import Event, Noticed, Remarked, Subject, Traced
 from ..history import table
-from ..history.recorder import Command
 from ..model import Direction, Step
 from ..planning.problems import edited_statement
 from ..postgres import catalog, connection
-from ..postgres.cursor import run_plainly, send
+from ..postgres.cursor import run_plainly
 from ..postgres.inflight import Message
 from ..postgres.lock import retake
-from ..postgres.settings import OWN
 from ..sql import classify, parser
 from ..sql.script import Statement, Unit
 from ..tracing import diff, probe
-from . import cleanup, conditions, failure, shared
+from . import backfill, cleanup, conditions, failure, record, shared
 from .cleanup import SessionPiece
 from .context import Context
 from .recovery import Begun
@@ -48,13 +44,6 @@ from .transaction import (
     set_role,
 )
 
-# What the script sets for its session is kept for its later statements, and must not affect a
-# record.  A record is written as the role that connected.
-_RECORD_SETTINGS: tuple[Command, ...] = (
-    (b"set local session authorization default", ()),
-    (b"set local role to default", ()),
-    (f"select {set_config({**OWN, 'lock_timeout': '1min'}, is_local=True)}".encode(), ()),
-)
 # A lock timeout would leave an invalid index, and the wait for the lock blocks no reads or writes.
 # A value that the file sets is kept.
 _EXCHANGE_LOCK_TIMEOUT = """
@@ -134,10 +123,10 @@ class _Block(SessionPiece):
         yield from self._statements(unit, attempt)
         if context.tracer:
             yield ours(step, (probe.DEALLOCATE, ()))
-        for command in _RECORD_SETTINGS:
+        for command in record.SETTINGS:
             yield ours(step, command)
         yield from guard(context, step)
-        yield ours(step, _end_unit(context, step, self.index), failure.of_record)
+        yield ours(step, record.end_unit(context, step, self.index), failure.of_record)
         yield commit(step, attempt.committed_piece)
 
     def _statements(self, unit: Unit, attempt: Attempt) -> Iterator[Message]:
@@ -222,7 +211,7 @@ class _End(SessionPiece):
         """Give the transaction of the record."""
         yield ours(self.step, "begin read write")
         yield from conditions.ensured(self.context, self.step)
-        for command in _RECORD_SETTINGS:
+        for command in record.SETTINGS:
             yield ours(self.step, command)
         yield from record_end(self.context, self.step, attempt)
         yield commit(self.step, attempt.finished)
@@ -231,6 +220,9 @@ class _End(SessionPiece):
 def _run_unit(context: Context, step: Step, index: int, begun: Begun | None) -> None:
     """Run a unit in a transaction with its record, if PostgreSQL can."""
     unit = step.script.units[index]
+    if step.script.options.backfill(unit.statements[0]):
+        backfill.run_unit(context, step, index)
+        return
     was_single = begun is not None and begun.unit == index
     if unit.transactional and (unit.begin or len(unit.statements) != 1):
         run(context, [_Block(context, step, index)])
@@ -286,7 +278,7 @@ def _run_single(context: Context, step: Step, index: int, begun: Begun | None) -
             _run_recorded(context, step, index)
     if statement.words[:1] == ("discard",):
         _retake_lock(context, step)
-    _record(context, step, _end_unit(context, step, index))
+    record.write(context, step, record.end_unit(context, step, index))
 
 
 def _retake_lock(context: Context, step: Step) -> None:
@@ -298,9 +290,9 @@ def _retake_lock(context: Context, step: Step) -> None:
 def _run_recorded(context: Context, step: Step, index: int) -> None:
     (statement,) = step.script.units[index].statements
     begun = cleanup.look(context, index, statement)
-    done = _done(step, index)
+    done = record.done(step, index)
     note = context.recorder.begin_unit(step.version, step.direction, done, begun.dump())
-    _record(context, step, note)
+    record.write(context, step, note)
     try:
         with _sampled(context, step, statement):
             run(context, [_Single(context, step, statement, begun)])
@@ -308,7 +300,7 @@ def _run_recorded(context: Context, step: Step, index: int) -> None:
     except MigratorError:
         # A down that has started is under way, however its statement ended.
         if not context.conn.closed and step.direction is Direction.UP:
-            _record(context, step, context.recorder.fail_unit(step.version))
+            record.write(context, step, context.recorder.fail_unit(step.version))
         raise
 
 
@@ -377,24 +369,3 @@ def _sampled(context: Context, step: Step, statement: Statement) -> Iterator[Non
     after = future.result()
     trace, effort = diff.difference(before, after, before), diff.effort(before, after)
     context.notify(Traced(step, statement, trace, effort))
-
-
-def _end_unit(context: Context, step: Step, index: int) -> Command:
-    return context.recorder.end_unit(step.version, _done(step, index))
-
-
-def _done(step: Step, index: int) -> int:
-    """Return the number that the history has once a unit is done: below zero for a down."""
-    return index + 1 if step.direction is Direction.UP else -index - 1
-
-
-def _record(context: Context, step: Step, command: Command) -> None:
-    """Write a record at once, whatever role and settings the script has left."""
-    with connection.reported(context.recorder.schema):
-        context.conn.execute("begin read write")
-        try:
-            for text, parameters in (*_RECORD_SETTINGS, command):
-                send(context.conn, text, parameters)
-        except (psycopg.errors.DivisionByZero, psycopg.errors.NotNullViolation) as error:
-            raise failure.another_runner(step) from error
-        context.conn.execute("commit")

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-FORMAT = 3
+FORMAT = 4
 """The format that this version writes; it is stored in a comment on the table."""
 
 Columns = Mapping[str, str]
@@ -26,6 +26,7 @@ _VERSIONS_1: Columns = {
     "in_step": "timestamp with time zone",
 }
 _VERSIONS_2: Columns = {**_VERSIONS_1, "ordinal": "bigint not null"}
+_VERSIONS_4: Columns = {**_VERSIONS_2, "progress": "jsonb"}
 _REPEATABLES: Columns = {
     "name": "text not null primary key",
     "checksum": "text not null",
@@ -55,6 +56,11 @@ TABLES: Mapping[int, Mapping[str, Columns]] = {
     2: {"migration_versions": _VERSIONS_2, "migration_log": _LOG},
     3: {
         "migration_versions": _VERSIONS_2,
+        "migration_repeatables": _REPEATABLES,
+        "migration_log": _LOG,
+    },
+    4: {
+        "migration_versions": _VERSIONS_4,
         "migration_repeatables": _REPEATABLES,
         "migration_log": _LOG,
     },
@@ -91,7 +97,8 @@ create table {versions} (
     duration_ms     bigint,
     statements_done integer not null,
     in_step         timestamptz,
-    ordinal         bigint not null
+    ordinal         bigint not null,
+    progress        jsonb
 );
 create index migration_versions_ordinal_idx on {versions} (ordinal);
 create table {log} (
@@ -162,6 +169,7 @@ where o.version = v.version;
 alter table {versions} alter column ordinal set not null;
 create index migration_versions_ordinal_idx on {versions} (ordinal);
 """
+_TO_4 = "alter table {versions} add column progress jsonb"
 # In the order in which they are to be run: the grants by the owner.
 _SHARE = """
 select command
@@ -248,7 +256,16 @@ def _to_3(conn: psycopg.Connection[Any], schema: str) -> None:
     _run_commands(conn, compose(_SHARE, schema, **parts))
 
 
-_UPGRADES: Mapping[int, Callable[[psycopg.Connection[Any], str], None]] = {1: _to_2, 2: _to_3}
+def _to_4(conn: psycopg.Connection[Any], schema: str) -> None:
+    """Add how far a statement that runs in batches has come."""
+    conn.execute(compose(_TO_4, schema))
+
+
+_UPGRADES: Mapping[int, Callable[[psycopg.Connection[Any], str], None]] = {
+    1: _to_2,
+    2: _to_3,
+    3: _to_4,
+}
 """By the format to start from; each brings a history to the next one."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import json
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from ..model import Direction, Migration, is_repeatable
+from ..model import BatchProgress, Direction, Migration, is_repeatable
 from ..passwords import without_passwords
 from ..sql.script import is_long
 from .layout import compose
@@ -88,13 +89,30 @@ end
 _BEGIN_UNIT = """
 with begun as (
     update {versions}
-    set in_step = clock_timestamp()
+    set in_step = clock_timestamp(),
+        progress = null
     where version = $1
       and {is_next}
     returning version
 )
 insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
 values ((select version from begun), $3, 'started', $4, $5, $6, $7::jsonb)
+"""
+# So does the division by zero.
+_BATCH = """
+with gone_on as (
+    update {versions}
+    set progress = $4::jsonb,
+        duration_ms = coalesce(duration_ms, 0)
+            + extract(epoch from clock_timestamp() - now()) * 1000,
+        in_step = null
+    where version = $1
+      and {is_next}
+      and progress is not distinct from $3::jsonb
+    returning version
+)
+select 1 / count(*)
+from gone_on
 """
 _FAIL_UNIT = """
 update {versions}
@@ -108,7 +126,8 @@ with ended as (
     set statements_done = $2,
         duration_ms = coalesce(duration_ms, 0)
             + extract(epoch from clock_timestamp() - coalesce(in_step, now())) * 1000,
-        in_step = null
+        in_step = null,
+        progress = null
     where version = $1
       and {is_next}
     returning version
@@ -124,7 +143,8 @@ with finished as (
     set applied_at = clock_timestamp(),
         duration_ms = coalesce(duration_ms, extract(epoch from clock_timestamp() - now()) * 1000),
         statements_done = $2,
-        in_step = null
+        in_step = null,
+        progress = null
     where version = $1
       and applied_at is null
     returning version, duration_ms
@@ -159,7 +179,8 @@ set checksum = excluded.checksum,
     applied_at = coalesce(ours.applied_at, excluded.applied_at),
     ordinal = case when ours.applied_at is null then excluded.ordinal else ours.ordinal end,
     statements_done = excluded.statements_done,
-    in_step = null
+    in_step = null,
+    progress = null
 """
 # One row in place of several, at the place of the first of them: `down` comes to it last.  The
 # division by zero stops a run whose rows are no longer those of the history.
@@ -303,6 +324,13 @@ class Recorder:
     def end_unit(self, version: str, done: int) -> Command:
         """Record that `done` units have finished; negative for those of a down."""
         return self._command(_END_UNIT, version.encode(), b"%d" % done)
+
+    def batch(
+        self, version: str, done: int, before: BatchProgress | None, now: BatchProgress
+    ) -> Command:
+        """Record a batch; `before` is the last record, `done` what `end_unit` will be told."""
+        dumped = (json.dumps(asdict(each)).encode() if each else None for each in (before, now))
+        return self._command(_BATCH, version.encode(), b"%d" % done, *dumped)
 
     def finish(self, version: str, done: int) -> Command:
         """Record that a version is completely applied, after `done` units."""

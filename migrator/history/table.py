@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row, tuple_row
 
 from ..errors import HistoryError
-from ..model import AppliedMigration, AppliedRepeatable, Direction, Recorded
+from ..model import AppliedMigration, AppliedRepeatable, BatchProgress, Direction, Recorded
 from . import layout, place
 from .layout import compose
 from .place import History
@@ -34,7 +34,8 @@ select version,
        duration_ms,
        statements_done,
        in_step,
-       ordinal
+       ordinal,
+       progress
 from {source}
 """
 _READ_REPEATABLES = """
@@ -50,7 +51,13 @@ from {repeatables}
 order by name
 """
 _WITH_REPEATABLES = 3  # the first format that has them
-_FORMAT_1 = "(select * from {versions} join ({ordinals}) o using (version)) ours"
+_WITH_PROGRESS = 4
+_FORMAT_1 = (
+    "(select *, null::pg_catalog.jsonb as progress"
+    " from {versions} join ({ordinals}) o using (version)) ours"
+)
+_FORMAT_3 = "(select *, null::pg_catalog.jsonb as progress from {versions}) ours"
+_READ_PROGRESS = "select progress from {versions} where version = %(version)s"
 _READ_UPS = """
 select version, up_script
 from {versions}
@@ -186,11 +193,13 @@ def read(
     if history.format == 1:
         ordinals = compose(layout.ORDINALS_OF_FORMAT_1, schema)
         source = compose(_FORMAT_1, schema, ordinals=ordinals)
+    elif history.format < _WITH_PROGRESS:
+        source = compose(_FORMAT_3, schema)
     queries = [compose(_READ, schema, source=source)]
     if history.format >= _WITH_REPEATABLES:
         queries.append(compose(_READ_REPEATABLES, schema))
     first, *more = _bounded(conn, queries, {"downs": downs, "known": list(known)})
-    rows = [AppliedMigration(*row) for row in first]
+    rows = [replace(AppliedMigration(*row), progress=_progress(row[-1])) for row in first]
     repeatables = tuple(AppliedRepeatable(*row) for found in more for row in found)
     _check(rows, f'"{schema}.migration_versions"')
     unknown = [row.version for row in rows if row.checksum not in known]
@@ -199,6 +208,18 @@ def read(
         ups: dict[str, str | None] = dict(found)
         rows = [replace(row, up_script=ups.get(row.version)) for row in rows]
     return Recorded(tuple(rows), repeatables)
+
+
+def progress(conn: psycopg.Connection[Any], schema: str, version: str) -> BatchProgress | None:
+    """Return how far a statement of a version that runs in batches has come; None if none does."""
+    row = conn.execute(compose(_READ_PROGRESS, schema), {"version": version}).fetchone()
+    return _progress(row[0]) if row else None
+
+
+def _progress(found: dict[str, Any] | None) -> BatchProgress | None:
+    if found is None:
+        return None
+    return BatchProgress(**{**found, "direction": Direction(found["direction"])})
 
 
 def _bounded(

@@ -111,6 +111,7 @@ def _entry(entry: Entry) -> Json:
         "applied_at": at.isoformat() if at else None,
         "applied_by": applied.applied_by if applied else None,
         "duration_ms": applied.duration_ms if applied else None,
+        "progress": _fields(applied.progress) if applied and applied.progress else None,
         "reversible": reversible(entry) != "no file",
     }
 
@@ -163,7 +164,8 @@ def of_event(event: Event) -> Json:
             return {"event": "notice", **_place(step, statement), **_fields(notice)}
         case Progressed(step, statement, seconds, progress):
             place = {**_place(step, statement), "seconds": round(seconds, 3)}
-            return {"event": "progress", **place, **_fields(progress)}
+            batches = _fields(progress.batches) if progress.batches else None
+            return {"event": "progress", **place, **_fields(progress), "batches": batches}
         case Waiting(what, blockers, seconds, lock, relation, statement):
             awaited = {"for": what, "lock": lock, "relation": relation, "line": _line(statement)}
             waiting = {**awaited, "seconds": round(seconds, 3)}

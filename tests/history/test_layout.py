@@ -18,7 +18,12 @@ FILES = {
     for number in (1, 2, 3)
     for direction, verb, end in (("up", "create", " ()"), ("down", "drop", ""))
 }
-TO_FORMAT_2 = """
+TO_FORMAT_3 = """
+alter table migration_versions drop progress;
+comment on table migration_versions is 'The history of migrator, format 3';
+"""
+TO_FORMAT_2 = f"""
+{TO_FORMAT_3}
 drop table migration_repeatables;
 comment on table migration_versions is 'The history of migrator, format 2';
 """
@@ -274,7 +279,7 @@ def test_the_next_run_upgrades_a_history_in_format_2(migrate: Migrate, files: Pa
     assert reverted(migrate) == ["02_t"]
     assert migrate.database.rows(
         "select obj_description('migration_versions'::regclass, 'pg_class')"
-    ) == [("The history of migrator, format 3",)]
+    ) == [(f"The history of migrator, format {layout.FORMAT}",)]
     result = migrate("up", "--json")
     assert [step["version"] for step in result.json["steps"]] == ["02_t", "03_t", "R__v"]
 
@@ -302,3 +307,15 @@ def test_the_table_of_repeatable_files_gets_the_owner_and_the_privileges_of_the_
         assert owner in versions[0]
     finally:
         database.execute(f'drop owned by "{owner}"; drop role "{owner}"')
+
+
+# Format 4
+
+
+def test_the_next_run_upgrades_a_history_in_format_3(migrate: Migrate, files: Path) -> None:
+    assert migrate("up", "--to", "2").exit_code == 0
+    migrate.database.execute(TO_FORMAT_3)
+    status = migrate("status", "--json").json
+    assert [each["state"] for each in status["versions"]] == ["applied", "applied", "pending"]
+    assert migrate("up").exit_code == 0
+    assert migrate.database.rows("select count(progress) from migration_versions") == [(0,)]

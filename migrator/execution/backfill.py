@@ -1,0 +1,306 @@
+"""Run a statement in batches, each in a transaction with the record of how far it has come.
+
+A pass over the table leaves out rows that concurrent updates move to where the pass has been, and
+rows that were inserted meanwhile.  So passes go on until one changes no row, and then the statement
+runs once as it is written: one snapshot leaves out nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NoReturn
+
+from ..errors import MigratorError, counted
+from ..events import Batches, Progress, Progressed, Remarked, StatementFinished, Subject
+from ..history import table
+from ..history.recorder import Command
+from ..model import BatchProgress, Step
+from ..postgres import connection
+from ..postgres.inflight import Answer, Field, Message
+from ..sql import parser
+from ..sql.script import Backfill, Statement
+from ..tracing import probe
+from . import failure, ranges, record, throttle
+from .cleanup import SessionPiece
+from .context import Context
+from .retry import Attempt, run, stop_if_interrupted
+from .throttle import Throttle
+from .transaction import commit, guard, of_statement, ours, run_statements
+
+_LOCK_TIMEOUT = 500  # milliseconds; a batch is soon repeated
+_MOST_ROWS = 50_000  # changed by one batch
+_GROWTH = 2.0  # from one batch to the next, at most
+_FLUSHED = 100  # one batch of so many waits for the disk: a crash repeats those since
+_ENDLESS = 3  # passes, after which one that changes as many rows as the first is an error
+
+_BEGIN = "begin isolation level read committed read write"
+# Values that the script has set are kept.
+_SHORT_TIMEOUT = (
+    "select pg_catalog.set_config('lock_timeout', '{new}ms', true)"
+    " where pg_catalog.current_setting('lock_timeout')::pg_catalog.interval"
+    " operator(pg_catalog.=) '{old}ms'::pg_catalog.interval"
+)
+_UNFLUSHED = "set local synchronous_commit = off"
+
+
+def run_unit(context: Context, step: Step, index: int) -> None:
+    """Run a unit that is one statement in batches, from where an earlier run stopped.
+
+    Raises:
+        StatementError: A batch failed; those before it are done and recorded.  Or the statement
+            cannot be run in batches, or it changes the same rows in every pass.
+        MigratorError: As `retry.run`.
+    """
+    with connection.reported(context.recorder.schema):
+        _Backfill(context, step, index).run()
+
+
+class _Batch(SessionPiece):
+    """A batch: the statement for one range, and a record, in one transaction.
+
+    Attributes:
+        rows: How many rows it has changed.
+    """
+
+    def __init__(
+        self, context: Context, step: Step, read: Backfill, condition: str, command: Command
+    ) -> None:
+        super().__init__(context, step)
+        self.rows, self.tag = 0, ""
+        self.is_flushed, self.is_traced = True, False
+        assert read.statement is not None, "it has no problem"
+        self._statement, self._read, self._command = read.statement, read, command
+        self._made = _with_condition(read.statement, read, condition)
+
+    def messages(self, attempt: Attempt) -> Iterator[Message]:
+        """Give the transaction."""
+        context, step = self.context, self.step
+        yield ours(step, _BEGIN)
+        if step.script.options.lock_timeout is None:
+            yield ours(
+                step, _SHORT_TIMEOUT.format(old=context.settings.lock_timeout, new=_LOCK_TIMEOUT)
+            )
+        yield from self._statements(attempt)
+        for command in record.SETTINGS:
+            yield ours(step, command)
+        if not self.is_flushed:
+            yield ours(step, _UNFLUSHED)
+        yield from guard(context, step)
+        yield ours(step, self._command, failure.of_record)
+        yield commit(step, attempt.committed_piece)
+
+    def _statements(self, attempt: Attempt) -> Iterator[Message]:
+        step, subject = self.step, Subject(self.step, self._statement)
+        if not self.is_traced:
+            message = of_statement(step, self._made, self._ran, self._refused)
+            yield replace(message, subject=subject)
+            return
+        for message in run_statements(self, [self._made], attempt):
+            made = replace(message, subject=subject) if message.subject.statement else message
+            is_statement = message.on_answer == attempt.ran
+            yield (
+                replace(made, on_answer=self._ran, on_refusal=self._refused)
+                if is_statement
+                else made
+            )
+        yield ours(step, (probe.DEALLOCATE, ()))
+
+    def _ran(self, answer: Answer) -> None:
+        self.rows, self.tag = answer.rows or 0, answer.command
+
+    def _refused(self, refusal: failure.Refusal) -> MigratorError:
+        """Build the error; the place in the file is before what the batch has added."""
+        fields = dict(refusal.fields)
+        position = int(fields.get(Field.STATEMENT_POSITION, 0))
+        if position and self._read.place:
+            start = self._read.place[0] - self._statement.offset
+            added = len(self._made.text) - len(self._statement.text)
+            if position > start:
+                position = max(start + 1, position - added)
+            fields[Field.STATEMENT_POSITION] = str(position)
+        return failure.of_statement(replace(refusal, fields=fields))
+
+
+def _with_condition(statement: Statement, read: Backfill, condition: str) -> Statement:
+    """Put a condition in the place of `/* batch */`."""
+    if not read.place or not condition:
+        return statement
+    start, end = read.place
+    text = f"and {condition}"
+    source = f"{statement.source[:start]}{text}{statement.source[end:]}"
+    return replace(statement, source=source, end=statement.end + len(text) - (end - start))
+
+
+class _Backfill:
+    """One statement's batches, from the first to the last."""
+
+    def __init__(self, context: Context, step: Step, index: int) -> None:
+        self._context, self._step, self._index = context, step, index
+        (self._statement,) = step.script.units[index].statements
+        read = step.script.options.backfill(self._statement)
+        assert read is not None, "the caller has looked"
+        self._read = read
+        self._ranges = self._find_ranges()
+        self._throttle = Throttle(context.conn, context.settings, self._ranges.oids)
+        self._started = time.monotonic()
+        self._recorded = table.progress(context.conn, context.recorder.schema, step.version)
+        self._batches = self._rows = 0  # of this run
+        self._last = (0, 0.0)  # size and seconds of the last batch
+        self._since = (0, self._started)  # where this run began its pass, and when
+        self._tag = ""
+
+    def run(self) -> None:
+        """Run passes until one changes no row, and then the statement as it is."""
+        progress = self._resumed() or self._first()
+        while True:
+            progress = self._run_pass(progress)
+            if not progress.in_turn or not self._read.place:
+                break
+            progress = self._next_turn(progress)
+        tag = self._finish(progress)
+        seconds = time.monotonic() - self._started
+        command, rows = f"{tag} {self._rows}", self._rows
+        event = StatementFinished(self._step, self._statement, seconds, command, rows)
+        self._context.notify(event)
+
+    def _find_ranges(self) -> ranges.Ranges:
+        try:
+            return ranges.of(self._context.conn, self._read)
+        except ranges.NoRangesError as error:
+            message, hint = error.args
+            self._fail(message, hint, error)
+
+    def _fail(self, message: str, hint: str, error: Exception | None = None) -> NoReturn:
+        fields = {Field.MESSAGE_PRIMARY: message}
+        refusal = failure.Refusal(self._context, Subject(self._step, self._statement), fields)
+        again = f"{hint}\nafter that, run: migrator {self._step.direction}"
+        raise failure.of_statement(refusal, again) from error
+
+    def _first(self) -> BatchProgress:
+        meaning = "\0".join(parser.statement_tokens(self._statement))
+        return BatchProgress(
+            self._step.direction,
+            self._index,
+            hashlib.sha256(f"{self._read.option} {meaning}".encode()).hexdigest()[:16],
+            self._ranges.table,
+            end=self._ranges.end(),
+            size=self._ranges.first,
+        )
+
+    def _resumed(self) -> BatchProgress | None:
+        """Return how far an earlier run has come; None if there was none of this statement."""
+        known, first = self._recorded, self._first()
+        if known is None or (known.direction, known.unit) != (first.direction, first.unit):
+            return None
+        where = f"statement {self._index + 1} of {self._step.version}"
+        if (known.checksum, known.table) != (first.checksum, first.table):
+            self._context.notify(Remarked(f"{where} has been edited: its batches begin again"))
+            return None
+        if known.turn >= _ENDLESS:  # others may have stopped writing such rows
+            return replace(first, rows=known.rows)
+        done = counted(known.rows, "row")
+        self._context.notify(Remarked(f"{where} goes on after the last batch: {done} so far"))
+        return known
+
+    def _run_pass(self, progress: BatchProgress) -> BatchProgress:
+        self._since = (progress.done, time.monotonic())
+        while piece := self._ranges.next(progress):
+            stop_if_interrupted(self._context, self._step)
+            started = time.monotonic()
+            rows = self._run_batch(piece)
+            seconds = time.monotonic() - started
+            self._last = (piece.after.done - progress.done, seconds)
+            self._rows += rows
+            progress = replace(
+                piece.after,
+                size=self._size(progress.size, seconds, rows),
+                rows=piece.after.rows + rows,
+                in_turn=piece.after.in_turn + rows,
+            )
+            if not self._read.place and not rows:
+                return progress
+            self._pause(progress, seconds)
+        return progress
+
+    def _run_batch(self, piece: ranges.Range) -> int:
+        context, step = self._context, self._step
+        done = record.done(step, self._index)
+        command = context.recorder.batch(step.version, done, self._recorded, piece.after)
+        batch = _Batch(context, step, self._read, piece.condition, command)
+        self._batches += 1
+        batch.is_flushed = self._batches % _FLUSHED == 0
+        batch.is_traced = context.tracer is not None and self._batches == 1
+        run(context, [batch])
+        self._recorded, self._tag = piece.after, batch.tag.rstrip("0123456789 ")
+        return batch.rows
+
+    def _size(self, size: int, seconds: float, rows: int) -> int:
+        """Return the size of the next batch: towards the time that one is to take."""
+        wanted = self._context.settings.batch_time / 1000
+        factor = min(_GROWTH, max(1 / _GROWTH, wanted / max(seconds, 0.001)))
+        factor = min(factor, _MOST_ROWS / max(rows, 1))
+        return max(1, min(round(size * factor), self._ranges.most))
+
+    def _next_turn(self, progress: BatchProgress) -> BatchProgress:
+        first = progress.in_first or progress.in_turn
+        name = f"pass {progress.turn} over {progress.table}"
+        if progress.turn >= _ENDLESS and progress.in_turn * 2 >= first:
+            self._fail(
+                f"{name} still changed {counted(progress.in_turn, 'row')}",
+                "let the WHERE exclude the rows that the statement has changed; if others still "
+                "write such rows, stop that first",
+            )
+        if progress.turn >= _ENDLESS:
+            changed = counted(progress.in_turn, "row")
+            self._context.notify(Remarked(f"{name} changed {changed}; another one follows"))
+        return replace(
+            progress,
+            turn=progress.turn + 1,
+            done=0,
+            end=self._ranges.end(),
+            key=None,
+            in_turn=0,
+            in_first=first,
+        )
+
+    def _finish(self, progress: BatchProgress) -> str:
+        """Record the end, with what no pass has found; return the command tag without counts."""
+        context, step = self._context, self._step
+        end = record.end_unit(context, step, self._index)
+        if not self._read.place:
+            record.write(context, step, end)
+            return self._tag
+        batch = _Batch(context, step, self._read, "", end)
+        batch.is_traced = context.tracer is not None and not self._batches
+        self._tell(progress, None, phase="once more, as a whole")
+        run(context, [batch])
+        self._rows += batch.rows
+        return batch.tag.rstrip("0123456789 ")
+
+    def _pause(self, progress: BatchProgress, seconds: float) -> None:
+        """Pause after a batch, longer while there is a reason to."""
+        self._tell(progress, None)
+        interrupts = self._context.interrupts
+        interrupts.wait(self._throttle.share(seconds))
+        while not interrupts.signal and (reason := self._throttle.reason()):
+            self._tell(progress, reason)
+            interrupts.wait(throttle.PAUSE)
+
+    def _tell(self, progress: BatchProgress, reason: str | None, phase: str = "") -> None:
+        took = time.monotonic() - self._started
+        began, since = self._since
+        here = progress.done - began if self._ranges.unit == "blocks" else 0
+        left = (time.monotonic() - since) / here * (progress.end - progress.done) if here else None
+        size, seconds = self._last
+        name = progress.table or "repeated statement"
+        batches = Batches(
+            progress.rows, self._rows / took if took else 0.0, left, size, seconds, reason
+        )
+        phase = phase or f"pass {progress.turn}"
+        phase += f", waiting for {reason}" if reason else ""
+        unit = "blocks" if self._ranges.unit == "blocks" else "batches"
+        how_far = Progress(f"backfill {name}", phase, progress.done, progress.end, unit, batches)
+        self._context.notify(Progressed(self._step, self._statement, took, how_far))
