@@ -242,7 +242,7 @@ class _Backfill:
         wanted = self._context.settings.batch_time / 1000
         factor = min(_GROWTH, max(1 / _GROWTH, wanted / max(seconds, 0.001)))
         factor = min(factor, _MOST_ROWS / max(rows, 1))
-        return max(1, min(round(size * factor), self._ranges.most))
+        return max(self._ranges.least, min(round(size * factor), self._ranges.most))
 
     def _next_turn(self, progress: BatchProgress) -> BatchProgress:
         first = progress.in_first or progress.in_turn

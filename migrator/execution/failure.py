@@ -352,7 +352,8 @@ def _undone(step: Step, *, is_cancelled: bool = False) -> str:
         return f"{step.version} was rolled back completely."
     script = f"The down script of {step.version}" if is_down else step.version
     if is_cancelled:
-        return f"{script} was interrupted; its finished statements are recorded."
+        batches = " and batches" if step.script.options.backfills else ""
+        return f"{script} was interrupted; its finished statements{batches} are recorded."
     return f"{script} stopped at this statement; the statements before it are done and recorded."
 
 

@@ -15,7 +15,7 @@ from ..sql import backfill, names, splitter
 from ..sql.script import Backfill
 
 _FIRST_BLOCKS, _MOST_BLOCKS = 64, 1 << 20
-_FIRST_ROWS, _MOST_ROWS = 1000, 50_000
+_LEAST_ROWS, _FIRST_ROWS, _MOST_ROWS = 100, 1000, 50_000
 
 _TREE = """
 with recursive tree as (
@@ -101,6 +101,7 @@ class Ranges(Protocol):
         table: With its schema; empty for a repeated statement.
         oids: Of the table and its partitions.
         first: The size of the first batch.
+        least: The smallest size.
         most: The greatest size.
         unit: What the size counts.
     """
@@ -108,6 +109,7 @@ class Ranges(Protocol):
     table: str
     oids: tuple[int, ...]
     first: int
+    least: int
     most: int
     unit: str
 
@@ -122,7 +124,7 @@ class Blocks:
     """Ranges of the blocks of a table; those of its partitions are cut at the same numbers."""
 
     unit = "blocks"
-    first, most = _FIRST_BLOCKS, _MOST_BLOCKS
+    first, least, most = _FIRST_BLOCKS, 1, _MOST_BLOCKS
 
     def __init__(self, conn: Connection, table: str, oids: tuple[int, ...], alias: str) -> None:
         self.table, self.oids, self._conn = table, oids, conn
@@ -150,7 +152,7 @@ class Keys:
     """Ranges of the values of a column, found by an index of the column."""
 
     unit = "rows"
-    first, most = _FIRST_ROWS, _MOST_ROWS
+    first, least, most = _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS
 
     def __init__(self, conn: Connection, table: str, oids: tuple[int, ...], read: Backfill) -> None:
         assert read.column is not None, "these are its values"
@@ -193,7 +195,7 @@ class Repeated:
     """No ranges: the statement limits itself."""
 
     unit = "batches"
-    first = most = 1
+    first = least = most = 1
     table = ""
     oids: tuple[int, ...] = ()
 

@@ -92,6 +92,7 @@ def _contexts(
     units = {s.offset: unit for unit in script.units for s in unit.statements}
     names = names_before(trace for _, trace in traced)
     created: set[int] = set()
+    batched = {b.statement.offset for b in script.options.backfills if b.statement}
     for index, (statement, trace) in enumerate(traced):
         created |= {relation.oid for relation in trace.created}
         yield StatementContext(
@@ -106,6 +107,7 @@ def _contexts(
             facts=facts,
             small=small,
             timing=timing,
+            is_batched=statement.offset in batched,
         )
 
 

@@ -21,9 +21,18 @@ def find(context: StatementContext) -> Iterator[Candidate]:
     explained = context.facts.row_changes.get(context.statement.offset)
     written = writes(context.statement)
     if explained is not None:
-        yield from _explained(context, written, explained)
+        found = _explained(context, written, explained)
     else:
-        yield from _not_explained(context, written)
+        found = _not_explained(context, written)
+    yield from map(_batched, found) if context.is_batched else found
+
+
+def _batched(candidate: Candidate) -> Candidate:
+    """Make a note of what is a finding only because it is one large transaction."""
+    message = f"{candidate.message}, in batches"
+    if candidate.hazard == "rows-deleted":
+        return replace(candidate, message=message)
+    return replace(candidate, message=message, is_note=True, is_finding=False)
 
 
 def _explained(

@@ -67,6 +67,7 @@ class StatementContext:
         names: The names that relations had before the script, by OID.
         small: A table below this size in bytes is small.
         timing: None if the script did not run on a copy with rows.
+        is_batched: Whether the statement runs in batches, each in a transaction of its own.
     """
 
     statement: Statement
@@ -80,6 +81,7 @@ class StatementContext:
     facts: Facts
     small: int
     timing: Timing | None = None
+    is_batched: bool = False
 
     def existing(self, kinds: Collection[str]) -> Iterator[Touch]:
         """Yield the touches of relations of some kinds that the script did not create."""

@@ -98,7 +98,6 @@ with begun as (
 insert into {log} (version, action, outcome, os_user, host, tool_version, detail)
 values ((select version from begun), $3, 'started', $4, $5, $6, $7::jsonb)
 """
-# So does the division by zero.
 _BATCH = """
 with gone_on as (
     update {versions}
@@ -227,7 +226,6 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
         ))
 returning duration_ms
 """
-
 
 Parameters = tuple[bytes | None, ...]
 Command = tuple[bytes, Parameters]

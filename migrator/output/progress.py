@@ -10,6 +10,7 @@ from typing import TextIO
 
 from ..errors import counted, duration
 from ..events import (
+    Batches,
     Event,
     Losing,
     Noticed,
@@ -151,7 +152,26 @@ def progressed_text(event: Progressed) -> str:
     """Describe the progress of a statement on one line."""
     place = f"{event.step.script.path.name}:{line_of(event.statement)}"
     # A narrow terminal cuts the end of the line, so what changes comes first.
-    return f"{progress_text(event.progress)}  ({duration(event.seconds)} so far, {place})"
+    what, batches = progress_text(event.progress), event.progress.batches
+    if batches:
+        what = f"{what}; {batches_text(batches, event.progress.unit)}"
+    return f"{what}  ({duration(event.seconds)} so far, {place})"
+
+
+def batches_text(batches: Batches, unit: str) -> str:
+    """Say how the batches of a statement go.
+
+    >>> batches_text(Batches(1200, 400.0, 65.0, 64, 0.09), "blocks")
+    '1,200 rows, 400 rows/s, 1 min 5 s left, 64 blocks in 90 ms'
+    """
+    size = f"{batches.size:,} {unit} in " if unit == "blocks" else "the last batch took "
+    parts = (
+        counted(batches.rows, "row"),
+        f"{batches.rate:,.0f} rows/s",
+        None if batches.left is None else f"{duration(batches.left)} left",
+        f"{size}{duration(batches.seconds)}" if batches.seconds else None,
+    )
+    return ", ".join(filter(None, parts))
 
 
 def progress_text(progress: Progress) -> str:

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BlockedError, MigratorError, StatementError, counted, duration, listed
-from ..model import Direction, Entry, Freshness, Plan, Repeatable, Status, is_repeatable
+from ..model import (
+    BatchProgress,
+    Direction,
+    Entry,
+    Freshness,
+    Plan,
+    Repeatable,
+    Status,
+    is_repeatable,
+)
 from ..planning.problems import ahead_of_files
 from ..sql import effects
 from ..sql.location import line_number
@@ -255,11 +264,26 @@ def _remarks(entries: Iterable[Entry], repeatables: Iterable[Repeatable]) -> Ite
         yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
     if any(e.reformatted for e in entries) or any(e.reformatted for e in repeatables):
         yield "* edited since it was applied, in comments, white space or letter case only"
+    for entry in entries:
+        if entry.applied and entry.applied.progress:
+            yield f"{entry.version}: {_how_far(entry.applied.progress)}"
     if any(entry.status is Status.SQUASHED for entry in entries):
         yield "squashed: what the file replaces is applied; to record the file, run: migrator up"
     known = (Status.APPLIED, Status.PENDING, Status.SQUASHED)
     if any(e.status not in known and e not in ahead for e in entries):
         yield "for the reasons and what to do, run: migrator verify"
+
+
+def _how_far(progress: BatchProgress) -> str:
+    """Say how far a backfill has come.
+
+    >>> _how_far(BatchProgress(Direction.UP, 0, "", "public.t", done=250, end=1000, rows=9000))
+    'backfill of public.t: 25 % of pass 1, 9,000 rows so far'
+    """
+    what = f"backfill of {progress.table}" if progress.table else "repeated statement"
+    share = f"{progress.done * 100 // progress.end} % of " if progress.end else ""
+    where = f"{share}pass {progress.turn}" if progress.table else f"{progress.done} times"
+    return f"{what}: {where}, {counted(progress.rows, 'row')} so far"
 
 
 def _totals(entries: Iterable[Entry]) -> str:

@@ -143,7 +143,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "frob = 1",
         '1:1: unknown key "frob"',
-        "the keys are after-up, allow-empty, backup-command, before-up, ",
+        "the keys are after-up, allow-empty, backup-command, batch-load, batch-time, ",
     ),
     ('small = "1MB"', '1:1: unknown key "small"', "put it into the table [rehearse]"),
     ('[up]\ndir = "x"', '2:1: unknown key "dir"', "put it at the top of the file"),

@@ -82,6 +82,10 @@ def test_every_option_of_a_file_is_valid(option: str) -> None:
     # What a squashed file replaces is listed below.
     more = [f"--  {each}_a {'0' * 64}" for each in ("01", "20")] * ("replaces" in option)
     text = "\n".join([line, *more, "select 1;\n"])
+    if "backfill" in option or "repeat" in option:
+        line = line.replace(" [as ALIAS] [by COLUMN]", " as o by id")
+        text = f"-- migrator: no-transaction\n{line}\ndelete from t o where a"
+        text += " /* batch */;" * ("backfill" in option)
     problems = parser.parse(PurePath("01_a.up.sql"), text).problems
     is_draft = option == "-- migrator: draft"
     assert [str(problem) for problem in problems] == [

@@ -1,0 +1,4 @@
+-- migrator: no-transaction
+
+-- migrator: backfill orders
+update orders set state = 'open' where state is null /* batch */;
