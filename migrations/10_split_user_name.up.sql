@@ -14,8 +14,9 @@
 --
 -- Locks: ROW EXCLUSIVE on users, and each row that is changed.  Reads do not wait; writes to these
 -- rows wait until the commit.  The columns were added in an earlier file, because the ACCESS
--- EXCLUSIVE for that would be held during this update.  400,000 rows take about 3 seconds; update
--- a table a hundred times that size in batches.
+-- EXCLUSIVE for that would be held during this update.  400,000 rows take about 3 seconds.
+-- For a table a hundred times that size, begin the file with `no-transaction`, write the option
+-- `backfill users` above the statement, and end its WHERE with a comment that says batch.
 
 update users
 set first_name = split_part(name, ' ', 1),

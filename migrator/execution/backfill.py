@@ -283,6 +283,8 @@ class _Backfill:
     def _pause(self, progress: BatchProgress, seconds: float) -> None:
         """Pause after a batch, longer while there is a reason to."""
         self._tell(progress, None)
+        if self._context.outcome is not None:
+            return  # in a scratch database nobody else is at work
         interrupts = self._context.interrupts
         interrupts.wait(self._throttle.share(seconds))
         while not interrupts.signal and (reason := self._throttle.reason()):
@@ -300,7 +302,7 @@ class _Backfill:
             progress.rows, self._rows / took if took else 0.0, left, size, seconds, reason
         )
         phase = phase or f"pass {progress.turn}"
-        phase += f", waiting for {reason}" if reason else ""
+        phase += ", waiting" if reason else ""
         unit = "blocks" if self._ranges.unit == "blocks" else "batches"
         how_far = Progress(f"backfill {name}", phase, progress.done, progress.end, unit, batches)
         self._context.notify(Progressed(self._step, self._statement, took, how_far))

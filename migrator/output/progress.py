@@ -166,6 +166,7 @@ def batches_text(batches: Batches, unit: str) -> str:
     """
     size = f"{batches.size:,} {unit} in " if unit == "blocks" else "the last batch took "
     parts = (
+        f"waiting for {batches.waits_for}" if batches.waits_for else None,
         counted(batches.rows, "row"),
         f"{batches.rate:,.0f} rows/s",
         None if batches.left is None else f"{duration(batches.left)} left",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from random import Random
+from threading import Event
 
+import psycopg
 import pytest
 
 from tests.conftest import Database, Migrate, Write
-from tests.sessions import Run, Runs, applied, history, holding, wait_for
+from tests.sessions import Run, Runs, applied, history, holding, wait_for, working
 
 FILE = "-- migrator: no-transaction\n"
 FILL = f"""{FILE}
@@ -226,6 +231,25 @@ def test_an_error_after_the_placeholder_has_its_place_in_the_file(
     assert f'01_a.up.sql:4:{len(column) + 1}: column "nothing" does not exist' in result.stderr
 
 
+# A rehearsal
+
+
+def test_a_rehearsal_traces_the_first_batch_as_a_note(migrate: Migrate, write: Write) -> None:
+    create = "create table orders as select i as total, null::int as cents"
+    write({"01_a.up.sql": f"{create} from generate_series(1, 9) i;"})
+    assert migrate("up").exit_code == 0
+    write({"02_a.up.sql": FILL})
+    result = migrate("rehearse", "--small", "0", "--json")
+    assert result.exit_code == 0, result.stderr
+    (migration,) = result.json["migrations"]
+    (statement,) = migration["statements"]
+    assert statement["line"] == 4
+    assert "/* batch */" in statement["sql"]
+    (finding,) = migration["findings"]
+    assert (finding["hazard"], finding["severity"]) == ("large-update", "information")
+    assert "in batches" in finding["message"]
+
+
 # Interruptions
 
 
@@ -313,6 +337,58 @@ def test_rows_that_are_moved_meanwhile_are_not_left_out(
     assert run.result().exit_code == 0
     assert orders.rows(WRONG) == [(0,)]
     assert orders.rows(TWICE) == []
+
+
+@pytest.mark.slow
+def test_every_row_is_changed_once_while_others_write(
+    orders: Database, runs: Runs, write: Write
+) -> None:
+    """The writers move rows, delete some, and insert such as the new application does."""
+    write({"01_a.up.sql": FILL})
+    stop = Event()
+    insert = "insert into orders values (%s, %s, %s) on conflict do nothing"
+
+    def work(seed: int) -> None:
+        ids = Random(seed)
+        with orders.connect() as conn:
+            while not stop.is_set():
+                at = ids.randint(1, ROWS)
+                conn.execute("update orders set total = total where id = %s", [at])
+                if at % 10 == 0:
+                    conn.execute("delete from orders where id = %s", [at])
+                    conn.execute(insert, [at, at, at * 100])
+
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(work, seed) for seed in range(3)]
+        try:
+            result = runs("up", "--batch-time", "5ms").result()
+        finally:
+            stop.set()
+        for writer in writers:
+            writer.result()
+    assert result.exit_code == 0, result.stderr
+    assert orders.rows(WRONG) == [(0,)]
+    assert orders.rows(TWICE) == []
+
+
+@pytest.mark.slow
+def test_a_pause_has_its_reason(orders: Database, runs: Runs, write: Write) -> None:
+    write({"01_a.up.sql": FILL})
+    with orders.connect() as conn, ThreadPoolExecutor(2) as pool:
+        other = orders.connect()
+        waits = [pool.submit(each.execute, "select pg_sleep(60)") for each in (conn, other)]
+        wait_for(lambda: working(orders, "pg_sleep"))
+        run = runs("up", "--max-active", "1", *FAST)
+        run.says("waiting for other sessions: ")
+        assert run.process.poll() is None
+        for each in (conn, other):
+            each.cancel()
+        for wait in waits:
+            with suppress(psycopg.errors.QueryCanceled):
+                wait.result()
+        other.close()
+    assert run.result().exit_code == 0
+    check(orders)
 
 
 @pytest.mark.slow
