@@ -239,8 +239,9 @@ class _Backfill:
 
     def _size(self, size: int, seconds: float, rows: int) -> int:
         """Return the size of the next batch: towards the time that one is to take."""
-        wanted = self._context.settings.batch_time / 1000
-        factor = min(_GROWTH, max(1 / _GROWTH, wanted / max(seconds, 0.001)))
+        of_file = self._step.script.options.batch_time
+        wanted = self._context.settings.batch_time if of_file is None else of_file
+        factor = min(_GROWTH, max(1 / _GROWTH, wanted / 1000 / max(seconds, 0.001)))
         factor = min(factor, _MOST_ROWS / max(rows, 1))
         return max(self._ranges.least, min(round(size * factor), self._ranges.most))
 

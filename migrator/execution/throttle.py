@@ -69,7 +69,7 @@ def _reason(settings: Settings, lag: float | None, vacuumed: str | None, active:
     """Return what to wait for; None if there is nothing.
 
     >>> _reason(Settings(max_active=2), 12.0, "orders", 3)
-    'a standby, which is 12 s behind'
+    'a standby, which is 12.0 s behind'
     >>> _reason(Settings(max_active=2), None, None, 3)
     'other sessions: 3 are at work'
     """

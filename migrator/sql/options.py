@@ -17,7 +17,15 @@ from .location import locate
 from .script import Allowance, Backfill, Options, Statement, milliseconds
 
 REPLACES = "replaces"
-_FILE_OPTIONS = ("no-transaction", "lock-timeout", "statement-timeout", "role", REPLACES)
+_FILE_OPTIONS = (
+    "no-transaction",
+    "lock-timeout",
+    "statement-timeout",
+    "batch-time",
+    "role",
+    REPLACES,
+)
+_DURATIONS = {"lock-timeout": "2s", "statement-timeout": "15min", "batch-time": "50ms"}
 _DRAFT = "draft"
 _AT_TOP = (*_FILE_OPTIONS, REQUIRE)
 _OPTIONS = (*_AT_TOP, ENSURE, *BATCHED, "allow", "irreversible", _DRAFT)
@@ -98,6 +106,7 @@ def _options(
         no_transaction="no-transaction" in values,
         lock_timeout=milliseconds(values.get("lock-timeout", "")),
         statement_timeout=milliseconds(values.get("statement-timeout", "")),
+        batch_time=milliseconds(values.get("batch-time", "")),
         role=values.get("role"),
         irreversible=values.get("irreversible") or None,
         allowances=tuple(allowances),
@@ -163,8 +172,8 @@ def _complaint(
 def _about_value(name: str, value: str) -> tuple[str, str] | None:
     if name == "no-transaction" and value:
         return f'option "{name}" takes no value', f"write: -- migrator: {name}"
-    if name.endswith("-timeout") and milliseconds(value) is None:
-        example = "2s" if name == "lock-timeout" else "15min"
+    if name in _DURATIONS and milliseconds(value) is None:
+        example = _DURATIONS[name]
         return f'invalid duration "{value}"', f"use for example: -- migrator: {name} {example}"
     if name == REPLACES and not _RANGE.fullmatch(value):
         return f'invalid range of versions "{value}"', f"write: -- migrator: {name} 01..20"

@@ -156,6 +156,7 @@ class Options:
     Attributes:
         lock_timeout: How long a statement may wait for a lock, in milliseconds; 0 is no limit.
         statement_timeout: How long a statement may run, in milliseconds; 0 is no limit.
+        batch_time: What a batch of a backfill is to take, in milliseconds.
         role: The role that the statements run as, spelled as in `pg_roles`.
         irreversible: The reason why a down script does not restore everything.
         allowances: In the order of the script.
@@ -169,6 +170,7 @@ class Options:
     no_transaction: bool = False
     lock_timeout: int | None = None
     statement_timeout: int | None = None
+    batch_time: int | None = None
     role: str | None = None
     irreversible: str | None = None
     allowances: tuple[Allowance, ...] = ()

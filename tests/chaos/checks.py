@@ -74,7 +74,12 @@ def _interrupted(expected: Expected, index: int, version: Version, state: State)
     if not is_alone:
         if record.in_step:
             yield f"{record}, though that unit is transactional"
-        yield from _differences(before, state.contents)
+        batched = version.units[record.done].batched if record.done < len(version.units) else ()
+        partly = {f"rows {table}" for table in batched}
+        yield from _differences(
+            {key: each for key, each in before.items() if key not in partly},
+            {key: each for key, each in state.contents.items() if key not in partly},
+        )
         return
     found = {k: v for k, v in state.contents.items() if k.partition(" ")[0] not in _LEFT}
     touched = _differing(before, behind)

@@ -27,11 +27,13 @@ class Unit:
     Attributes:
         alone: It is one statement that PostgreSQL runs in no transaction.
         is_block: The file writes BEGIN … COMMIT around it.
+        batched: The tables that its one statement changes in batches.
     """
 
     statements: tuple[Sql, ...]
     alone: bool = False
     is_block: bool = False
+    batched: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         body = "".join(map(str, self.statements))
@@ -59,6 +61,8 @@ class Version:
     def text(self) -> str:
         """The up file."""
         head = "" if self.transactional else "-- migrator: no-transaction\n"
+        if any(unit.batched for unit in self.units):
+            head += "-- migrator: batch-time 1ms\n"
         body = "".join(map(str, self.units))
         marks = _MARK.findall(body) if self.asks else []
         # An interrupted script is asked again.

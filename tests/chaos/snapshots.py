@@ -156,6 +156,10 @@ def _run(conn: psycopg.Connection[Any], unit: Unit) -> None:
     if unit.alone:
         conn.execute(unit.statements[0].text.encode())
         return
+    if unit.batched:
+        while conn.execute(unit.statements[0].text.encode()).rowcount:
+            pass
+        return
     with conn.transaction():
         for statement in unit.statements:
             _send(conn, statement)

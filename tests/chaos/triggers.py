@@ -39,6 +39,7 @@ _STATES = {
           and in_step is null
           and statements_done > 0
     """,
+    "in batches": "select from migration_versions where progress is not null",
     "sleeping": """
         select from pg_stat_activity
         where datname = current_database()
