@@ -14,7 +14,7 @@ from ..postgres.cursor import Connection
 from ..sql import backfill, names, splitter
 from ..sql.script import Backfill
 
-_FIRST_BLOCKS, _MOST_BLOCKS = 64, 1 << 20
+_FIRST_BLOCKS = 64
 _LEAST_ROWS, _FIRST_ROWS, _MOST_ROWS = 100, 1000, 50_000
 
 _TREE = """
@@ -36,6 +36,21 @@ _BLOCKS = """
 select coalesce(max(pg_relation_size(c.oid)), 0) / current_setting('block_size')::integer
 from pg_class c
 where c.oid = any(%(tree)s::oid[])
+"""
+# As the last VACUUM or ANALYZE counted; a block of the usual 8 kB has no more than 291.
+_ROWS_IN_BLOCK = """
+select coalesce(
+           sum(
+               case
+                   when c.reltuples > 0 and c.relpages > 0 then ceil(c.reltuples / c.relpages)
+                   else 291
+               end
+           ),
+           1
+       )
+from pg_class c
+where c.oid = any(%(tree)s::oid[])
+  and c.relkind <> 'p'
 """
 _COLUMN = """
 select format_type(a.atttypid, a.atttypmod),
@@ -121,14 +136,20 @@ class Ranges(Protocol):
 
 
 class Blocks:
-    """Ranges of the blocks of a table; those of its partitions are cut at the same numbers."""
+    """Ranges of the blocks of a table; those of its partitions are cut at the same numbers.
+
+    They have no more than about `_MOST_ROWS` rows: where nothing is to be done, batches grow.
+    """
 
     unit = "blocks"
-    first, least, most = _FIRST_BLOCKS, 1, _MOST_BLOCKS
+    least = 1
 
     def __init__(self, conn: Connection, table: str, oids: tuple[int, ...], alias: str) -> None:
         self.table, self.oids, self._conn = table, oids, conn
         self._name = f"{_quoted(alias)}.ctid"
+        rows = int(_row(conn, _ROWS_IN_BLOCK, tree=list(oids))[0])
+        self.most = max(_MOST_ROWS // rows, self.least)
+        self.first = min(_FIRST_BLOCKS, self.most)
 
     def end(self) -> int:
         """Return the number of blocks."""

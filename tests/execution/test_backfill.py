@@ -80,6 +80,23 @@ def test_every_row_is_changed_once_in_several_transactions(
     assert orders.rows("select progress from migration_versions") == [(None,)]
 
 
+@pytest.mark.parametrize("command", ["analyze", "truncate nothing"])
+def test_a_batch_stays_small_behind_rows_that_need_no_change(
+    database: Database, migrate: Migrate, write: Write, command: str
+) -> None:
+    database.execute(
+        "create table nothing (); create table orders (total int, cents int);"
+        "insert into orders select i, case when i <= 150000 then i * 100 end"
+        " from generate_series(1, 250000) i"
+    )
+    database.execute(command)
+    write({"01_a.up.sql": FILL})
+    assert migrate("up", *FAST, "--batch-time", "1min").exit_code == 0
+    assert database.rows(WRONG) == [(0,)]
+    sizes = database.rows("select count(*) from orders where total > 150000 group by xmin")
+    assert max(sizes) <= (50_000,)
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_table_may_be_empty_or_have_one_row(
     database: Database, migrate: Migrate, write: Write, rows: int
