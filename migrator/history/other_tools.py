@@ -37,6 +37,8 @@ _TOOLS = (
     _Tool("Flyway", _FLYWAY),
     _Tool("Liquibase", frozenset(["orderexecuted", "exectype", "md5sum"])),
     _Tool("golang-migrate", frozenset(["version", "dirty"]), is_exact=True),
+    # Some applications add a column of their own.
+    _Tool("golang-migrate", frozenset(["version", "dirty"]), "schema_migrations"),
     _Tool("goose", frozenset(["id", "version_id", "is_applied", "tstamp"])),
     _Tool("sqlx", frozenset(["version", "installed_on", "success", "checksum", "execution_time"])),
     _Tool("pgmigrate", frozenset(["version", "type", "installed_by", "installed_on"])),
@@ -96,12 +98,14 @@ class Found:
         table: Its name, qualified, and quoted where it has to be.
         schema: Its schema.
         name: Its name alone.
+        columns: Those that the tool created, as far as that is known.
     """
 
     tool: str
     table: str
     schema: str
     name: str
+    columns: tuple[str, ...] = ()
 
 
 def find(conn: psycopg.Connection[Any], *, renamed: str | None = None) -> tuple[Found, ...]:
@@ -121,9 +125,15 @@ def find(conn: psycopg.Connection[Any], *, renamed: str | None = None) -> tuple[
             tools = ["Rails" if is_rails and tool == DBMATE_OR_RAILS else tool]
         else:
             is_meant = renamed in (name, table, f"{schema}.{name}")
-            tools = [tool.name for tool in _TOOLS if is_meant and _fits(tool, columns)]
-        found += [Found(tool, table, schema, name) for tool in tools if tool]
+            fitting = (tool.name for tool in _TOOLS if is_meant and _fits(tool, columns))
+            tools = list(dict.fromkeys(fitting))
+        found += [Found(each, table, schema, name, _own(each, columns)) for each in tools if each]
     return tuple(found)
+
+
+def _own(name: str, columns: Iterable[str]) -> tuple[str, ...]:
+    every = [tool.columns for tool in _TOOLS if tool.name == name and tool.is_exact]
+    return tuple(each for each in columns if not every or each in every[0])
 
 
 def tool_of(table: str, columns: Iterable[str]) -> str | None:

@@ -202,6 +202,7 @@ def _stage(work: Session, made: Database, small: int, notify: Notify) -> Iterato
             notify=notify,
             pid=pid,
             is_guarded=is_same,
+            target=work.conn,
         )
 
 

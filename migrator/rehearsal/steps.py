@@ -26,9 +26,8 @@ from ..postgres import connection
 from ..postgres.activity import Observe, observe_nothing
 from ..postgres.cursor import Connection
 from ..sql import parser
-from ..sql.script import Script
 from ..tracing.trace import Trace
-from . import conditions, downs, facts, locks
+from . import conditions, downs, facts, locks, prerequisites
 from .data.estimates import Estimates
 from .data.lineage import Lineage
 from .meter import Meter
@@ -61,6 +60,7 @@ class Stage:
         outcome: What an error says about the target.
         estimates: What the target's planner says of the pending statements.
         meter: Measures the migrations on a copy with rows, where no down is run; None elsewhere.
+        target: A session of the target that an empty database stands for; None on a copy of it.
     """
 
     conn: Connection
@@ -79,6 +79,7 @@ class Stage:
     outcome: str = "This was on the scratch database; the target database was not touched."
     estimates: Estimates = field(default_factory=dict)
     meter: Meter | None = None
+    target: Connection | None = None
 
 
 def rehearse(
@@ -124,6 +125,8 @@ def rehearse_each(
         made = done[-1].facts.made if done else Made()
         stage.ensured.clear()
         rehearsed = _rehearse(stage, planned, sizes, made, lineage)
+        if rehearsed.error and supply(stage, planned):
+            rehearsed = _rehearse(stage, planned, sizes, made, lineage)
         rehearsed = replace(rehearsed, conditions=tuple(stage.ensured))
         if todo.postpones(planned, rehearsed.error):
             continue
@@ -259,7 +262,7 @@ def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> Down
     script = parser.parse(migration.down.path, migration.down.text)
     down = Step(step.version, Direction.DOWN, script)
     check = DownCheck(script=script, irreversible=script.options.irreversible)
-    if check.irreversible and _is_empty(script):
+    if check.irreversible and not (script.problems or any(u.statements for u in script.units)):
         return check
     traced, error = _run(stage, down)
     if error:
@@ -318,8 +321,12 @@ def run(stage: Stage, step: Step) -> MigratorError | None:
     return _run(stage, step, traced=False)[1]
 
 
-def _is_empty(script: Script) -> bool:
-    return not script.problems and not any(unit.statements for unit in script.units)
+def supply(stage: Stage, step: Step, others: Iterable[str] = ()) -> bool:
+    """Create what a failed step and the other scripts lack; return whether that was anything."""
+    text = step.migration.up.text if step.migration else ""
+    return prerequisites.create(
+        stage.conn, stage.target, text=text, others=others, notify=stage.notify
+    )
 
 
 def _execute(context: Context, step: Step) -> None:
