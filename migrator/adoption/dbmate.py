@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MigratorError
-from . import texts
+from . import order, texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_?(?P<name>.*)\.sql")
@@ -26,7 +26,7 @@ def _mark(line: str) -> texts.Mark | None:
 def interpret(rows: Sequence[Fields], _companions: Companions) -> State:
     """Return the versions of a table whose only column has their digits."""
     known = [row for row in rows if re.match(r"[0-9]+", str(row["version"]))]
-    known.sort(key=lambda row: _number(row["version"]))
+    known.sort(key=lambda row: str(row["version"]))
     return State(tuple(Row(str(_number(row["version"])), row) for row in known))
 
 
@@ -45,8 +45,8 @@ def _files(directory: Path) -> Reading:
         if match and text and (scripts := texts.cut(text, _mark, problems)):
             version = texts.named(match["number"], match["name"])
             pieces.append(Piece(str(int(match["number"])), version, path, *scripts))
-    pieces.sort(key=lambda piece: int(piece.key))
-    return Reading(tuple(pieces), tuple(problems))
+    found, notes = order.growing(pieces)
+    return Reading(found, tuple(problems), notes=notes)
 
 
 DIALECT = Dialect("dbmate", "dbmate or Rails", interpret=interpret, files=_files)

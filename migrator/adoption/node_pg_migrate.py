@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MigratorError
-from . import texts
+from . import order, texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)[_-](?P<name>.+)\.(?P<kind>sql|js|cjs|mjs|ts)")
@@ -42,7 +42,8 @@ def _files(directory: Path) -> Reading:
             version = texts.named(match["number"], match["name"])
             pieces.append(Piece(path.stem, version, path, *scripts))
     pieces.sort(key=lambda piece: int(piece.version.partition("_")[0]))
-    return Reading(tuple(pieces), tuple(problems))
+    found, notes = order.growing(pieces)
+    return Reading(found, tuple(problems), notes=notes)
 
 
 def _locks(_table: Table) -> tuple[int, ...]:

@@ -1,13 +1,17 @@
-"""Put migrations that have no numbers of their own in order, and number them."""
+"""Put migrations in order, and number those that have no numbers of their own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from ..errors import DirectoryError
 from . import texts
+from .dialect import Piece
 
 
 def by_dependency(needs: Mapping[str, Collection[str]]) -> list[str]:
@@ -46,3 +50,40 @@ def versions(names: Sequence[str]) -> list[str]:
     if len(numbers) == len(names) and numbers == sorted(set(numbers)):
         return [texts.named(part["number"], part["name"]) for part in parts if part]
     return texts.numbered(names)
+
+
+def growing(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+    """Return pieces of a tool that goes by names, with numbers that grow, and notes on new ones.
+
+    Args:
+        pieces: In the order of the tool.
+    """
+    old = [piece.version for piece in pieces]
+    new = list(_growing(old))
+    notes = tuple(
+        f"{one} becomes {other}: numbers have to grow in the order of the files"
+        for one, other in zip(old, new, strict=True)
+        if one != other
+    )
+    named = zip(pieces, new, strict=True)
+    return tuple(replace(piece, version=version) for piece, version in named), notes
+
+
+def _growing(versions: Sequence[str]) -> Iterator[str]:
+    """Yield versions with numbers that grow; where they do not, those of the usual length.
+
+    >>> list(_growing(["07_a", "07_b", "08_c"]))
+    ['07_a', '08_b', '09_c']
+    >>> list(_growing(["2024_a", "20240105_b", "20240107_c", "202401071_d", "20240108_e"]))
+    ['20240000_a', '20240105_b', '20240107_c', '20240108_d', '20240109_e']
+    """
+    parts = [version.partition("_") for version in versions]
+    digits = [number for number, *_ in parts]
+    if any(int(one) > int(other) for one, other in pairwise(digits)):
+        # In the order of names, 10 comes before 9, as if 9 were 90.
+        width = Counter(map(len, digits)).most_common(1)[0][0]
+        digits = [number.ljust(width, "0")[:width] for number in digits]
+    last = -1
+    for number, (_, _, name) in zip(digits, parts, strict=True):
+        last = max(int(number), last + 1)
+        yield f"{str(last).zfill(len(number))}_{name}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MigratorError
-from . import texts
+from . import order, texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FOLDER = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*)")
@@ -48,7 +48,8 @@ def _files(directory: Path) -> Reading:
         version = texts.named(match["number"], match["name"])
         undo = texts.down(down.text) if down else None
         pieces.append(Piece(path.parent.name, version, path, text.text, undo, checksums=sums))
-    return Reading(tuple(pieces), tuple(problems))
+    found, notes = order.growing(sorted(pieces, key=lambda piece: piece.key))
+    return Reading(found, tuple(problems), notes=notes)
 
 
 def _locks(_table: Table) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MigrationFileError, MigratorError
-from . import texts
+from . import order, texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _FILE = re.compile(r"(?P<number>[0-9]+)[_-]?(?P<name>.*)\.sql")
@@ -57,7 +57,8 @@ def _files(directory: Path) -> Reading:
                 Piece(path.name, texts.named(match["number"], match["name"]), path, *scripts)
             )
     pieces.sort(key=lambda piece: _order(piece.key))
-    return Reading(tuple(pieces), tuple(problems))
+    found, notes = order.growing(pieces)
+    return Reading(found, tuple(problems), notes=notes)
 
 
 DIALECT = Dialect("sql-migrate", "sql-migrate", interpret=_interpret, files=_files)
