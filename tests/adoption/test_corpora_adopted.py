@@ -1,17 +1,34 @@
-"""Real migration histories, in the layout and with the table of their own tools, become ours."""
+"""Real migration histories, in the layout and with the table of their own tools, become ours.
+
+Each database is where its tool has applied the first half; the other half is pending.  Names and
+layouts are those of the projects' repositories, as far as the corpora keep what they need.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from ..conftest import Migrate, run_psql
-from ..test_corpora import CORPORA
-from .test_adopt import fill, states
+from ..conftest import Database, Migrate, Postgres, call, dump_schema, find_program
+from ..test_corpora import (
+    CORPORA,
+    HISTORIES,
+    OUR_TABLES,
+    History,
+    psql,
+    run,
+    scripts,
+    set_up,
+    states,
+    up,
+)
+from .test_adopt import fill
 
 pytestmark = [
     pytest.mark.corpora,
@@ -19,126 +36,287 @@ pytestmark = [
     pytest.mark.skipif(not CORPORA.is_dir(), reason=f"no migration histories in {CORPORA}"),
 ]
 
-Layout = dict[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A migration of a corpus."""
+    """A migration of a corpus.
+
+    Attributes:
+        outside: Whether psql runs one of its scripts without a transaction around it.
+    """
 
     number: int
     name: str
     up: str
     down: str | None
+    outside: bool
 
 
-def sources(folder: Path) -> list[Source]:
+def sources(history: History) -> list[Source]:
     """Return the migrations of a folder by number."""
     found = []
-    for path in folder.glob("*.up.sql"):
-        number, _, name = path.name.removesuffix(".up.sql").partition("_")
+    for path in scripts(history, "up"):
+        digits, _, name = path.name.removesuffix(".up.sql").partition("_")
         down = path.with_name(path.name.replace(".up.sql", ".down.sql"))
-        text = down.read_bytes().decode() if down.exists() else None
-        found.append(Source(int(number), name, path.read_bytes().decode(), text))
-    return sorted(found, key=lambda source: source.number)
+        both = [path, down] if down.exists() else [path]
+        up, undo = (each.read_bytes().decode() for each in [*both, path][:2])
+        outside = any(map(history.runs_outside, both))
+        found.append(Source(int(digits), name, up, undo if len(both) == 2 else None, outside))
+    return found
+
+
+_PLANNED = "2024-01-01T00:00:00Z ann <a@x>"
+_FOLDER = re.compile(r"^(tables|types|mutations|computed_columns|trigger_functions)_")
+IN_PLACE = ("golang-migrate", "sqlx")
+Layout = Callable[[list[Source], list[Source]], tuple[dict[str, str], str]]
+"""Returns the files of all, and SQL that leaves the table as if the second ones were applied."""
 
 
 def _digest(algorithm: str, text: str) -> str:
     return hashlib.new(algorithm, text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _sqlx(found: list[Source]) -> tuple[Layout, str]:
-    files = {f"{s.number}_{s.name}.up.sql": s.up for s in found}
-    files |= {f"{s.number}_{s.name}.down.sql": s.down for s in found if s.down is not None}
-    rows = ", ".join(
-        f"({s.number}, '', now(), true, '\\x{_digest('sha384', s.up)}', 1)" for s in found
+def _in_pairs(found: list[Source], name: Callable[[Source], str]) -> dict[str, str]:
+    files = {f"{name(s)}.up.sql": s.up for s in found}
+    return files | {f"{name(s)}.down.sql": s.down for s in found if s.down is not None}
+
+
+def _golang_migrate(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    def name(source: Source) -> str:
+        dotted = re.sub(r"^(\d)_(\d+)_(\d+)_schema$", r"\1.\2.\3_schema", source.name)
+        return f"{source.number:04}_{dotted}"
+
+    return _in_pairs(found, name), (
+        "create table if not exists schema_migrations"
+        " (version bigint not null primary key, dirty boolean not null);"
+        f"insert into schema_migrations values ({applied[-1].number}, false)"
     )
-    return files, (
-        "create table _sqlx_migrations (version bigint primary key, description text,"
-        " installed_on timestamptz, success boolean, checksum bytea, execution_time bigint);"
+
+
+def _sqlx(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    rows = ", ".join(
+        f"({s.number}, '', now(), true, '\\x{_digest('sha384', s.up)}', 1)" for s in applied
+    )
+    return _in_pairs(found, lambda s: f"{s.number}_{s.name.replace('_', '-')}"), (
+        "create table _sqlx_migrations (version bigint primary key, description text not null,"
+        " installed_on timestamptz not null default now(), success boolean not null,"
+        " checksum bytea not null, execution_time bigint not null);"
         f"insert into _sqlx_migrations values {rows}"
     )
 
 
-def _sqitch(found: list[Source]) -> tuple[Layout, str]:
-    plan = ["%syntax-version=1.0.0", "%project=p", ""]
-    plan += [f"c{s.number} 2024-01-01T00:00:00Z ann <a@x>" for s in found]
-    files = {"sqitch.plan": "\n".join(plan)}
-    files |= {f"deploy/c{s.number}.sql": s.up for s in found}
-    files |= {f"revert/c{s.number}.sql": s.down for s in found if s.down is not None}
+def _sqitch(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    names = [_FOLDER.sub(r"\1/", s.name) for s in found]
+    plan, files = ["%syntax-version=1.0.0", "%project=cif", ""], {}
+    for at, (source, name) in enumerate(zip(found, names, strict=True)):
+        tag = ""
+        if name in names[:at]:
+            # A change that is reworked follows a tag, which names the file of the earlier one.
+            plan.append(f"@v{at} {_PLANNED}")
+            tag = f" [{name}@v{at}]"
+        plan.append(f"{name}{tag} {_PLANNED}")
+        later = [n for n in range(at + 1, len(names)) if names[n] in names[:n]]
+        suffix = f"@v{later[0]}" if name in names[at + 1 :] else ""
+        files[f"deploy/{name}{suffix}.sql"] = source.up
+        files[f"revert/{name}{suffix}.sql"] = source.down or ""
     rows = ", ".join(
-        f"('{s.number}', '{_digest('sha1', s.up)}', 'c{s.number}', 'p', now() + '{n} s', now())"
-        for n, s in enumerate(found)
+        f"('{s.number}', '{_digest('sha1', s.up)}', '{name}', 'cif', now() + '{s.number} s', now())"
+        for s, name in zip(applied, names, strict=False)
     )
-    return files, (
+    return files | {"sqitch.plan": "\n".join(plan)}, (
         "create schema sqitch; create table sqitch.changes (change_id text primary key, script_hash"
         " text, change text, project text, committed_at timestamptz, planned_at timestamptz);"
         f"insert into sqitch.changes values {rows}"
     )
 
 
-def _sql_migrate(outside: frozenset[int]) -> Callable[[list[Source]], tuple[Layout, str]]:
-    def layout(found: list[Source]) -> tuple[Layout, str]:
-        files = {
-            f"{s.number}_{s.name}.sql": (
-                f"-- +migrate Up{' notransaction' if s.number in outside else ''}\n{s.up}\n"
-                f"-- +migrate Down\n{s.down or ''}"
-            )
-            for s in found
-        }
-        rows = ", ".join(f"('{name}', now())" for name in files)
-        return files, (
-            "create table gorp_migrations (id text primary key, applied_at timestamptz);"
-            f"insert into gorp_migrations values {rows}"
+def _sql_migrate(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    def text(source: Source) -> str:
+        option = " notransaction" if source.outside else ""
+        return (
+            f"-- +migrate Up{option}\n{source.up}\n-- +migrate Down{option}\n{source.down or ''}\n"
         )
 
-    return layout
+    rows = ", ".join(f"('{s.number}_{s.name}.sql', now() + '{s.number} s')" for s in applied)
+    return {f"{s.number}_{s.name}.sql": text(s) for s in found}, (
+        "create table gorp_migrations (id text primary key, applied_at timestamptz);"
+        f"insert into gorp_migrations values {rows}"
+    )
+
+
+def _goose(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    def section(source: Source, text: str) -> str:
+        if source.outside:
+            return text + "\n"
+        return f"-- +goose StatementBegin\n{text}\n-- +goose StatementEnd\n"
+
+    def text(source: Source) -> str:
+        head = "-- +goose NO TRANSACTION\n\n" if source.outside else ""
+        up = f"{head}-- +goose Up\n{section(source, source.up)}"
+        if source.down is None:
+            return up
+        return f"{up}\n-- +goose Down\n{section(source, source.down)}"
+
+    rows = ", ".join(f"({n}, true)" for n in (0, *(s.number for s in applied)))
+    return {f"{s.number}_{s.name}.sql": text(s) for s in found}, (
+        "create table goose_db_version (id integer primary key generated by default as identity,"
+        " version_id bigint not null, is_applied boolean not null,"
+        " tstamp timestamp not null default now());"
+        f"insert into goose_db_version (version_id, is_applied) values {rows}"
+    )
+
+
+def _prisma(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    rows = ", ".join(
+        f"('{s.number}{s.name[:9]}', '{_digest('sha256', s.up)}', now(), '{s.number}_{s.name}',"
+        f" now() + '{n} s', 1)"
+        for n, s in enumerate(applied)
+    )
+    return {f"{s.number}_{s.name}/migration.sql": s.up for s in found}, (
+        "create table _prisma_migrations (id varchar(36) primary key not null, checksum varchar(64)"
+        " not null, finished_at timestamptz, migration_name varchar(255) not null, logs text,"
+        " rolled_back_at timestamptz, started_at timestamptz not null default now(),"
+        " applied_steps_count integer not null default 0);"
+        "insert into _prisma_migrations (id, checksum, finished_at, migration_name, started_at,"
+        f" applied_steps_count) values {rows}"
+    )
+
+
+def _authelia(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    # The first migration creates its table.
+    rows = ", ".join(f"({s.number - 1}, {s.number}, 'v4')" for s in applied)
+    return _in_pairs(found, lambda s: f"{s.number:04}_{s.name}"), (
+        f"insert into migrations (version_before, version_after, application_version) values {rows}"
+    )
+
+
+def _river(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    rows = ", ".join(f"({s.number})" for s in applied)
+    return _in_pairs(found, lambda s: f"{s.number:03}_{s.name}"), (
+        f"insert into river_migration (version) values {rows}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A folder of the corpora, its tool, and how that lays out files and table."""
+    """A folder of the corpora, and the tool of that project.
+
+    Attributes:
+        tool: None for one of the project's own, whose files are pairs: `baseline` records them.
+        pending: How many are left to apply.
+        note: What is said about the database.
+        table: How `pg_dump` is told to leave out the table of the tool.
+        scratch: Another server for the scratch database; empty for that of the target.
+    """
 
     folder: str
-    tool: str
-    layout: Callable[[list[Source]], tuple[Layout, str]]
-    creates_roles: bool = False
-    since: int = 13
+    tool: str | None
+    layout: Layout
+    pending: int
+    note: str = ""
+    table: str = "--exclude-table=public.schema_migrations"
+    scratch: str = ""
+
+    @property
+    def history(self) -> History:
+        return next(each for each in HISTORIES if each.folder == self.folder)
 
 
 CORPUS = (
-    # No scratch database on the same server can be compared with it.
-    Corpus("cif", "sqitch", _sqitch, creates_roles=True, since=14),  # 80 has an infinite numeric
-    Corpus("quickwit", "sqlx", _sqlx),
-    Corpus("horizon", "sql-migrate", _sql_migrate(frozenset([49, 51]))),
+    Corpus("authelia", None, _authelia, 13),
+    Corpus(
+        "chirpstack_as",
+        "golang-migrate",
+        _golang_migrate,
+        30,
+        note="no migration creates the extension pg_trgm",
+    ),
+    Corpus(
+        "horizon", "sql-migrate", _sql_migrate, 36, table="--exclude-table=public.gorp_migrations"
+    ),
+    # It creates roles, which the scratch database may not do on the target's own server.
+    Corpus("cif", "sqitch", _sqitch, 92, table="--exclude-schema=sqitch", scratch="embedded:"),
+    Corpus("river", None, _river, 4),
+    Corpus(
+        "harbor",
+        "golang-migrate",
+        _golang_migrate,
+        19,
+        note="no migration creates the table public.schema_migrations of golang-migrate",
+    ),
+    Corpus("quickwit", "sqlx", _sqlx, 5, table="--exclude-table=public._sqlx_migrations"),
+    Corpus("hatchet", "goose", _goose, 4, table="--exclude-table=public.goose_db_version*"),
 )
 
 
 @pytest.mark.parametrize("corpus", CORPUS, ids=lambda corpus: corpus.folder)
 def test_a_real_history_in_its_own_layout_is_taken_over(
-    migrate: Migrate, tmp_path: Path, corpus: Corpus
+    postgres: Postgres, project_folder: Path, corpus: Corpus
 ) -> None:
-    if migrate.database.postgres.version < corpus.since:
-        pytest.skip(f"{corpus.folder} needs PostgreSQL {corpus.since}")
-    found = sources(CORPORA / corpus.folder)
-    paths = sorted(
-        (CORPORA / corpus.folder).glob("*.up.sql"), key=lambda p: int(p.name.partition("_")[0])
-    )
-    done = run_psql(migrate.database, *(f"--file={path}" for path in paths))
-    assert done.returncode == 0, done.stderr
-    files, table = corpus.layout(found)
-    # The pairs of sqlx are used where they are.
-    theirs = migrate.directory if corpus.tool == "sqlx" else tmp_path / "theirs"
-    fill(theirs, files)
-    migrate.database.execute(table)
-    options = ["--unchecked"] if corpus.creates_roles else []
-    result = migrate("adopt", corpus.tool, "--files", theirs, "--json", *options)
+    taken_over(postgres, project_folder, corpus)
+
+
+def taken_over(server: Postgres, folder: Path, corpus: Corpus) -> None:
+    """Adopt half of a history, revert two of it, and apply the rest; all as psql does it."""
+    history, found, ups = corpus.history, sources(corpus.history), scripts(corpus.history, "up")
+    for program in ("psql", "pg_dump"):
+        find_program(program, server)  # skips the test where it is missing
+    if server.version < history.since:
+        pytest.skip(f"{corpus.folder} needs PostgreSQL {history.since}")
+    at = len(found) - corpus.pending
+    with halfway(server, history, ups[:at], folder) as (ours, theirs):
+        files, table = corpus.layout(found, found[:at])
+        fill(folder / "theirs", files)
+        ours.execute(table)
+        migrate = adopted(corpus, ours, folder)
+        assert states(migrate) == {"applied": at, "pending": len(found) - at}
+        if history.downs:
+            assert run(migrate, "down", "--steps", "2")[0] == 0
+            at -= 2
+            downs = [each.with_name(each.name.replace(".up.", ".down.")) for each in ups]
+            by_psql(theirs, history, reversed(downs[at : at + 2]), folder)
+            assert schema(ours, corpus) == schema(theirs, corpus)
+        assert up(migrate) == len(found) - at
+        by_psql(theirs, history, ups[at:], folder)
+        assert run(migrate, "status", "--check")[0] == 0
+        assert schema(ours, corpus) == schema(theirs, corpus)
+
+
+@contextmanager
+def halfway(
+    server: Postgres, history: History, paths: list[Path], folder: Path
+) -> Iterator[tuple[Database, Database]]:
+    """Run scripts by psql, and copy the database."""
+    with server.database() as ours:
+        set_up(history, [ours])
+        by_psql(ours, history, paths, folder)
+        with server.database(ours.name) as theirs:
+            set_up(replace(history, setup=""), [theirs])
+            yield ours, theirs
+
+
+def by_psql(database: Database, history: History, paths: Iterable[Path], folder: Path) -> None:
+    done = psql(database, history, paths, folder / "driver.sql")
+    assert (done.returncode, done.stderr.count("ERROR:")) == (0, 0), done.stderr
+
+
+def schema(database: Database, corpus: Corpus) -> str:
+    ours = (f"--exclude-table={table}" for table in OUR_TABLES)
+    return dump_schema(database, *ours, corpus.table)
+
+
+def adopted(corpus: Corpus, database: Database, folder: Path) -> Migrate:
+    """Take the files in `theirs` over; return the program with the directory that is ours."""
+    theirs = folder / "theirs"
+    migrate = Migrate(call, database, theirs)
+    if corpus.tool is None:
+        newest = sorted(theirs.glob("*.up.sql"))[-corpus.pending - 1].name
+        result = migrate("baseline", newest.removesuffix(".up.sql"))
+    else:
+        if corpus.tool not in IN_PLACE:
+            migrate = Migrate(call, database, folder / "migrations")
+        scratch = ("--scratch-url", corpus.scratch) if corpus.scratch else ()
+        result = migrate("adopt", corpus.tool, "--files", theirs, *scratch)
     assert result.exit_code == 0, result.stderr or result.stdout
-    assert list(states(migrate).values()) == ["applied"] * len(found)
-    assert migrate("up").exit_code == 0
-    if corpus.creates_roles:
-        assert migrate("down", "--steps", "20").exit_code == 0
-        return
-    ignored = ("public.gorp_migrations*", "public._sqlx_migrations*")
-    drift = migrate("drift", *(word for name in ignored for word in ("--ignore", name)))
-    assert drift.exit_code == 0, drift.stdout + drift.stderr
+    assert corpus.note in result.stderr, result.stderr
+    return migrate
