@@ -54,7 +54,15 @@ def _files(directory: Path) -> Reading:
             found.setdefault(match["number"], {})["up" if is_up else "down"] = text
     named = {f"{number}_{numbers[number]}": pair for number, pair in found.items()}
     pairs = golang_migrate.reading_of_pairs(named, problems)
-    pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in pairs.pieces)
+    pieces = tuple(
+        replace(
+            piece,
+            up=texts.as_psql_runs(piece.up),
+            down=piece.down and texts.as_psql_runs(piece.down),
+            checksums=sums[piece.path],
+        )
+        for piece in pairs.pieces
+    )
     return Reading(pieces, pairs.problems)
 
 

@@ -46,8 +46,9 @@ def _files(directory: Path) -> Reading:
         with_lf = text.raw.replace(b"\r\n", b"\n")
         sums = frozenset(hashlib.sha256(each).hexdigest() for each in (text.raw, with_lf))
         version = texts.named(match["number"], match["name"])
-        undo = texts.down(down.text) if down else None
-        pieces.append(Piece(path.parent.name, version, path, text.text, undo, checksums=sums))
+        undo = texts.down(texts.as_psql_runs(down.text)) if down else None
+        up = texts.as_psql_runs(text.text)
+        pieces.append(Piece(path.parent.name, version, path, up, undo, checksums=sums))
     found, notes = order.growing(sorted(pieces, key=lambda piece: piece.key))
     return Reading(found, tuple(problems), notes=notes)
 

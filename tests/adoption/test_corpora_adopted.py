@@ -17,9 +17,13 @@ import pytest
 
 from ..conftest import Database, Migrate, Postgres, call, dump_schema, find_program
 from ..test_corpora import (
+    AFTER,
+    BEFORE,
     CORPORA,
     HISTORIES,
+    LATE,
     OUR_TABLES,
+    PENDING,
     History,
     psql,
     run,
@@ -275,11 +279,11 @@ def taken_over(server: Postgres, folder: Path, corpus: Corpus) -> None:
             at -= 2
             downs = [each.with_name(each.name.replace(".up.", ".down.")) for each in ups]
             by_psql(theirs, history, reversed(downs[at : at + 2]), folder)
-            assert schema(ours, corpus) == schema(theirs, corpus)
+            assert schema(ours, corpus.table) == schema(theirs, corpus.table)
         assert up(migrate) == len(found) - at
         by_psql(theirs, history, ups[at:], folder)
         assert run(migrate, "status", "--check")[0] == 0
-        assert schema(ours, corpus) == schema(theirs, corpus)
+        assert schema(ours, corpus.table) == schema(theirs, corpus.table)
 
 
 @contextmanager
@@ -300,9 +304,9 @@ def by_psql(database: Database, history: History, paths: Iterable[Path], folder:
     assert (done.returncode, done.stderr.count("ERROR:")) == (0, 0), done.stderr
 
 
-def schema(database: Database, corpus: Corpus) -> str:
+def schema(database: Database, leave_out: str) -> str:
     ours = (f"--exclude-table={table}" for table in OUR_TABLES)
-    return dump_schema(database, *ours, corpus.table)
+    return dump_schema(database, *ours, leave_out)
 
 
 def adopted(corpus: Corpus, database: Database, folder: Path) -> Migrate:
@@ -320,3 +324,73 @@ def adopted(corpus: Corpus, database: Database, folder: Path) -> Migrate:
     assert result.exit_code == 0, result.stderr or result.stdout
     assert corpus.note in result.stderr, result.stderr
     return migrate
+
+
+def test_a_history_of_prisma_that_has_grown_is_taken_over_with_its_late_migrations(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    found = sources(replace(AFTER, renamed={}))
+    known = {path.name for path in scripts(BEFORE, "up")}
+    files, table = _prisma(found, [s for s in found if f"{s.number}_{s.name}.up.sql" in known])
+    with halfway(postgres, BEFORE, scripts(BEFORE, "up"), tmp_path) as (ours, theirs):
+        fill(tmp_path / "theirs", files)
+        ours.execute(table)
+        migrate = Migrate(call, ours, tmp_path / "migrations")
+        result = migrate("adopt", "prisma", "--files", tmp_path / "theirs", "--json")
+        assert result.exit_code == 0, result.stderr
+        assert (len(result.json["applied"]), len(result.json["pending"])) == (597, PENDING)
+        assert (
+            "20260630120001_drop_project_alert_run_subgraph_foreign_keys" in result.json["pending"]
+        )
+        waiting = {"applied": BEFORE.ups, "pending": PENDING - LATE, "out of order": LATE}
+        assert states(migrate) == waiting
+        assert up(migrate, "--out-of-order") == PENDING
+        late = [path for path in scripts(AFTER, "up") if path.name not in known]
+        by_psql(theirs, AFTER, late, tmp_path)
+        assert run(migrate, "status", "--check")[0] == 0
+        leave_out = "--exclude-table=public._prisma_migrations"
+        assert schema(ours, leave_out) == schema(theirs, leave_out)
+
+
+def test_of_two_tools_tables_the_one_that_is_named_is_taken_over(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """The project changed from sql-migrate to golang-migrate."""
+    corpus = next(each for each in CORPUS if each.folder == "chirpstack_as")
+    found, ups = sources(corpus.history), scripts(corpus.history, "up")
+    with halfway(postgres, corpus.history, ups[:30], tmp_path) as (ours, _):
+        _, before = _sql_migrate(found, found[:20])
+        files, table = corpus.layout(found, found[:30])
+        fill(tmp_path / "theirs", files)
+        ours.execute(before + ";" + table)
+        migrate = Migrate(call, ours, tmp_path / "theirs")
+        result = migrate("up")
+        assert result.exit_code == 4
+        assert "golang-migrate in public.schema_migrations" in result.stderr
+        assert "sql-migrate in public.gorp_migrations" in result.stderr
+        assert len(migrate("adopt", "--json").json["found"]) == 2
+        result = migrate("adopt", "golang-migrate", "--retire")
+        assert result.exit_code == 0, result.stderr
+        assert states(migrate) == {"applied": 30, "pending": 30}
+        assert up(migrate) == 30
+
+
+def test_a_table_that_was_moved_and_renamed_is_found_by_its_name(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    corpus = next(each for each in CORPUS if each.folder == "quickwit")
+    found, ups = sources(corpus.history), scripts(corpus.history, "up")
+    with halfway(postgres, corpus.history, ups[:10], tmp_path) as (ours, _):
+        files, table = corpus.layout(found, found[:10])
+        fill(tmp_path / "theirs", files)
+        ours.execute(
+            f"{table}; alter table _sqlx_migrations rename to applied;"
+            'create schema "Old tools"; alter table applied set schema "Old tools"'
+        )
+        migrate = Migrate(call, ours, tmp_path / "theirs")
+        for name in ("applied", "Old tools.applied", '"Old tools".applied'):
+            result = migrate("adopt", "sqlx", "--table", name, "--dry-run")
+            assert result.exit_code == 0, result.stderr
+        assert migrate("adopt", "sqlx", "--table", "applied", "--retire").exit_code == 0
+        assert up(migrate) == len(found) - 10
+        assert ours.rows('select count(*) from "Old tools".applied_retired') == [(10,)]

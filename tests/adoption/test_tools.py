@@ -18,6 +18,7 @@ from ..conftest import Migrate
 from .test_adopt import fill, nothing_is_recorded, states
 
 A, B, C = "create table a (id int);\n", "create table b (id int);\n", "create table c (id int);\n"
+PARTLY_WRAPPED = f"{C}begin;\ncreate index on c (id);\ncommit;\n"
 SCHEMA = "create table a (id int); create table b (id int);"
 
 
@@ -283,13 +284,13 @@ TOOLS = {
         {
             "20240101000001_a/migration.sql": A,
             "20240101000002_b/migration.sql": B,
-            "20240101000003_c/migration.sql": C,
+            "20240101000003_c/migration.sql": PARTLY_WRAPPED,
             "migration_lock.toml": "",
         },
         {
             "20240101000001_a.up.sql": A,
             "20240101000002_b.up.sql": B,
-            "20240101000003_c.up.sql": C,
+            "20240101000003_c.up.sql": f"-- migrator: no-transaction\n{PARTLY_WRAPPED}",
         },
         {
             "update _prisma_migrations set finished_at = null where id = '3'": "20240101000002_b"
@@ -306,13 +307,13 @@ TOOLS = {
             "001.do.a.sql": A,
             "001.undo.a.sql": "drop table a;\n",
             "002.do.b.sql": B,
-            "003.do.sql": C,
+            "003.do.sql": PARTLY_WRAPPED,
         },
         {
             "001_a.up.sql": A,
             "001_a.down.sql": "drop table a;\n",
             "002_b.up.sql": B,
-            "003_migration.up.sql": C,
+            "003_migration.up.sql": f"-- migrator: no-transaction\n{PARTLY_WRAPPED}",
         },
         edited="002.do.b.sql",
         stopping={"insert into schemaversion values (9, 'x', null, now())": "9 is applied"},
