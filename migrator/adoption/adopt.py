@@ -124,9 +124,10 @@ def plan(
 def _migrations(reading: Reading, into: Path, left: list[MigratorError]) -> dict[str, Migration]:
     """Return the migrations by key; what cannot be converted is added to `left`."""
     found: dict[str, Migration] = {}
+    in_place = reading.is_in_place  # looks at all pieces
     for piece in reading.pieces:
         try:
-            found[piece.key] = _migration(piece, into, in_place=reading.is_in_place)
+            found[piece.key] = _migration(piece, into, in_place=in_place)
         except MigratorError as error:
             left += error.errors if isinstance(error, BlockedError) else [error]
     return found
@@ -224,7 +225,7 @@ def _pairs(
             yield piece, None
     for row in state.rows:
         earlier = reading.before.get(row.key, ())
-        yield from ((piece, None) for piece in pieces if piece.key in earlier)
+        yield from ((piece, None) for piece in (pieces if earlier else ()) if piece.key in earlier)
         found = known.get(row.key)
         if found and is_repeatable(found.version) and _changed(found, row):
             continue  # the next `up` applies it again
