@@ -25,6 +25,7 @@ from . import (
     liquibase,
     node_pg_migrate,
     pgmigrate,
+    pop,
     postgrator,
     prisma,
     refinery,
@@ -56,6 +57,7 @@ DIALECTS: tuple[Dialect, ...] = (
     liquibase.DIALECT,
     alembic.DIALECT,
     knex.DIALECT,
+    pop.DIALECT,
 )
 """Each tool that `adopt` takes over."""
 

@@ -57,6 +57,8 @@ _TOOLS = (
     _Tool("Knex", frozenset(["name", "batch", "migration_time"])),
     _Tool("sql-migrate", frozenset(["id", "applied_at"]), "gorp_migrations"),
     _Tool("Django", frozenset(["app", "name", "applied"]), "django_migrations"),
+    _Tool("Pop", frozenset(["version"]), "schema_migration", is_exact=True),
+    _Tool("Pop", frozenset(["version", "version_self"]), is_exact=True),
     _Tool("tern", frozenset(["version"]), "schema_version", is_exact=True),
     _Tool(DBMATE_OR_RAILS, frozenset(["version"]), "schema_migrations", is_exact=True),
 )
@@ -133,7 +135,7 @@ def find(conn: psycopg.Connection[Any], *, renamed: str | None = None) -> tuple[
 
 def _own(name: str, columns: Iterable[str]) -> tuple[str, ...]:
     every = [tool.columns for tool in _TOOLS if tool.name == name and tool.is_exact]
-    return tuple(each for each in columns if not every or each in every[0])
+    return tuple(each for each in columns if not every or any(each in own for own in every))
 
 
 def tool_of(table: str, columns: Iterable[str]) -> str | None:

@@ -25,6 +25,7 @@ from ..test_corpora import (
     OUR_TABLES,
     PENDING,
     History,
+    has_uuid_ossp,
     psql,
     run,
     scripts,
@@ -183,6 +184,26 @@ def _prisma(found: list[Source], applied: list[Source]) -> tuple[dict[str, str],
         " applied_steps_count integer not null default 0);"
         "insert into _prisma_migrations (id, checksum, finished_at, migration_name, started_at,"
         f" applied_steps_count) values {rows}"
+    )
+
+
+def _pop(found: list[Source], applied: list[Source]) -> tuple[dict[str, str], str]:
+    def version(source: Source) -> int:
+        return 20150101000001000000 + source.number * 1000000
+
+    files = {}
+    for s in found:
+        option = ".autocommit" if s.outside else ""
+        # Downs are often the same for all kinds of databases.
+        files[f"{version(s)}_{s.name}.postgres{option}.up.sql"] = s.up
+        files[f"{version(s)}_{s.name}{option}.down.sql"] = s.down or ""
+    rows = ", ".join(f"('{version(s)}')" for s in applied)
+    return files, (
+        "create table schema_migration (version varchar(48) not null,"
+        " version_self int not null default 0);"
+        "create unique index schema_migration_version_idx on schema_migration (version);"
+        "create index schema_migration_version_self_idx on schema_migration (version_self);"
+        f"insert into schema_migration (version) values {rows}"
     )
 
 
@@ -394,3 +415,11 @@ def test_a_table_that_was_moved_and_renamed_is_found_by_its_name(
         assert migrate("adopt", "sqlx", "--table", "applied", "--retire").exit_code == 0
         assert up(migrate) == len(found) - 10
         assert ours.rows('select count(*) from "Old tools".applied_retired') == [(10,)]
+
+
+def test_a_history_of_pop_is_taken_over(contrib_postgres: Postgres, project_folder: Path) -> None:
+    corpus = Corpus("hydra", "pop", _pop, 20, table="--exclude-table=public.schema_migration")
+    with contrib_postgres.database() as database:
+        if not has_uuid_ossp(database):
+            pytest.skip(f"the PostgreSQL in {contrib_postgres.server.source} has no uuid-ossp")
+    taken_over(contrib_postgres, project_folder, corpus)

@@ -358,6 +358,27 @@ TOOLS = {
         },
         {"insert into yoyo_lock values (1, now(), 7)": "yoyo is running"},
     ),
+    "pop": Tool(
+        "create table schema_migration (version varchar(48) not null, version_self int not null"
+        " default 0); create unique index on schema_migration (version);"
+        "insert into schema_migration values ('20240101000001'), ('20240101000001000000'),"
+        " ('20240101000002000000')",
+        {
+            "20240101000001000000_a.up.sql": "not for us",
+            "20240101000001000000_a.postgres.up.sql": A,
+            "20240101000001000000_a.mysql.up.sql": "not for us",
+            "20240101000001000000_a.down.sql": "drop table a;\n",
+            "20240101000002000000_b.up.sql": B,
+            "20240101000003000000_c.autocommit.up.sql": C,
+        },
+        {
+            "20240101000001000000_a.up.sql": A,
+            "20240101000001000000_a.down.sql": "drop table a;\n",
+            "20240101000002000000_b.up.sql": B,
+            "20240101000003000000_c.up.sql": f"-- migrator: no-transaction\n{C}",
+        },
+        stopping={"insert into schema_migration values ('9')": "9 is applied"},
+    ),
     "refinery": Tool(
         "create table refinery_schema_history (version int4 primary key, name varchar(255),"
         " applied_on varchar(255), checksum varchar(255)); insert into refinery_schema_history"

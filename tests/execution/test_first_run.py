@@ -34,6 +34,7 @@ TABLES = {
     "node-pg-migrate": "pgmigrations (id serial primary key, name varchar(255), run_on timestamp)",
     "Knex": "knex_migrations (id serial, name varchar(255), batch int, migration_time timestamptz)",
     "sql-migrate": "gorp_migrations (id text primary key, applied_at timestamptz)",
+    "Pop": "schema_migration (version varchar(14))",
     "refinery": "refinery_schema_history (version int4, name varchar(255), applied_on varchar(255),"
     " checksum varchar(255))",
     "postgrator": "schemaversion (version bigint, name text, md5 text, run_at timestamptz)",
