@@ -28,6 +28,7 @@ from ..postgres import connection
 from ..postgres.cursor import Connection
 from ..session import Session
 from ..sql import parser
+from ..sql.splitter import tokens
 from . import texts
 from .dialect import Dialect, Piece, Reading, Row, State, Table
 
@@ -274,6 +275,24 @@ def _notes(
         )
     if irreversible := sum(migration.down is None for migration in pairs):
         yield f"without a down script, and irreversible: {counted(irreversible, 'migration')}"
+
+
+def refuse_to_retire(adoption: Adoption) -> None:
+    """Check that no script that can still run uses the tool's table.
+
+    Raises:
+        HistoryError: One does.
+    """
+    name = re.compile(rf"\b{re.escape(adoption.table.name)}\b", re.IGNORECASE)
+    scripts = [each.up for each in adoption.pending]
+    scripts += [each.down for each in adoption.migrations if each.down]
+    # Comments are no tokens.
+    using = [s for s in scripts if name.search(s.text) and any(map(name.search, tokens(s.text)))]
+    if using:
+        raise HistoryError(
+            f"{adoption.table} is used by {', '.join(each.path.name for each in using)}",
+            hint="keep the table: leave out --retire",
+        )
 
 
 def refuse_history(work: Session) -> None:

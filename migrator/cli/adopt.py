@@ -123,6 +123,8 @@ def _adopt(app: App, work: Session, tool: str, asked: _Asked) -> None:
 
     dialect, place = tools.choose(work.conn, tool, asked.table)
     plan = adopt.plan(work, dialect, place, asked.files, asked.into, partial=asked.partial)
+    if asked.retire:
+        adopt.refuse_to_retire(plan)
     if not asked.unchecked:
         _check(app, work, plan, asked.scratch_url, asked.ignore)
     retired = None

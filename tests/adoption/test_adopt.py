@@ -166,6 +166,18 @@ def test_a_dry_run_says_what_would_be_taken_over_and_writes_nothing(golang: Migr
     assert nothing_is_recorded(golang)
 
 
+def test_a_table_that_scripts_still_use_is_not_retired(golang: Migrate) -> None:
+    text = "-- schema_migrations\nalter table public.schema_migrations add data_version int;\n"
+    fill(golang.directory, {"000003_c.up.sql": text, "000002_b.up.sql": GOLANG["000002_b.up.sql"]})
+    result = adopt(golang, "golang-migrate", "--retire")
+    assert result.exit_code == 4
+    assert "public.schema_migrations is used by 000003_c.up.sql" in result.stderr
+    assert "leave out --retire" in result.stderr
+    assert nothing_is_recorded(golang)
+    fill(golang.directory, {"000003_c.up.sql": "-- schema_migrations\ncreate table c ();\n"})
+    assert adopt(golang, "golang-migrate", "--retire").exit_code == 0
+
+
 def test_a_dirty_version_stops(golang: Migrate) -> None:
     golang.database.execute("update schema_migrations set dirty = true")
     result = adopt(golang, "golang-migrate")
