@@ -143,6 +143,8 @@ def tool_of(table: str, columns: Iterable[str]) -> str | None:
 
     >>> tool_of("schema_migrations", ["version", "dirty"])
     'golang-migrate'
+    >>> tool_of("schema_migrations", ["version", "dirty", "data_version"])
+    'golang-migrate'
     >>> tool_of("schema_migrations", ["version"])
     'dbmate or Rails'
     >>> tool_of("releases", ["version"])
