@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import psycopg
 from psycopg import sql
 
+from ..errors import MigratorError, StatementError
 from ..events import Notify, Remarked
 from ..history import other_tools
+from ..model import Step
 from ..postgres import connection
 from ..postgres.cursor import Connection, run_plainly
 
@@ -43,32 +46,46 @@ where conrelid = to_regclass(%(table)s)
   and contype = 'p'
 """
 
+# SQLSTATEs of what does not exist: an object, a function, a table, a schema.
+_MISSING = ("42704", "42883", "42P01", "3F000")
+
 _Tried = tuple[str, str | None]
 """What was to be created, and why the server refused it; None if it did not."""
 
 
-def create(
-    conn: Connection, target: Connection | None, *, text: str, others: Iterable[str], notify: Notify
-) -> bool:
-    """Create what a script that failed may lack; return whether that was anything.
+class Scratch(Protocol):
+    """A scratch database; `target` is a session of what an empty one stands for, or None."""
+
+    @property
+    def conn(self) -> Connection: ...  # noqa: D102
+
+    @property
+    def target(self) -> Connection | None: ...  # noqa: D102
+
+    @property
+    def notify(self) -> Notify: ...  # noqa: D102
+
+
+def create(scratch: Scratch, step: Step, error: MigratorError, others: Iterable[str] = ()) -> bool:
+    """Create what a step that failed may lack; return whether that was anything.
 
     That is what the target has, the scratch database has not, and no script creates: extensions,
-    and the tables of other migration tools that the script names.
+    and the tables of other migration tools that the step's script names.
 
     Args:
-        conn: A session of the scratch database.
-        target: A session of the target; None where the scratch database is a copy of it.
-        text: The script.
         others: The other scripts of the history.
     """
-    if target is None or conn.closed:
+    conn, target = scratch.conn, scratch.target
+    is_missing = isinstance(error, StatementError) and error.sqlstate in _MISSING
+    if not is_missing or not step.migration or target is None or conn.closed:
         return False
+    text = step.migration.up.text
     with connection.reported():
         found = [*_extensions(conn, target, (text, *others)), *_tables(conn, target, text)]
     for what, refusal in found:
-        note = f"no migration creates the {what}: a new database needs it before its first `up`"
+        note = f"created the {what} on the scratch database: no migration creates it"
         refused = f"could not create the {what} on the scratch database: {refusal}"
-        notify(Remarked(refused if refusal else note))
+        scratch.notify(Remarked(refused if refusal else note))
     return any(refusal is None for _, refusal in found)
 
 

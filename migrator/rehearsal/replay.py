@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from ..errors import MigratorError
 from ..model import AppliedRepeatable, Direction, Migration, Recorded, SourceFile, Step
 from ..planning.repeatables import Todo, stored_path
 from ..sql import parser
@@ -35,7 +34,7 @@ def replay(stage: Stage, recorded: Recorded, files: Iterable[Migration]) -> None
     for row in sorted(rows, key=lambda row: (row.ordinal, row.number)):
         path = PurePath(f"{row.version}.up.sql (stored)")
         step = _step(row.version, path, row.checksum, row.up_script, by_checksum)
-        if error := _run(stage, step, others):
+        if error := steps.run(stage, step, others):
             raise ReplayError(f"the script of {row.version} cannot be replayed: {error}")
     _replay_repeatables(stage, recorded.repeatables, by_checksum)
 
@@ -82,12 +81,6 @@ def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
         for each in migrations
     )
     while step := todo.next():
-        error = _run(stage, step, others)
+        error = steps.run(stage, step, others)
         if not todo.postpones(step, error) and error:
             raise ReplayError(f"{step.version} cannot be applied to an empty database: {error}")
-
-
-def _run(stage: Stage, step: Step, others: Iterable[str]) -> MigratorError | None:
-    """Run a step, again if what it lacks could be created; return the error that stopped it."""
-    error = steps.run(stage, step)
-    return steps.run(stage, step) if error and steps.supply(stage, step, others) else error

@@ -6,13 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..config import Settings
-from ..errors import (
-    BlockedError,
-    CancelledError,
-    MigratorError,
-    RequirementError,
-    StatementError,
-)
+from ..errors import BlockedError, CancelledError, MigratorError, RequirementError, StatementError
 from ..events import Event, Noticed, Notify, Retrying, Traced, Waiting
 from ..execution import runner, transaction
 from ..execution.context import Asks, Context, tracer
@@ -115,6 +109,8 @@ def rehearse_each(
     done = list(before)
     for earlier in done:
         traced, error = _run(stage, earlier.step, traced=stage.asks)
+        if error and prerequisites.create(stage, earlier.step, error):
+            traced, error = _run(stage, earlier.step, traced=stage.asks)
         if error:
             raise error
         if lineage:
@@ -125,7 +121,7 @@ def rehearse_each(
         made = done[-1].facts.made if done else Made()
         stage.ensured.clear()
         rehearsed = _rehearse(stage, planned, sizes, made, lineage)
-        if rehearsed.error and supply(stage, planned):
+        if rehearsed.error and prerequisites.create(stage, planned, rehearsed.error):
             rehearsed = _rehearse(stage, planned, sizes, made, lineage)
         rehearsed = replace(rehearsed, conditions=tuple(stage.ensured))
         if todo.postpones(planned, rehearsed.error):
@@ -316,17 +312,15 @@ def try_out(stage: Stage, step: Step) -> MigratorError | None:
     return _run(stage, step, transaction.try_out, traced=False)[1]
 
 
-def run(stage: Stage, step: Step) -> MigratorError | None:
-    """Run a step without tracing it; return the error that stopped it."""
-    return _run(stage, step, traced=False)[1]
+def run(stage: Stage, step: Step, others: Iterable[str] = ()) -> MigratorError | None:
+    """Run a step without tracing it; return the error that stopped it.
 
-
-def supply(stage: Stage, step: Step, others: Iterable[str] = ()) -> bool:
-    """Create what a failed step and the other scripts lack; return whether that was anything."""
-    text = step.migration.up.text if step.migration else ""
-    return prerequisites.create(
-        stage.conn, stage.target, text=text, others=others, notify=stage.notify
-    )
+    It is run again if what it lacks could be created; `others` are the other scripts.
+    """
+    error = _run(stage, step, traced=False)[1]
+    if error and prerequisites.create(stage, step, error, others):
+        return _run(stage, step, traced=False)[1]
+    return error
 
 
 def _execute(context: Context, step: Step) -> None:

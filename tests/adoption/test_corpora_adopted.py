@@ -254,7 +254,7 @@ CORPUS = (
         "golang-migrate",
         _golang_migrate,
         30,
-        note="no migration creates the extension pg_trgm",
+        note="created the extension pg_trgm on the scratch database",
     ),
     Corpus(
         "horizon", "sql-migrate", _sql_migrate, 36, table="--exclude-table=public.gorp_migrations"
@@ -268,7 +268,7 @@ CORPUS = (
         "golang-migrate",
         _golang_migrate,
         28,
-        note="no migration creates the table public.schema_migrations of golang-migrate",
+        note="created the table public.schema_migrations of golang-migrate on the scratch",
     ),
     Corpus("quickwit", "sqlx", _sqlx, 5, table="--exclude-table=public._sqlx_migrations"),
     Corpus("hatchet", "goose", _goose, 4, table="--exclude-table=public.goose_db_version*"),

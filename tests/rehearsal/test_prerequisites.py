@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import Database, Migrate, Write
@@ -10,7 +12,7 @@ from tests.sessions import ordinary_role
 pytestmark = pytest.mark.slow
 
 SHOP = {"01_a.up.sql": "create table a (id int);", "02_b.up.sql": "create table b (tags hstore);"}
-NOTE = "no migration creates the extension hstore"
+NOTE = "created the extension hstore on the scratch database: no migration creates it"
 TOOL = "create table schema_migrations (version bigint primary key, dirty boolean not null)"
 
 
@@ -105,6 +107,31 @@ def test_another_tools_table_is_as_that_tool_creates_it(
     migrations = migrate("rehearse", "--json").json["migrations"]
     assert [each["error"] for each in migrations] == ([] if is_there else [None])
     if is_there:
-        note = "no migration creates the table public.schema_migrations of golang-migrate"
+        note = "created the table public.schema_migrations of golang-migrate on the scratch"
         assert note in result.stderr
         assert migrate("drift").exit_code == 0
+
+
+def test_an_extension_that_a_pending_migration_needs_is_there_on_each_scratch_database(
+    migrate: Migrate, extended: Database, write: Write, tmp_path: Path
+) -> None:
+    write({"01_a.up.sql": SHOP["01_a.up.sql"]})
+    assert migrate("up").exit_code == 0
+    # The second up of 02_b fails after its down, so 03_c gets another scratch database.
+    write({"02_b.up.sql": SHOP["02_b.up.sql"], "02_b.down.sql": "select 1;"})
+    write({"03_c.up.sql": "alter table b add more hstore;"})
+    queries = tmp_path / "queries.sql"
+    queries.write_text("select id from a;")
+    result = migrate("rehearse", "--json", "--queries", queries)
+    rehearsed = result.json["migrations"]
+    assert [each["error"] for each in rehearsed] == [None, None], result.stderr
+
+
+def test_an_ordinary_error_creates_nothing_on_the_scratch_database(
+    migrate: Migrate, extended: Database, write: Write
+) -> None:
+    write({"01_a.up.sql": SHOP["01_a.up.sql"]})
+    assert migrate("up").exit_code == 0
+    write({"02_b.up.sql": "create table a ();"})
+    assert "created the extension" not in migrate("rehearse").stderr
+    assert extended.rows("select count(*) from a") == [(0,)]
