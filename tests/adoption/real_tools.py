@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,8 +19,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from migrator.adoption import graphile_migrate
+from migrator.adoption.dialect import Table
+from migrator.adoption.tools import DIALECTS
+from migrator.history import other_tools
 
 from ..conftest import PROJECT, Database, Migrate, dump_database, dump_schema
+from ..sessions import wait_for, waiting_for_a_lock
 from .test_adopt import fill, states
 
 CACHE = PROJECT / ".migrator" / "tools"
@@ -108,6 +113,7 @@ class Tool:
         outside: Whether it runs a file outside a transaction.
         two: Whether it runs two statements there.
         is_program: Whether its files are programs, whose SQL has to be printed first.
+        only_up: Whether its files have no down scripts.
     """
 
     write: Callable[[Path, Sequence[Step]], Path]
@@ -116,6 +122,7 @@ class Tool:
     outside: bool = True
     two: bool = False
     is_program: bool = False
+    only_up: bool = False
 
 
 def _one_file(
@@ -251,6 +258,11 @@ def _yoyo_command(*arguments: str) -> Callable[[Place], object]:
     return run
 
 
+def _yoyo_down(place: Place) -> object:
+    newest = place.database.rows("select max(migration_id) from _yoyo_migration")[0][0]
+    return _yoyo_command("rollback", "--revision", newest)(place)
+
+
 def _pgmigrate(folder: Path, steps: Sequence[Step]) -> Path:
     for step in steps:
         option = "_NONTRANSACTIONAL" if step.outside else ""
@@ -294,8 +306,8 @@ def _dblift_command(*arguments: str) -> Callable[[Place], object]:
 def _dbmate_command(command: str) -> Callable[[Place], object]:
     def run(place: Place) -> object:
         url = f"{place.url}?sslmode=disable"
-        options = ("--url", url, "--migrations-dir", "files", "--no-dump-schema")
-        return place.run("dbmate", *options, command)
+        options = ("--migrations-dir", "files", "--no-dump-schema", "--migration-lock")
+        return place.run("dbmate", "--url", url, *options, command)
 
     return run
 
@@ -369,10 +381,14 @@ def _knex(folder: Path, steps: Sequence[Step]) -> Path:
         )
         fill(folder, {f"files/{20240101000000 + step.number}_{step.name}.js": text})
     fill(folder, {"knexfile.js": KNEXFILE})
+    _link_modules(folder)
+    return folder / "files"
+
+
+def _link_modules(folder: Path) -> None:
     modules = folder / "node_modules"
     if not modules.exists():
         modules.symlink_to(CACHE / "npm/node_modules")
-    return folder / "files"
 
 
 KNEXFILE = """
@@ -389,7 +405,127 @@ def _knex_command(*arguments: str) -> Callable[[Place], object]:
     return run
 
 
+def _sqlx(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        option = "-- no-transaction\n" if step.outside else ""
+        start = f"files/{20240101000000 + step.number}_{step.name}"
+        fill(folder, {f"{start}.up.sql": option + step.up})
+        fill(folder, {f"{start}.down.sql": option + step.down})
+    return folder / "files"
+
+
+def _sqlx_command(command: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        return place.run(
+            "sqlx", "migrate", command, "--source", "files", "--database-url", place.url
+        )
+
+    return run
+
+
+def _prisma(folder: Path, steps: Sequence[Step]) -> Path:
+    for step in steps:
+        start = f"files/{20240101000000 + step.number}_{step.name}"
+        fill(folder, {f"{start}/migration.sql": step.up, f"{start}/down.sql": step.down})
+    fill(
+        folder,
+        {
+            "files/migration_lock.toml": 'provider = "postgresql"\n',
+            "schema.prisma": PRISMA_SCHEMA,
+            "prisma.config.mjs": PRISMA_CONFIG,
+        },
+    )
+    _link_modules(folder)
+    return folder / "files"
+
+
+PRISMA_SCHEMA = """
+datasource db {
+    provider = "postgresql"
+    url = env("DATABASE_URL")
+}
+"""
+# The engine in WebAssembly comes with the package; the native one would be downloaded.
+PRISMA_CONFIG = """
+import { defineConfig } from "prisma/config";
+import { PrismaPg } from "@prisma/adapter-pg";
+import pg from "pg";
+// The adapter does not know the type `name`, which the engine reads from the catalog, and cuts
+// scripts at each semicolon, which the native engine sends as they are.
+class Pool extends pg.Pool {
+    async query(...given) {
+        const found = await super.query(...given);
+        const names = (found.fields ?? []).filter((field) => field.dataTypeID === 19);
+        names.forEach((field) => (field.dataTypeID = 25));
+        return found;
+    }
+}
+class Adapter extends PrismaPg {
+    async connect() {
+        const pool = new Pool({ connectionString: process.env.DATABASE_URL });
+        const adapter = await new PrismaPg(pool).connect();
+        adapter.executeScript = async (script) => void (await pool.query(script));
+        return adapter;
+    }
+}
+export default defineConfig({
+    experimental: { adapter: true },
+    engine: "js",
+    adapter: async () => new Adapter({}),
+    schema: "schema.prisma",
+    migrations: { path: "files" },
+});
+"""
+
+
+def _prisma_up(place: Place) -> object:
+    # It would download the engines that it does not need here, unless it is told where they are.
+    engines = ("PRISMA_QUERY_ENGINE_LIBRARY", "PRISMA_SCHEMA_ENGINE_BINARY")
+    environ = {"DATABASE_URL": place.url, **dict.fromkeys(engines, shutil.which("true") or "")}
+    return place.run("prisma", "migrate", "deploy", environ=environ)
+
+
+def _liquibase(folder: Path, steps: Sequence[Step]) -> Path:
+    includes = []
+    for step in steps:
+        path = f"changes/{step.number:03}_{step.name}.sql"
+        end = "\r\n" if "\r" in step.up else "\n"
+        options = " runInTransaction:false" if step.outside else ""
+        options += " splitStatements:false" if "$body$" in step.up else ""
+        rollback = "".join(f"--rollback {line}{end}" for line in step.down.splitlines())
+        head = f"--liquibase formatted sql{end}--changeset ann:{step.number}{options}{end}"
+        fill(folder, {path: f"{head}{step.up}{rollback}"})
+        includes.append(f"  - include:\n      file: {path}\n")
+    fill(folder, {"changelog.yaml": "databaseChangeLog:\n" + "".join(includes)})
+    return folder
+
+
+def _liquibase_command(*arguments: str) -> Callable[[Place], object]:
+    def run(place: Place) -> object:
+        parts = urlsplit(place.url)
+        program = CACHE / "npm/node_modules/liquibase/dist/liquibase/liquibase"
+        return place.run(
+            "sh",
+            program,
+            "--changelog-file=changelog.yaml",
+            f"--url=jdbc:postgresql://{parts.hostname}:{parts.port}{parts.path}",
+            f"--username={ROLE}",
+            f"--password={PASSWORD}",
+            *arguments,
+        )
+
+    return run
+
+
 TOOLS = {
+    "sqlx": Tool(_sqlx, _sqlx_command("run"), _sqlx_command("revert")),
+    "prisma": Tool(_prisma, _prisma_up, None),
+    "liquibase": Tool(
+        _liquibase,
+        _liquibase_command("update"),
+        _liquibase_command("rollback-count", "--count=1"),
+        two=True,
+    ),
     "dbmate": Tool(
         _one_file("{number}_{name}.sql", "-- migrate:up", "-- migrate:down", " transaction:false"),
         _dbmate_command("migrate"),
@@ -413,20 +549,19 @@ TOOLS = {
         _node_command("down"),
         outside=False,
     ),
-    "graphile-migrate": Tool(_graphile, _graphile_up, None),
+    "graphile-migrate": Tool(_graphile, _graphile_up, None, only_up=True),
     "postgrator": Tool(_postgrator, lambda place: _postgrator_to(place, "max"), _postgrator_down),
     "yoyo": Tool(
         _yoyo,
         _yoyo_command("apply"),
-        _yoyo_command("rollback", "--revision", "020-step_20"),
+        _yoyo_down,
         two=True,
     ),
-    "pgmigrate": Tool(_pgmigrate, _pgmigrate_up, None),
+    "pgmigrate": Tool(_pgmigrate, _pgmigrate_up, None, two=True, only_up=True),
     "dblift": Tool(
         _dblift,
         _dblift_command("migrate", "--analysis-mode", "execution"),
         _dblift_command("undo", "--analysis-mode", "execution"),
-        outside=False,
     ),
     "alembic": Tool(
         _alembic,
@@ -490,27 +625,60 @@ def test_a_history_of_the_tool_itself_is_taken_over(
     newest.write_text("create table new ();\n")
     newest.with_name("99999999999999_new.down.sql").write_text("drop table new;\n")
     assert migrate("up").exit_code == 0
-    if not tool.down:
+    # `new`, the one that was undone if the tool can do that, and one that the tool had applied.
+    result = migrate("down", "--steps", str(2 + len(pending)))
+    if tool.only_up:
+        assert (result.exit_code, "has no down script" in result.stderr) == (4, True)
         return
-    # `new`, the one that was undone, and one that the tool itself had applied.
-    result = migrate("down", "--steps", "3")
     assert result.exit_code == 0, result.stderr
-
-    other = place_of(second_database, place.folder)
+    other = place_of(second_database, tmp_path / "other")
+    other.folder.mkdir()
+    tool.write(other.folder, history if tool.down else history[:-1])
     tool.up(other)
-    tool.down(other)
-    if name == "yoyo":
-        _yoyo_command("rollback", "--revision", "019-step_19")(other)
-    else:
+    if tool.down:
+        tool.down(other)
         tool.down(other)
     assert _ours(migrate.database) == _ours(second_database)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_advisory_locks_that_adopt_takes_are_those_of_the_tool(
+    database: Database, name: str, tmp_path: Path
+) -> None:
+    tool = TOOLS[name]
+    place = place_of(database, tmp_path / "theirs")
+    place.folder.mkdir()
+    tool.write(place.folder, [Step(1, "select from gate;\n", "select 1;\n")])
+    database.execute("create table gate ()")
+    with database.connect() as gate, ThreadPoolExecutor(1) as background:
+        gate.execute("begin")
+        gate.execute("lock table gate")
+        run = background.submit(tool.up, place)
+        wait_for(lambda: run.done() or waiting_for_a_lock(database))
+        held = {row[0] for row in gate.execute(HELD).fetchall()}
+        gate.execute("rollback")
+        run.result()
+        (found,) = other_tools.find(gate)
+    dialect = next(each for each in DIALECTS if each.name == name)
+    assert held == set(dialect.locks(Table(found.schema, found.name, database.name)))
+
+
+HELD = """
+select (classid::int8 << 32) | objid::int8
+from pg_locks
+where locktype = 'advisory' and granted and database = (
+    select oid from pg_database where datname = current_database()
+)
+"""
 
 
 def _keep(name: str, files: Path, place: Place) -> None:
     """Keep the files and the database for the tests that run without the tool."""
     dumped = dump_database(place.database, "--no-owner", "--inserts")
     lines = [line for line in dumped.splitlines() if not line.startswith(("SET ", "SELECT pg_cat"))]
-    paths = [path for path in files.rglob("*") if path.suffix in (".sql", ".plan", ".py", ".js")]
+    paths = [
+        path for path in files.rglob("*") if path.suffix in (".sql", ".plan", ".py", ".js", ".yaml")
+    ]
     kept = {
         "files": {str(p.relative_to(files)): p.read_bytes().decode() for p in sorted(paths)},
         "database": "\n".join(lines),
@@ -531,12 +699,11 @@ def _print(migrate: Migrate, name: str, files: Path, place: Place) -> None:
 
 
 def _ours(database: Database) -> str:
-    """Dump the schema without the tables of migrator and of the tools."""
+    """Dump the schema, with the tool's own table, without the tables of migrator."""
     return dump_schema(
         database,
         "--no-owner",
         "--exclude-table=migration_*",
-        "--table=t*",
     )
 
 
