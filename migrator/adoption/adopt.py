@@ -148,6 +148,7 @@ def _plan(
     migrations = _migrations(reading, into, left)
     versions = ((migrations[p.key].version, p.path) for p in reading.pieces if p.key in migrations)
     problems: list[MigratorError] = []
+    texts.keys_once(reading.pieces, problems)
     texts.numbers_once(versions, problems)
     pairs = list(_pairs(state, reading))
     left += (missing for piece, missing in pairs if isinstance(missing, MissingError))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..errors import MigratorError
 from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_?(?P<name>.*)\.sql")
 _MARK = re.compile(r"--\s*migrate:(?P<section>up|down)(?P<options>\s.*)?", re.DOTALL)
+_LOCK = 48372615  # taken with --migration-lock
 _NO_TRANSACTION = re.compile(r"\btransaction:\s*false\b")
 
 
@@ -49,4 +50,8 @@ def _files(directory: Path) -> Reading:
     return Reading(found, tuple(problems), notes=notes)
 
 
-DIALECT = Dialect("dbmate", "dbmate or Rails", interpret=interpret, files=_files)
+def _locks(_table: Table) -> tuple[int, ...]:
+    return (_LOCK,)
+
+
+DIALECT = Dialect("dbmate", "dbmate or Rails", interpret, _files, locks=_locks)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _FILE = re.compile(r"(?:(?P<kind>[VU])(?P<version>[0-9][0-9._]*?)|R)__(?P<name>.
 _PLACEHOLDER = re.compile(r"\$\{[\w.:-]+\}")
 _LOCK = 77431708279161  # PostgreSQLAdvisoryLockTemplate: the letters of "Flyway"
 _UNDONE = ("UNDO_SQL", "UNDO_SCRIPT", "DELETE")
+_OUTSIDE = re.compile(r"(?im)^\s*executeInTransaction\s*=\s*false\s*$")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -104,8 +106,10 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
 
 @dataclass(slots=True)
 class _Files:
-    ups: dict[str, tuple[str, texts.Text]] = field(default_factory=dict)
-    downs: dict[str, texts.Text] = field(default_factory=dict)
+    """The files; pairs by the key of their version, and names of what goes up likewise."""
+
+    pairs: dict[str, dict[str, texts.Text]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     repeatables: list[tuple[str, texts.Text]] = field(default_factory=list)
     problems: list[MigratorError] = field(default_factory=list)
 
@@ -123,34 +127,44 @@ def _sorted(directory: Path) -> _Files:
             message = f"the placeholder {placeholder[0]} cannot be converted"
             hint = "write its value into the file"
             found.problems.append(texts.problem(text, placeholder.start(), message, hint))
-        elif match["kind"] == "V":
-            name = f"{match['version'].replace('_', '.')}_{match['name']}"
-            found.ups[_key(match["version"])] = (name, text)
-        elif match["kind"] == "U":
-            found.downs[_key(match["version"])] = text
-        else:
+        elif not match["kind"]:
             found.repeatables.append((match["name"], text))
+        else:
+            key, is_up = _key(match["version"]), match["kind"] == "V"
+            pair = found.pairs.setdefault(key, {})
+            texts.put(pair, "up" if is_up else "down", text, found.problems)
+            if is_up:
+                found.names[key] = f"{match['version'].replace('_', '.')}_{match['name']}"
     return found
+
+
+def _script(text: texts.Text) -> str:
+    """Return a script, outside a transaction where the tool sees that, or is told so."""
+    settings = text.path.with_name(f"{text.path.name}.conf")
+    with suppress(OSError, UnicodeDecodeError):
+        if _OUTSIDE.search(settings.read_text(encoding="utf-8")):
+            return texts.outside_transaction(text.text)
+    return texts.as_psql_runs(text.text)
 
 
 def _reader(total: Callable[[str], int]) -> Callable[[Path], Reading]:
     def read(directory: Path) -> Reading:
         """Read the files, by version; repeatable files come last."""
         found = _sorted(directory)
-        keys = sorted(found.ups, key=_order)
+        keys = sorted(found.names, key=_order)
         width = max((len(key) for key in keys), default=0)
         if all("." not in key for key in keys):
             versions = [
-                texts.named(key.zfill(width), found.ups[key][0].partition("_")[2]) for key in keys
+                texts.named(key.zfill(width), found.names[key].partition("_")[2]) for key in keys
             ]
         else:
-            versions = texts.numbered([found.ups[key][0] for key in keys])
+            versions = texts.numbered([found.names[key] for key in keys])
         pieces = []
         for key, version in zip(keys, versions, strict=True):
-            up, down = found.ups[key][1], found.downs.get(key)
+            up, down = found.pairs[key]["up"], found.pairs[key].get("down")
             sums = frozenset([str(total(up.text))])
-            text = texts.down(down.text) if down else None
-            pieces.append(Piece(key, version, up.path, up.text, text, checksums=sums))
+            text = texts.down(_script(down)) if down else None
+            pieces.append(Piece(key, version, up.path, _script(up), text, checksums=sums))
         for name, up in found.repeatables:
             sums = frozenset([str(total(up.text))])
             version = f"R__{texts.named('0', name)[2:]}"

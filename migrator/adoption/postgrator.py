@@ -51,7 +51,8 @@ def _files(directory: Path) -> Reading:
             name = match["name"] or ""
             if is_up or match["number"] not in numbers:
                 numbers[match["number"]] = name
-            found.setdefault(match["number"], {})["up" if is_up else "down"] = text
+            pair = found.setdefault(match["number"], {})
+            texts.put(pair, "up" if is_up else "down", text, problems)
     named = {f"{number}_{numbers[number]}": pair for number, pair in found.items()}
     pairs = golang_migrate.reading_of_pairs(named, problems)
     pieces = tuple(

@@ -37,7 +37,8 @@ def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
     for path in texts.listing(directory, deep=True):
-        match = _FOLDER.fullmatch(path.parent.name)
+        is_direct = path.parent.parent == directory
+        match = _FOLDER.fullmatch(path.parent.name) if is_direct else None
         text = texts.read(path, problems) if path.name == "migration.sql" else None
         if not match or not text:
             continue

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DirectoryError, MigratorError
+from ..errors import DirectoryError, MigrationFileError, MigratorError
 from . import texts
 from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
@@ -39,6 +39,7 @@ class _Change:
     name: str
     instance: int
     suffix: str = ""
+    is_reworked: bool = False
 
 
 def changes(plan: str) -> list[_Change]:
@@ -61,7 +62,7 @@ def changes(plan: str) -> list[_Change]:
             continue
         before = latest.get(match["name"])
         if before:
-            before.suffix = tags.get(id(before), "")
+            before.suffix, before.is_reworked = tags.get(id(before), ""), True
         change = _Change(match["name"], before.instance + 1 if before else 1)
         latest[change.name] = change
         found.append(change)
@@ -79,6 +80,10 @@ def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     text = texts.read(plan, problems)
     ordered = changes(text.text) if text else []
+    for change in ordered:
+        if change.is_reworked and not change.suffix:
+            message = f"{plan} has {change.name} twice without a tag in between"
+            problems.append(MigrationFileError(message, hint="tag it: sqitch rework"))
     versions = texts.numbered([f"{each.name}{each.suffix}" for each in ordered])
     pieces = []
     for change, version in zip(ordered, versions, strict=True):

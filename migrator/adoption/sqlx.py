@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import MigratorError
 from . import golang_migrate, texts
-from .dialect import Companions, Dialect, Fields, Reading, Row, State
+from .dialect import Companions, Dialect, Fields, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*?)(?:\.(?P<direction>up|down))?\.sql")
 _NO_TRANSACTION = "-- no-transaction"
+_LOCK = 0x3D32AD9E  # sqlx-postgres/src/migrate.rs: generate_lock_id
 
 
 def checksum(raw: bytes) -> str:
@@ -58,10 +60,23 @@ def _files(directory: Path) -> Reading:
             is_changed = True
             text = replace(text, text=texts.outside_transaction(text.text))
         pair = found.setdefault(f"{match['number']}_{match['name']}", {})
-        pair[match["direction"] or "up"] = text
+        texts.put(pair, match["direction"] or "up", text, problems)
     pairs = golang_migrate.reading_of_pairs(found, problems)
     pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in pairs.pieces)
     return Reading(pieces, pairs.problems, is_changed=is_changed)
 
 
-DIALECT = Dialect("sqlx", "sqlx", interpret=_interpret, files=_files)
+def lock_key(database: str) -> int:
+    """Return the key of its advisory lock, which applications take and its command line does not.
+
+    >>> lock_key("zone")
+    2771974297191923538
+    """
+    return _LOCK * zlib.crc32(database.encode())
+
+
+def _locks(table: Table) -> tuple[int, ...]:
+    return (lock_key(table.database),)
+
+
+DIALECT = Dialect("sqlx", "sqlx", interpret=_interpret, files=_files, locks=_locks)

@@ -12,6 +12,7 @@ from ..files.source import read_source
 from ..model import is_repeatable, number_of
 from ..sql import parser
 from ..sql.location import locate
+from .dialect import Piece
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
@@ -239,6 +240,28 @@ def _apply(
         part = found.parts[found.current]
         if not "".join(part).rstrip().endswith(";"):
             part.append(";" + (line[len(line.rstrip()) :] or "\n"))
+
+
+def put(pair: dict[str, Text], direction: str, text: Text, problems: list[MigratorError]) -> None:
+    """Add a file to a pair; where the pair has one of that direction, that is a problem."""
+    if other := pair.get(direction):
+        problems.append(twins(other.path, text.path))
+    pair[direction] = text
+
+
+def twins(one: Path, other: Path) -> MigrationFileError:
+    """Return the error of two files that are one migration."""
+    message = f"{one} and {other} are both the same migration"
+    return MigrationFileError(message, hint="delete or renumber one of them")
+
+
+def keys_once(pieces: Iterable[Piece], problems: list[MigratorError]) -> None:
+    """Add a problem for each migration of the tool that two files are."""
+    known: dict[str, Path] = {}
+    for piece in pieces:
+        if other := known.get(piece.key):
+            problems.append(twins(other, piece.path))
+        known[piece.key] = piece.path
 
 
 def numbers_once(pieces: Iterable[tuple[str, Path]], problems: list[MigratorError]) -> None:

@@ -648,11 +648,11 @@ def test_the_advisory_locks_that_adopt_takes_are_those_of_the_tool(
     tool = TOOLS[name]
     place = place_of(database, tmp_path / "theirs")
     place.folder.mkdir()
-    tool.write(place.folder, [Step(1, "select from gate;\n", "select 1;\n")])
-    database.execute("create table gate ()")
+    tool.write(place.folder, [Step(1, "select from apart.gate;\n", "select 1;\n")])
+    database.execute("create schema apart; create table apart.gate ()")
     with database.connect() as gate, ThreadPoolExecutor(1) as background:
         gate.execute("begin")
-        gate.execute("lock table gate")
+        gate.execute("lock table apart.gate")
         run = background.submit(tool.up, place)
         wait_for(lambda: run.done() or waiting_for_a_lock(database))
         held = {row[0] for row in gate.execute(HELD).fetchall()}
@@ -660,7 +660,9 @@ def test_the_advisory_locks_that_adopt_takes_are_those_of_the_tool(
         run.result()
         (found,) = other_tools.find(gate)
     dialect = next(each for each in DIALECTS if each.name == name)
-    assert held == set(dialect.locks(Table(found.schema, found.name, database.name)))
+    known = set(dialect.locks(Table(found.schema, found.name, database.name)))
+    # Applications that run sqlx's migrations take its lock; its command line does not.
+    assert held == (set() if name == "sqlx" else known)
 
 
 HELD = """

@@ -556,12 +556,142 @@ def test_a_state_of_the_tool_that_cannot_be_taken_over_stops(
             migrate.database.execute(statement.partition("set")[0] + "set success = true")
 
 
+def file_of_b(tool: str, files: Path) -> Path:
+    """Give the file that creates the second table."""
+    texts = TOOLS[tool].files.items()
+    return files / next(name for name, text in texts if "create table b" in text)
+
+
 def test_a_missing_file_stops(migrate: Migrate, tool: str, files: Path) -> None:
-    chosen = next(name for name, text in TOOLS[tool].files.items() if "create table b" in text)
-    (files / chosen).unlink()
+    missing = file_of_b(tool, files)
+    missing.unlink()
     result = migrate("adopt", tool, "--files", files)
-    assert result.exit_code == 4, "it is applied, or the plan has it"
+    assert result.exit_code == 4
+    said = (f"{missing} cannot be read", "is applied, but its file is missing", "is not SQL")
+    assert any(each in result.stderr for each in said), result.stderr
     assert nothing_is_recorded(migrate)
+
+
+# A copy of the file of the second migration, which the tool, or we, cannot tell from it.
+TWINS = {
+    "golang-migrate": "2_bb.up.sql",
+    "dbmate": "2_bb.sql",
+    "goose": "2_bb.sql",
+    "sqlx": "2_b.up.sql",
+    "tern": "2_bb.sql",
+    "flyway": "deeper/V1.1.0__bb.sql",
+    "dblift": "V1.1__bb.sql",
+    "node-pg-migrate": "1700000000002_b.up.sql",
+    "graphile-migrate": "committed/000002-bb.sql",
+    "postgrator": "002.do.bb.sql",
+    "pgmigrate": "migrations/V2__bb.sql",
+    "refinery": "V2__bb.sql",
+    "liquibase": "changelog/more/a.sql",
+    "alembic": "versions/bb2_bb.py",
+    "knex": "20240101000002_b.mjs",
+}
+# These know their migrations by name, so that two files cannot be the same one.
+WITHOUT_TWINS = {"sql-migrate", "prisma", "yoyo", "sqitch"}
+
+
+def test_two_files_that_are_the_same_migration_stop(
+    migrate: Migrate, tool: str, files: Path
+) -> None:
+    assert TWINS.keys() | WITHOUT_TWINS == TOOLS.keys()
+    if tool in WITHOUT_TWINS:
+        pytest.skip(f"{tool} knows its migrations by name")
+    original = file_of_b(tool, files)
+    if TWINS[tool].endswith((".py", ".mjs")):
+        original = original.with_name(original.name.partition(".")[0] + ".py").with_suffix(
+            ".py" if TWINS[tool].endswith(".py") else ".js"
+        )
+    fill(files, {TWINS[tool]: original.read_text()})
+    result = migrate("adopt", tool, "--files", files)
+    assert (result.exit_code, " both " in result.stderr) == (4, True), result.stderr
+    assert str(files / TWINS[tool]) in result.stderr
+    assert nothing_is_recorded(migrate)
+
+
+def test_a_second_table_of_the_tool_has_to_be_chosen(
+    migrate: Migrate, tool: str, files: Path
+) -> None:
+    (table,) = (each["table"] for each in migrate("adopt", "--json").json["found"])
+    name = table.rpartition(".")[2]
+    migrate.database.execute(
+        f"create schema other; create table other.{name} (like {table} including all)"
+    )
+    result = migrate("adopt", tool, "--files", files)
+    assert (result.exit_code, "--table SCHEMA.NAME" in result.stderr) == (4, True), result.stderr
+    assert f"other.{name}" in result.stderr
+    assert nothing_is_recorded(migrate)
+    result = migrate("adopt", tool, "--files", files, "--table", table)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_migrations_of_one_number_that_a_tool_knows_by_name_are_numbered(
+    migrate: Migrate, tmp_path: Path
+) -> None:
+    fill(
+        tmp_path / "theirs", {f"1_{n}.sql": f"-- +migrate Up\n{t}" for n, t in (("a", A), ("b", B))}
+    )
+    migrate.database.execute(
+        "create table gorp_migrations (id text primary key, applied_at timestamptz);"
+        "insert into gorp_migrations values ('1_a.sql', '2024-01-01')"
+    )
+    migrate.database.execute(A)
+    result = migrate("adopt", "sql-migrate", "--files", tmp_path / "theirs")
+    assert result.exit_code == 0, result.stderr
+    assert states(migrate) == {"1_a": "applied", "2_b": "pending"}
+
+
+def test_pairs_of_node_pg_migrate_are_used_where_they_are(migrate: Migrate) -> None:
+    fill(migrate.directory, {"17_a.up.sql": A, "17_a.down.sql": "drop table a;\n"})
+    migrate.database.execute(
+        "create table pgmigrations (id serial primary key, name varchar(255), run_on timestamp);"
+        "insert into pgmigrations (name, run_on) values ('17_a', '2024-01-01')"
+    )
+    migrate.database.execute(A)
+    result = migrate("adopt", "node-pg-migrate")
+    assert result.exit_code == 0, result.stderr
+    assert states(migrate) == {"17_a": "applied"}
+    assert migrate("down").exit_code == 0
+
+
+def test_rows_of_flyway_that_undo_repair_or_are_a_baseline_are_understood(
+    migrate: Migrate, tmp_path: Path
+) -> None:
+    files = tmp_path / "theirs"
+    fill(
+        files,
+        {f"V{n}__{name}.sql": f"create table {name} ();\n" for n, name in enumerate("abcd", 1)},
+    )
+    fill(files, {"V5__i.sql": "create index concurrently i on e (id);\nvacuum e;\n"})
+    fill(files, {"V6__f.sql": "select 1;\n", "V6__f.sql.conf": "executeInTransaction=false\n"})
+    migrate.database.execute(
+        FLYWAY.partition("insert")[0].format(name="flyway_schema_history", kind="int")
+        + "".join(
+            f"insert into flyway_schema_history values ({rank}, {version}, '', '{kind}',"
+            f" '{script}', null, 'ann', '2024-01-01', 5, true);"
+            for rank, version, kind, script in (
+                (0, "null", "SCHEMA", '"public"'),
+                (1, "'1'", "BASELINE", "<< Flyway Baseline >>"),
+                (2, "'3'", "SQL", "V3__c.sql"),
+                (3, "'2'", "SQL", "V2__b.sql"),
+                (4, "'4'", "SQL", "V4__d.sql"),
+                (5, "'4'", "UNDO_SQL", "U4__d.sql"),
+                (6, "'7'", "SQL", "V7__gone.sql"),
+                (7, "'7'", "DELETE", "V7__gone.sql"),
+            )
+        )
+        + "create table a (); create table b (); create table c ();"
+    )
+    result = migrate("adopt", "flyway", "--files", files)
+    assert result.exit_code == 0, result.stderr
+    assert "note: it has a baseline at 1" in result.stdout
+    assert list(states(migrate).values()) == ["applied"] * 3 + ["pending"] * 3
+    for name in ("5_i.up.sql", "6_f.up.sql"):
+        text = (migrate.directory / name).read_text()
+        assert text.startswith("-- migrator: no-transaction\n"), name
 
 
 def test_a_tool_that_holds_its_lock_is_waited_for(migrate: Migrate, tool: str, files: Path) -> None:
