@@ -29,7 +29,7 @@ from ..postgres.cursor import Connection
 from ..session import Session
 from ..sql import parser
 from ..sql.splitter import tokens
-from . import texts
+from . import locks, texts
 from .dialect import Dialect, Piece, Reading, Row, State, Table
 
 
@@ -84,8 +84,10 @@ def _rows(conn: Connection, schema: str, name: str) -> list[dict[str, object]]:
     exists = sql.SQL("select pg_catalog.to_regclass({})").format(sql.Literal(text))
     if conn.execute(exists).fetchall()[0][0] is None:
         return []
-    query = sql.SQL("select pg_catalog.to_jsonb(t) from {} t").format(identifier)
-    return [row for (row,) in conn.execute(query).fetchall()]
+    query = sql.SQL("set local lock_timeout = {}; select pg_catalog.to_jsonb(t) from {} t")
+    cursor = conn.execute(query.format(sql.Literal(locks.TIMEOUT), identifier))
+    cursor.nextset()
+    return [row for (row,) in cursor.fetchall()]
 
 
 def plan(
@@ -102,7 +104,7 @@ def plan(
         BlockedError: A file is missing, changed or cannot be converted; it holds all of them.
     """
     refuse_history(work)
-    with connection.reported():
+    with locks.named(work.conn, place), connection.reported(), locks.permitted(place):
         state = read_state(work.conn, dialect, place)
     if state.stop:
         raise HistoryError(f"{dialect.name} in {place}: {state.stop}", hint=state.hint)

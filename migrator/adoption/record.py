@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from ..errors import DirectoryError, HistoryError, RunnerLockError
+from ..errors import DirectoryError, HistoryError
 from ..events import Notify
 from ..execution import runner
 from ..history import recorder, table
@@ -17,11 +17,11 @@ from ..postgres import connection
 from ..postgres.cursor import Connection, send
 from ..session import Session
 from ..sql import parser
+from . import locks
 from .adopt import Adoption, read_state, refuse_history
+from .dialect import Table
 
-_LOCK_TIMEOUT = "5s"
 _RETIRED = "_retired"
-_TAKE = "select pg_catalog.pg_try_advisory_xact_lock({key})"
 
 
 def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool) -> str | None:
@@ -44,8 +44,10 @@ def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool
     with runner.locked(work, notify):
         refuse_history(work)
         try:
-            with connection.reported(schema), connection.writing(work.conn):
-                _hold(work.conn, adoption)
+            place = locks.named(work.conn, adoption.table)
+            with place, connection.reported(schema), connection.writing(work.conn):
+                with locks.permitted(adoption.table):
+                    _hold(work.conn, adoption)
                 for text, parameters in _commands(schema, adoption, retired):
                     send(work.conn, text, parameters)
                 if retired:
@@ -62,14 +64,8 @@ def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool
 def _hold(conn: Connection, adoption: Adoption) -> None:
     """Keep the tool out until the end of the transaction, and check that it has done nothing."""
     place = adoption.table
-    for key in adoption.dialect.locks(place):
-        taken = conn.execute(sql.SQL(_TAKE).format(key=sql.Literal(key))).fetchall()[0][0]
-        if not taken:
-            raise RunnerLockError(
-                f"{adoption.dialect.name} is running: it holds its lock",
-                hint="wait for it to finish, then try again",
-            )
-    conn.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'".encode())
+    locks.take(conn, adoption.dialect, place)
+    conn.execute(f"set local lock_timeout = '{locks.TIMEOUT}'".encode())
     name = sql.Identifier(place.schema, place.name)
     conn.execute(sql.SQL("lock table {} in exclusive mode").format(name))
     if read_state(conn, adoption.dialect, place) != adoption.state:
@@ -98,7 +94,8 @@ def _commands(schema: str, adoption: Adoption, retired: str | None) -> Iterator[
 
 def _rename(conn: Connection, schema: str, name: str, new: str) -> None:
     query = sql.SQL("alter table {} rename to {}")
-    conn.execute(query.format(sql.Identifier(schema, name), sql.Identifier(new)))
+    with locks.permitted(Table(schema, name, conn.info.dbname)):
+        conn.execute(query.format(sql.Identifier(schema, name), sql.Identifier(new)))
 
 
 def _write(adoption: Adoption, written: list[Path]) -> None:

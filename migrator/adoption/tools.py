@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import psycopg
 
@@ -81,6 +81,7 @@ class Trace:
         tool: As `other_tools` calls it.
         dialect: None if `adopt` does not know its files.
         state: What its table says; None if that is not known.
+        unread: Why that is not known; None if it is, or if `adopt` does not know the tool.
     """
 
     tool: str
@@ -88,6 +89,7 @@ class Trace:
     place: Table
     dialect: Dialect | None
     state: State | None
+    unread: str | None = None
 
     @property
     def is_used(self) -> bool:
@@ -105,12 +107,14 @@ def look(conn: Connection, *, renamed: str | None = None) -> tuple[Trace, ...]:
 def _trace(conn: Connection, found: other_tools.Found) -> Trace:
     dialect = next((each for each in DIALECTS if each.recognised == found.tool), None)
     place = Table(found.schema, found.name, conn.info.dbname)
-    state = None
-    if dialect:
-        # Another application's table may be closed to our role.
-        with suppress(psycopg.errors.InsufficientPrivilege):
-            state = adopt.read_state(conn, dialect, place)
-    return Trace(found.tool, found.table, place, dialect, state)
+    state, unread = None, None
+    try:
+        state = adopt.read_state(conn, dialect, place) if dialect else None
+    except psycopg.errors.InsufficientPrivilege:
+        unread = "our role may not read it"
+    except psycopg.errors.LockNotAvailable:
+        unread = "another session holds a lock on it"
+    return Trace(found.tool, found.table, place, dialect, state, unread)
 
 
 def choose(conn: Connection, tool: str, table: str | None) -> tuple[Dialect, Table]:
@@ -128,13 +132,17 @@ def choose(conn: Connection, tool: str, table: str | None) -> tuple[Dialect, Tab
                     f"the migrations of {name} are {language} and cannot be converted", hint=START
                 )
         known = ", ".join(each.name for each in DIALECTS)
-        raise UsageError(f'cannot adopt "{tool}"', hint=f"the tools are {known}")
+        near = get_close_matches(tool.lower(), [each.name for each in DIALECTS], 1, 0.7)
+        hint = f"did you mean {near[0]}?" if near else f"the tools are {known}"
+        raise UsageError(f'cannot adopt "{tool}"', hint=hint)
     with connection.reported():
         every = other_tools.find(conn, renamed=table)
     found = [each for each in every if each.tool == dialect.recognised]
     if not found:
+        others = ", ".join(f"{each.tool} in {each.table}" for each in every)
         raise HistoryError(
             f"there is no table of {dialect.name}" + (f' named "{table}"' if table else ""),
+            detail=f"found: {others}" if others else None,
             hint="to see which tools have one, run: migrator adopt"
             + ("" if table else "\nif its table has another name: --table NAME"),
         )
@@ -165,6 +173,8 @@ def refuse_other(work: Session) -> None:
 
 def _instead(traces: Sequence[Trace]) -> str:
     known = [trace.dialect.name for trace in traces if trace.dialect]
-    if known:
-        return f"to take it over, run: migrator adopt {known[0]} --files DIR"
-    return START
+    if not known:
+        return START
+    which = "one" if known[1:] else "it"
+    commands = "\nor: ".join(f"migrator adopt {name} --files DIR" for name in known)
+    return f"to take {which} over, run: {commands}"

@@ -114,7 +114,7 @@ def _look(app: App, work: Session, table: str | None) -> None:
     from ..output import adoption
 
     found = tools.look(work.conn, renamed=table)
-    app.show(lambda: adoption.found_text(found), lambda: adoption.of_found(found))
+    app.show(lambda: adoption.found_text(found, table), lambda: adoption.of_found(found))
 
 
 def _adopt(app: App, work: Session, tool: str, asked: _Asked) -> None:

@@ -74,7 +74,11 @@ select format('%I.%I', n.nspname, c.relname) as name,
            from pg_attribute a
            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
        ) as columns,
-       to_regclass(format('%I.ar_internal_metadata', n.nspname)) is not null as is_rails
+       exists (
+           select
+           from pg_class r
+           where r.relnamespace = n.oid and r.relname = 'ar_internal_metadata'
+       ) as is_rails
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p')

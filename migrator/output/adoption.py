@@ -12,10 +12,11 @@ from ..errors import MigratorError, counted
 Json = dict[str, Any]
 
 
-def found_text(found: Sequence[Trace]) -> str:
-    """Return which tools have a table, and what to type."""
+def found_text(found: Sequence[Trace], table: str | None) -> str:
+    """Return which tools have a table, of that name if there is one, and what to type."""
     if not found:
-        return "no table of another migration tool was found"
+        named = f' named "{table}"' if table else ""
+        return f"no table of another migration tool{named} was found"
     return "\n".join(line for trace in found for line in _trace_lines(trace))
 
 
@@ -34,7 +35,7 @@ def _trace_lines(trace: Trace) -> Iterator[str]:
 
 def _applied(trace: Trace) -> str:
     if trace.state is None:
-        return "not read"
+        return trace.unread or "not read"
     if trace.state.up_to is not None:
         return f"applied up to {trace.state.up_to}"
     return f"{counted(len(trace.state.rows), 'migration')} applied"
@@ -50,7 +51,7 @@ def of_found(found: Iterable[Trace]) -> Json:
                 "can_adopt": trace.dialect is not None,
                 "applied": len(trace.state.rows) if trace.state else None,
                 "up_to": trace.state.up_to if trace.state else None,
-                "problem": trace.state.stop if trace.state else None,
+                "problem": trace.state.stop if trace.state else trace.unread,
             }
             for trace in found
         ]

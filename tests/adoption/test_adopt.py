@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from ..conftest import Migrate, Result
+from ..sessions import holding
 
 TABLE = "create table schema_migrations (version bigint primary key, dirty boolean not null)"
 GOLANG = {
@@ -136,6 +137,41 @@ def test_a_table_that_our_role_may_not_read_counts_as_used(golang: Migrate) -> N
     assert (result.exit_code, "--beside-other-tool" in result.stderr) == (4, True), result.stderr
 
 
+def test_a_schema_that_our_role_may_not_use_keeps_nobody_out(golang: Migrate) -> None:
+    golang.database.execute(
+        "create role poor login password 'x'; grant create on schema public to poor;"
+        "grant select on schema_migrations to poor; create schema closed;"
+        "create table closed.goose_db_version"
+        " (id int, version_id bigint, is_applied boolean, tstamp timestamp)"
+    )
+    url = golang.database.tcp_url("poor", "x")
+    found = golang("adopt", "--json", database=url)
+    result = golang("adopt", "golang-migrate", "--dry-run", "--unchecked", database=url)
+    refused = golang("adopt", "golang-migrate", "--unchecked", database=url)
+    golang.database.execute("drop owned by poor; drop role poor")
+    assert (found.exit_code, result.exit_code) == (0, 0), found.stderr + result.stderr
+    assert (refused.exit_code, "connect as its owner" in refused.stderr) == (4, True)
+    problems = [each["problem"] for each in found.json["found"]]
+    assert problems == ["our role may not read it", None]
+
+
+@pytest.mark.slow
+def test_a_session_that_locks_the_tools_table_is_named(golang: Migrate) -> None:
+    with holding(golang.database, "lock table schema_migrations") as other:
+        pid = other.info.backend_pid
+        found = adopt(golang, "--json").json["found"]
+        result = adopt(golang, "golang-migrate")
+    assert [each["problem"] for each in found] == ["another session holds a lock on it"]
+    assert result.exit_code == 5
+    assert "a lock on public.schema_migrations: another session holds it" in result.stderr
+    assert f"pg_terminate_backend({pid})" in result.stderr
+    with holding(golang.database, "insert into schema_migrations values (9, false)") as other:
+        pid = other.info.backend_pid
+        result = adopt(golang, "golang-migrate", "--unchecked")
+    assert f"pg_terminate_backend({pid})" in result.stderr
+    assert nothing_is_recorded(golang)
+
+
 # golang-migrate
 
 
@@ -213,9 +249,11 @@ def test_a_tool_that_holds_its_lock_keeps_adopt_out(golang: Migrate) -> None:
         with golang.database.connect() as other:
             key = golang_migrate.lock_key("public", "schema_migrations", name)
             other.execute("select pg_advisory_lock(%s)", [key])
+            pid = other.info.backend_pid
             result = adopt(golang, "golang-migrate")
         assert result.exit_code == 5
         assert "golang-migrate is running" in result.stderr
+        assert f"pg_terminate_backend({pid})" in result.stderr
         assert nothing_is_recorded(golang)
 
 
@@ -260,8 +298,14 @@ def test_of_several_tables_one_is_named(golang: Migrate) -> None:
 
 
 def test_an_unknown_tool_and_one_without_a_table_are_refused(migrate: Migrate) -> None:
-    assert adopt(migrate, "make").exit_code == 2
+    assert "the tools are golang-migrate, dbmate" in adopt(migrate, "make").stderr
+    result = adopt(migrate, "dbmat")
+    assert (result.exit_code, "did you mean dbmate?" in result.stderr) == (2, True)
     assert adopt(migrate, "goose").exit_code == 4
+    migrate.database.execute(TABLE)
+    result = adopt(migrate, "goose")
+    assert (result.exit_code, "found: golang-migrate in public" in result.stderr) == (4, True)
+    assert 'tool named "nix"' in adopt(migrate, "--table", "nix").stdout
 
 
 # dbmate
