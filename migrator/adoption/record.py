@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from ..errors import DirectoryError, HistoryError
@@ -22,6 +23,16 @@ from .adopt import Adoption, read_state, refuse_history
 from .dialect import Table
 
 _RETIRED = "_retired"
+# Most tools would create the table that they miss, and run everything again.  A view of its name,
+# whose rows are an error, stops them all.
+_RETIRE = """
+alter table {old} rename to {new};
+create view {old} as select ({said}::text)::int as version
+"""
+_UNRETIRE = """
+drop view if exists {old};
+alter table {new} rename to {name}
+"""
 
 
 def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool) -> str | None:
@@ -51,7 +62,7 @@ def carry_out(work: Session, adoption: Adoption, notify: Notify, *, retire: bool
                 for text, parameters in _commands(schema, adoption, retired):
                     send(work.conn, text, parameters)
                 if retired:
-                    _rename(work.conn, adoption.table.schema, adoption.table.name, retired)
+                    _retire(work.conn, adoption.table, retired)
                 if not adoption.is_in_place:
                     _write(adoption, written)
         except BaseException:
@@ -92,10 +103,20 @@ def _commands(schema: str, adoption: Adoption, retired: str | None) -> Iterator[
         yield write.adopt(migration.version, "done", json.dumps(detail))
 
 
-def _rename(conn: Connection, schema: str, name: str, new: str) -> None:
-    query = sql.SQL("alter table {} rename to {}")
-    with locks.permitted(Table(schema, name, conn.info.dbname)):
-        conn.execute(query.format(sql.Identifier(schema, name), sql.Identifier(new)))
+def _retire(conn: Connection, place: Table, new: str) -> None:
+    names = {
+        "old": sql.Identifier(place.schema, place.name),
+        "new": sql.Identifier(new),
+        "said": sql.Literal("the migrations of this database were taken over by migrator"),
+    }
+    try:
+        with locks.permitted(place):
+            conn.execute(sql.SQL(_RETIRE).format(**names))
+    except psycopg.errors.DuplicateTable as error:
+        raise HistoryError(
+            f"{place} cannot be renamed: {new} already exists",
+            hint="drop that table, rename it, or adopt without --retire",
+        ) from error
 
 
 def _write(adoption: Adoption, written: list[Path]) -> None:
@@ -154,4 +175,11 @@ def _none_to_undo() -> HistoryError:
 
 def _restore(conn: Connection, detail: dict[str, str]) -> None:
     if new := detail.get("retired_to"):
-        _rename(conn, detail["schema"], new, detail["table"])
+        schema, name = detail["schema"], detail["table"]
+        names = {
+            "old": sql.Identifier(schema, name),
+            "new": sql.Identifier(schema, new),
+            "name": sql.Identifier(name),
+        }
+        with locks.permitted(Table(schema, name, conn.info.dbname)):
+            conn.execute(sql.SQL(_UNRETIRE).format(**names))

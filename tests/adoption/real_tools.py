@@ -642,6 +642,30 @@ def test_a_history_of_the_tool_itself_is_taken_over(
 
 
 @pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_whose_table_is_retired_fails_and_runs_nothing(
+    migrate: Migrate, name: str, tmp_path: Path
+) -> None:
+    tool = TOOLS[name]
+    place = place_of(migrate.database, tmp_path / "theirs")
+    place.folder.mkdir()
+    history = [Step(n, f"create table t{n} ();\n", f"drop table t{n};\n") for n in (1, 2, 3)]
+    tool.write(place.folder, history[:1])
+    tool.up(place)
+    files = tool.write(place.folder, history[:2])
+    tool.up(place)
+    if tool.is_program:
+        _print(migrate, name, files, place, count=2)
+    result = migrate("adopt", name, "--files", files, "--retire")
+    assert result.exit_code == 0, result.stderr
+    migrate.database.execute("drop table t1")
+    # It would begin with the first again, if it took the table for missing.
+    tool.write(place.folder, history)
+    with pytest.raises(AssertionError):
+        tool.up(place)
+    assert migrate.database.rows("select to_regclass('t1'), to_regclass('t3')") == [(None, None)]
+
+
+@pytest.mark.parametrize("name", TOOLS)
 def test_the_advisory_locks_that_adopt_takes_are_those_of_the_tool(
     database: Database, name: str, tmp_path: Path
 ) -> None:
@@ -689,12 +713,12 @@ def _keep(name: str, files: Path, place: Place) -> None:
     (MADE / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
-def _print(migrate: Migrate, name: str, files: Path, place: Place) -> None:
+def _print(migrate: Migrate, name: str, files: Path, place: Place, *, count: int = COUNT) -> None:
     """Run the commands with which `adopt` says that the SQL of the programs is printed."""
     result = migrate("adopt", name, "--files", files, "--json")
     assert result.exit_code == 4
     hints = [each["hint"] for each in result.json["error"]["errors"]]
-    assert len(hints) == COUNT
+    assert len(hints) == count
     commands = [line for hint in hints for line in hint.splitlines()[1:]]
     for line in commands:
         place.run("sh", "-c", line, environ={"DATABASE_URL": place.url})
