@@ -220,7 +220,7 @@ class _End(SessionPiece):
 def _run_unit(context: Context, step: Step, index: int, begun: Begun | None) -> None:
     """Run a unit in a transaction with its record, if PostgreSQL can."""
     unit = step.script.units[index]
-    if step.script.options.backfill(unit.statements[0]):
+    if unit.statements and step.script.options.backfill(unit.statements[0]):
         backfill.run_unit(context, step, index)
         return
     was_single = begun is not None and begun.unit == index

@@ -101,6 +101,12 @@ def test_a_failed_step_stays_undone_and_the_next_run_goes_on_with_it(
     ]
 
 
+def test_a_block_without_statements_is_run(migrate: Migrate, write: Write) -> None:
+    write({"01_a.up.sql": f"{OPTION}begin;\ncommit;\ncreate table a ();"})
+    result = migrate("up")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_each_step_is_recorded_as_begun_and_as_done(
     database: Database, runs: Runs, write: Write
 ) -> None:
