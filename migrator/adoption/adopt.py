@@ -29,7 +29,7 @@ from ..postgres.cursor import Connection
 from ..session import Session
 from ..sql import parser
 from ..sql.splitter import tokens
-from . import locks, texts
+from . import locks, pairs
 from .dialect import Dialect, Piece, Reading, Row, State, Table
 
 
@@ -150,11 +150,11 @@ def _plan(
     migrations = _migrations(reading, into, left)
     versions = ((migrations[p.key].version, p.path) for p in reading.pieces if p.key in migrations)
     problems: list[MigratorError] = []
-    texts.keys_once(reading.pieces, problems)
-    texts.numbers_once(versions, problems)
-    pairs = list(_pairs(state, reading))
-    left += (missing for piece, missing in pairs if isinstance(missing, MissingError))
-    found = [(p, row) for p, row in pairs if p and not isinstance(row, MissingError)]
+    pairs.keys_once(reading.pieces, problems)
+    pairs.numbers_once(versions, problems)
+    matched = list(_pairs(state, reading))
+    left += (missing for piece, missing in matched if isinstance(missing, MissingError))
+    found = [(p, row) for p, row in matched if p and not isinstance(row, MissingError)]
     problems += filter(None, (_changed(piece, row) for piece, row in found))
     problems += [] if partial else left
     if problems:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from ..errors import DirectoryError, MigrationFileError, MigratorError
 from ..files.source import read_source
-from ..model import is_repeatable, number_of
 from ..sql import parser
 from ..sql.location import locate
-from .dialect import Piece
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
@@ -53,6 +51,27 @@ def read(path: Path, problems: list[MigratorError]) -> Text | None:
     except MigrationFileError as error:
         problems.append(error)
     return None
+
+
+def matching(
+    directory: Path, pattern: re.Pattern[str], problems: list[MigratorError]
+) -> Iterator[tuple[re.Match[str], Text]]:
+    """Yield the files whose names fit, in the order of their names.
+
+    Those that cannot be read, or whose `kind` in the pattern is not `sql`, are added to the
+    problems.
+
+    Raises:
+        DirectoryError: The directory cannot be read.
+    """
+    for path in listing(directory):
+        match = pattern.fullmatch(path.name)
+        if not match:
+            continue
+        if match.groupdict().get("kind", "sql") != "sql":
+            problems.append(not_sql(path))
+        elif text := read(path, problems):
+            yield match, text
 
 
 def lines(text: str) -> list[str]:
@@ -240,42 +259,3 @@ def _apply(
         part = found.parts[found.current]
         if not "".join(part).rstrip().endswith(";"):
             part.append(";" + (line[len(line.rstrip()) :] or "\n"))
-
-
-def put(pair: dict[str, Text], direction: str, text: Text, problems: list[MigratorError]) -> None:
-    """Add a file to a pair; where the pair has one of that direction, that is a problem."""
-    if other := pair.get(direction):
-        problems.append(twins(other.path, text.path))
-    pair[direction] = text
-
-
-def twins(one: Path, other: Path) -> MigrationFileError:
-    """Return the error of two files that are one migration."""
-    message = f"{one} and {other} are both the same migration"
-    return MigrationFileError(message, hint="delete or renumber one of them")
-
-
-def keys_once(pieces: Iterable[Piece], problems: list[MigratorError]) -> None:
-    """Add a problem for each migration of the tool that two files are."""
-    known: dict[str, Path] = {}
-    for piece in pieces:
-        if other := known.get(piece.key):
-            problems.append(twins(other, piece.path))
-        known[piece.key] = piece.path
-
-
-def numbers_once(pieces: Iterable[tuple[str, Path]], problems: list[MigratorError]) -> None:
-    """Add a problem for each number that two files have.
-
-    Args:
-        pieces: Versions with their files.
-    """
-    known: dict[int, Path] = {}
-    for version, path in pieces:
-        if is_repeatable(version):
-            continue
-        number = number_of(version)
-        if other := known.get(number):
-            message = f"{other} and {path} both have number {number}"
-            problems.append(MigrationFileError(message, hint="renumber one of them"))
-        known[number] = path

@@ -13,8 +13,9 @@ from ..history import other_tools
 from ..postgres import connection
 from ..postgres.cursor import Connection
 from ..session import Session
-from . import (
-    adopt,
+from . import adopt
+from .dialect import Dialect, State, Table
+from .dialects import (
     alembic,
     dbmate,
     flyway,
@@ -35,7 +36,6 @@ from . import (
     tern,
     yoyo,
 )
-from .dialect import Dialect, State, Table
 
 DIALECTS: tuple[Dialect, ...] = (
     golang_migrate.DIALECT,

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from migrator.adoption import graphile_migrate
 from migrator.adoption.dialect import Table
+from migrator.adoption.dialects import graphile_migrate
 from migrator.adoption.tools import DIALECTS
 from migrator.history import other_tools
 

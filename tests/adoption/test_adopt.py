@@ -243,7 +243,7 @@ def test_what_the_database_lacks_is_listed_and_nothing_is_recorded(golang: Migra
 
 
 def test_a_tool_that_holds_its_lock_keeps_adopt_out(golang: Migrate) -> None:
-    from migrator.adoption import golang_migrate
+    from migrator.adoption.dialects import golang_migrate
 
     for name in (golang.database.name, f"/{golang.database.name}"):
         with golang.database.connect() as other:

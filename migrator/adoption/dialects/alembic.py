@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DirectoryError, MigrationFileError, MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import DirectoryError, MigrationFileError, MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 # What Alembic does to its own table, which may have another name.
 _OWN = re.compile(

@@ -8,15 +8,15 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import golang_migrate, texts
-from .dialect import Companions, Dialect, Fields, Reading, Row, State
+from ...errors import MigratorError
+from .. import pairs, texts
+from ..dialect import Companions, Dialect, Fields, Reading, Row, State
 
 _FILE = re.compile(
-    r"(?P<number>[0-9]+)_(?P<name>[^.]+?)(?:\.(?P<kind>[a-z0-9]+?))??(?P<outside>\.autocommit)?"
-    r"\.(?P<direction>up|down)\.(?P<language>sql|fizz)"
+    r"(?P<number>[0-9]+)_(?P<name>[^.]+?)(?:\.(?P<database>[a-z0-9]+?))??(?P<outside>\.autocommit)?"
+    r"\.(?P<direction>up|down)\.(?P<kind>sql|fizz)"
 )
-_KINDS = ("postgres", "postgresql", "pg")
+_DATABASES = ("postgres", "postgresql", "pg")
 _TEMPLATE = re.compile(r"\{\{")
 
 
@@ -30,30 +30,28 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
 
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
-    found: dict[str, dict[str, texts.Text]] = {}
-    is_changed = False
-    matches = ((_FILE.fullmatch(path.name), path) for path in texts.listing(directory))
-    wanted = [(m, path) for m, path in matches if m and m["kind"] in (None, *_KINDS)]
     # A file for PostgreSQL counts instead of one for all databases.
-    for match, path in sorted(wanted, key=lambda each: each[0]["kind"] is not None):
-        if match["language"] == "fizz":
-            problems.append(texts.not_sql(path))
-            continue
-        text = texts.read(path, problems)
-        if not text:
+    found: dict[bool, dict[str, dict[str, texts.Text]]] = {False: {}, True: {}}
+    is_changed = False
+    for match, text in texts.matching(directory, _FILE, problems):
+        if match["database"] not in (None, *_DATABASES):
             continue
         if template := _TEMPLATE.search(text.text):
             message = "templates cannot be converted"
             hint = "write the SQL that the template renders to"
             problems.append(texts.problem(text, template.start(), message, hint))
             continue
+        script = text
         if match["outside"]:
             is_changed = True
-            text = replace(text, text=texts.outside_transaction(text.text))
+            script = replace(text, text=texts.outside_transaction(text.text))
         stem = f"{match['number']}_{match['name']}"
-        found.setdefault(stem, {})[match["direction"]] = text
-    pairs = golang_migrate.reading_of_pairs(found, problems)
-    return Reading(pairs.pieces, pairs.problems, is_changed=is_changed)
+        pair = found[match["database"] is not None].setdefault(stem, {})
+        pairs.put(pair, match["direction"], script, problems)
+    stems = found[False].keys() | found[True].keys()
+    chosen = {s: found[False].get(s, {}) | found[True].get(s, {}) for s in sorted(stems)}
+    reading = pairs.by_number(chosen, problems)
+    return Reading(reading.pieces, reading.problems, is_changed=is_changed)
 
 
 DIALECT = Dialect("pop", "Pop", _interpret, _files)

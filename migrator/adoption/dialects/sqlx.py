@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import golang_migrate, texts
-from .dialect import Companions, Dialect, Fields, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import pairs, texts
+from ..dialect import Companions, Dialect, Fields, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*?)(?:\.(?P<direction>up|down))?\.sql")
 _NO_TRANSACTION = "-- no-transaction"
@@ -48,22 +48,19 @@ def _files(directory: Path) -> Reading:
     found: dict[str, dict[str, texts.Text]] = {}
     sums: dict[Path, frozenset[str]] = {}
     is_changed = False
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        text = texts.read(path, problems) if match else None
-        if not match or not text:
-            continue
+    for match, text in texts.matching(directory, _FILE, problems):
         with_lf = text.raw.replace(b"\r\n", b"\n")
         variants = (text.raw, with_lf, with_lf.replace(b"\n", b"\r\n"))
-        sums[path] = frozenset(map(checksum, variants))
+        sums[text.path] = frozenset(map(checksum, variants))
+        script = text
         if text.text.startswith(_NO_TRANSACTION):
             is_changed = True
-            text = replace(text, text=texts.outside_transaction(text.text))
+            script = replace(text, text=texts.outside_transaction(text.text))
         pair = found.setdefault(f"{match['number']}_{match['name']}", {})
-        texts.put(pair, match["direction"] or "up", text, problems)
-    pairs = golang_migrate.reading_of_pairs(found, problems)
-    pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in pairs.pieces)
-    return Reading(pieces, pairs.problems, is_changed=is_changed)
+        pairs.put(pair, match["direction"] or "up", script, problems)
+    reading = pairs.by_number(found, problems)
+    pieces = tuple(replace(piece, checksums=sums[piece.path]) for piece in reading.pieces)
+    return Reading(pieces, reading.problems, is_changed=is_changed)
 
 
 def lock_key(database: str) -> int:

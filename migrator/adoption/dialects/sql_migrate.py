@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigrationFileError, MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigrationFileError, MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
-_FILE = re.compile(r"(?P<number>[0-9]+)[_-]?(?P<name>.*)\.sql")
+_FILE = re.compile(r"(?P<number>[0-9]*)[_-]?(?P<name>.*)\.sql")
 _MARK = re.compile(r"--\s*\+migrate\s+(?P<words>.*)", re.IGNORECASE)
 _MARKS = {
     "up": texts.Mark("up"),
@@ -43,19 +43,13 @@ def _order(name: str) -> tuple[int, str]:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(directory):
-        if path.suffix != ".sql":
-            continue
-        match = _FILE.fullmatch(path.name)
-        if not match:
-            message = f"{path} has no number at its start"
+    for match, text in texts.matching(directory, _FILE, problems):
+        if not match["number"]:
+            message = f"{text.path} has no number at its start"
             problems.append(MigrationFileError(message, hint="its place in the order is unclear"))
-            continue
-        text = texts.read(path, problems)
-        if text and (scripts := texts.cut(text, _mark, problems)):
-            pieces.append(
-                Piece(path.name, texts.named(match["number"], match["name"]), path, *scripts)
-            )
+        elif scripts := texts.cut(text, _mark, problems):
+            version = texts.named(match["number"], match["name"])
+            pieces.append(Piece(text.path.name, version, text.path, *scripts))
     pieces.sort(key=lambda piece: _order(piece.key))
     found, notes = order.growing(pieces)
     return Reading(found, tuple(problems), notes=notes)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FOLDER = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*)")
 _LOCK = 72707369

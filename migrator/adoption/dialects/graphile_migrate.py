@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)(?:-(?P<name>.+))?\.sql")
 _HEADER = re.compile(r"--! *(?P<name>[A-Za-z][A-Za-z0-9-]*)(?:: *(?P<value>.*))?")
@@ -43,11 +43,8 @@ def _files(directory: Path) -> Reading:
     committed = directory / "committed"
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(committed if committed.is_dir() else directory):
-        match = _FILE.fullmatch(path.name)
-        text = texts.read(path, problems) if match else None
-        if not match or not text:
-            continue
+    place = committed if committed.is_dir() else directory
+    for match, text in texts.matching(place, _FILE, problems):
         headers, body, outside = _parts(text.text)
         if placeholder := _PLACEHOLDER.search(re.sub(r"'[^']*'|::\w+|--.*", _blank, body)):
             message = f"the placeholder {placeholder[0]} cannot be converted"
@@ -58,7 +55,7 @@ def _files(directory: Path) -> Reading:
         sums = frozenset([checksum(None if previous in (None, "-") else previous, body)])
         up = texts.outside_transaction(_without_header(body)) if outside else body
         version = texts.named(match["number"], match["name"] or headers.get("message") or "")
-        pieces.append(Piece(match["number"], version, path, up, checksums=sums))
+        pieces.append(Piece(match["number"], version, text.path, up, checksums=sums))
     return Reading(tuple(pieces), tuple(problems))
 
 

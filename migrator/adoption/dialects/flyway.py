@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import pairs, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?:(?P<kind>[VU])(?P<version>[0-9][0-9._]*?)|R)__(?P<name>.+)\.sql")
 _PLACEHOLDER = re.compile(r"\$\{[\w.:-]+\}")
@@ -132,7 +132,7 @@ def _sorted(directory: Path) -> _Files:
         else:
             key, is_up = _key(match["version"]), match["kind"] == "V"
             pair = found.pairs.setdefault(key, {})
-            texts.put(pair, "up" if is_up else "down", text, found.problems)
+            pairs.put(pair, "up" if is_up else "down", text, found.problems)
             if is_up:
                 found.names[key] = f"{match['version'].replace('_', '.')}_{match['name']}"
     return found

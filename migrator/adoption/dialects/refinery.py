@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _FILE = re.compile(r"[VU](?P<number>[0-9]+)__(?P<name>\w+)\.(?P<kind>sql|rs)")
 
@@ -22,17 +22,9 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        if not match:
-            continue
-        if match["kind"] == "rs":
-            problems.append(texts.not_sql(path))
-        elif text := texts.read(path, problems):
-            number = match["number"]
-            pieces.append(
-                Piece(str(int(number)), texts.named(number, match["name"]), path, text.text)
-            )
+    for match, text in texts.matching(directory, _FILE, problems):
+        version = texts.named(match["number"], match["name"])
+        pieces.append(Piece(str(int(match["number"])), version, text.path, text.text))
     pieces.sort(key=lambda piece: int(piece.key))
     return Reading(tuple(pieces), tuple(problems))
 

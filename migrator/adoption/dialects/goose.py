@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
-_FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*)\.(?P<kind>sql|go)")
+_FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.*)\.(?P<kind>sql|(?<!_test\.)go)")
 _MARK = re.compile(r"\s*--\s*\+goose\s+(?P<words>.*)", re.IGNORECASE)
 _MARKS = {
     "up": texts.Mark("up"),
@@ -47,17 +47,10 @@ def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        if not match or path.name.endswith("_test.go"):
-            continue
-        if match["kind"] == "go":
-            problems.append(texts.not_sql(path))
-            continue
-        text = texts.read(path, problems)
-        if text and (scripts := texts.cut(text, _mark, problems)):
+    for match, text in texts.matching(directory, _FILE, problems):
+        if scripts := texts.cut(text, _mark, problems):
             version = texts.named(match["number"], match["name"])
-            pieces.append(Piece(str(int(match["number"])), version, path, *scripts))
+            pieces.append(Piece(str(int(match["number"])), version, text.path, *scripts))
     pieces.sort(key=lambda piece: int(piece.key))
     return Reading(tuple(pieces), tuple(problems))
 

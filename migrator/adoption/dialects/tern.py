@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, State, Table
+from ...errors import MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_(?P<name>.+)\.sql")
 _SPLIT = re.compile(r"----\s*create above / drop below\s*----", re.IGNORECASE)
@@ -31,25 +31,15 @@ def _mark(line: str) -> texts.Mark | None:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        text = texts.read(path, problems) if match else None
-        if not match or not text:
-            continue
+    for match, text in texts.matching(directory, _FILE, problems):
         if template := _TEMPLATE.search(text.text):
             message = "Go templates cannot be converted"
             hint = "write the SQL that the template renders to"
             problems.append(texts.problem(text, template.start(), message, hint))
             continue
         if scripts := texts.cut(text, _mark, problems, first="up"):
-            pieces.append(
-                Piece(
-                    str(int(match["number"])),
-                    texts.named(match["number"], match["name"]),
-                    path,
-                    *scripts,
-                )
-            )
+            version = texts.named(match["number"], match["name"])
+            pieces.append(Piece(str(int(match["number"])), version, text.path, *scripts))
     pieces.sort(key=lambda piece: int(piece.key))
     return Reading(tuple(pieces), tuple(problems))
 

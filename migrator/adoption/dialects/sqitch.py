@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DirectoryError, MigrationFileError, MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import DirectoryError, MigrationFileError, MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _LOCK = 75474063  # App::Sqitch::Engine::pg
 _LINE = re.compile(r"\s*(?P<sign>[+-])?\s*(?P<tag>@)?(?P<name>[^\s#\[%@][^\s]*)")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import MigrationFileError, MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigrationFileError, MigratorError
+from .. import order, pairs, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(
     r"(?P<stem>[0-9]+[_-].+?)(?:\.(?P<direction>up|down)(?=\.sql))?\.(?P<kind>sql|js|cjs|mjs|ts)"
@@ -30,15 +30,11 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     found: dict[str, dict[str, texts.Text]] = {}
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        if match and match["kind"] != "sql":
-            problems.append(texts.not_sql(path))
-        elif match and (text := texts.read(path, problems)):
-            pair = found.setdefault(match["stem"], {})
-            texts.put(pair, match["direction"] or "both", text, problems)
-            if "both" in pair and len(pair) > 1:
-                problems.append(texts.twins(*(each.path for each in pair.values())))
+    for match, text in texts.matching(directory, _FILE, problems):
+        pair = found.setdefault(match["stem"], {})
+        pairs.put(pair, match["direction"] or "both", text, problems)
+        if "both" in pair and len(pair) > 1:
+            problems.append(pairs.twins(*(each.path for each in pair.values())))
     pieces = [p for name, pair in found.items() if (p := _piece(name, pair, problems))]
     pieces.sort(key=lambda piece: (int(piece.version.partition("_")[0]), piece.key))
     ordered, notes = order.growing(pieces)

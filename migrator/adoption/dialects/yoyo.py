@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _ROLLBACK = ".rollback"
 _DEPENDS = re.compile(r"(?m)^--[ \t]*depends[ \t]*:[ \t]*(?P<names>.*)$")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigratorError
+from .. import texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _FILE = re.compile(r"V(?P<number>[0-9]+)__(?P<name>.+)\.sql")
 _OUTSIDE = "NONTRANSACTIONAL"
@@ -32,13 +32,12 @@ def _files(directory: Path) -> Reading:
     folder = directory / "migrations"
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(folder if folder.is_dir() else directory):
-        match = _FILE.fullmatch(path.name)
-        if match and (text := texts.read(path, problems)):
-            outside = _OUTSIDE in match["name"]
-            up = texts.outside_transaction(text.text) if outside else text.text
-            version = texts.named(match["number"], match["name"])
-            pieces.append(Piece(str(int(match["number"])), version, path, up))
+    place = folder if folder.is_dir() else directory
+    for match, text in texts.matching(place, _FILE, problems):
+        outside = _OUTSIDE in match["name"]
+        up = texts.outside_transaction(text.text) if outside else text.text
+        version = texts.named(match["number"], match["name"])
+        pieces.append(Piece(str(int(match["number"])), version, text.path, up))
     pieces.sort(key=lambda piece: int(piece.key))
     return Reading(tuple(pieces), tuple(problems))
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
 
 _PROGRAM = re.compile(r".+(?<!\.d)\.(?:js|cjs|mjs|ts)")
 _OUTSIDE = re.compile(r"\bconfig\s*=\s*\{\s*transaction\s*:\s*false\b")

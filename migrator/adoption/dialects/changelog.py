@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import texts
+from ...errors import MigratorError
+from .. import texts
 
 _CHANGELOGS = (".xml", ".yaml", ".yml", ".json")
 _INCLUDED = re.compile(

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
+from ...errors import MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State, Table
 
 _FILE = re.compile(r"(?P<number>[0-9]+)_?(?P<name>.*)\.sql")
 _MARK = re.compile(r"--\s*migrate:(?P<section>up|down)(?P<options>\s.*)?", re.DOTALL)
@@ -40,12 +40,10 @@ def _number(version: object) -> int:
 def _files(directory: Path) -> Reading:
     problems: list[MigratorError] = []
     pieces = []
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        text = texts.read(path, problems) if match else None
-        if match and text and (scripts := texts.cut(text, _mark, problems)):
+    for match, text in texts.matching(directory, _FILE, problems):
+        if scripts := texts.cut(text, _mark, problems):
             version = texts.named(match["number"], match["name"])
-            pieces.append(Piece(str(int(match["number"])), version, path, *scripts))
+            pieces.append(Piece(str(int(match["number"])), version, text.path, *scripts))
     found, notes = order.growing(pieces)
     return Reading(found, tuple(problems), notes=notes)
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import MigrationFileError, MigratorError
-from . import changelog, order, texts
-from .dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from ...errors import MigrationFileError, MigratorError
+from .. import order, texts
+from ..dialect import Companions, Dialect, Fields, Piece, Reading, Row, State
+from . import changelog
 
 _HEADER = re.compile(r"\s*--\s*liquibase\s+formatted\s+sql\b(?P<options>.*)", re.IGNORECASE)
 _CHANGESET = re.compile(

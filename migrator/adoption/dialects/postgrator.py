@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import MigratorError
-from . import golang_migrate, texts
-from .dialect import Companions, Dialect, Fields, Reading, Row, State
+from ...errors import MigratorError
+from .. import pairs, texts
+from ..dialect import Companions, Dialect, Fields, Reading, Row, State
 
 _FILE = re.compile(
     r"(?P<number>[0-9]+)\.(?P<direction>do|undo)(?:\.(?P<name>.*))?\.(?P<kind>sql|js|mjs|cjs)"
@@ -39,22 +39,15 @@ def _files(directory: Path) -> Reading:
     found: dict[str, dict[str, texts.Text]] = {}
     sums: dict[Path, frozenset[str]] = {}
     numbers: dict[str, str] = {}
-    for path in texts.listing(directory):
-        match = _FILE.fullmatch(path.name)
-        if not match:
-            continue
-        if match["kind"] != "sql":
-            problems.append(texts.not_sql(path))
-        elif text := texts.read(path, problems):
-            sums[path] = checksums(text.raw)
-            is_up = match["direction"] == "do"
-            name = match["name"] or ""
-            if is_up or match["number"] not in numbers:
-                numbers[match["number"]] = name
-            pair = found.setdefault(match["number"], {})
-            texts.put(pair, "up" if is_up else "down", text, problems)
+    for match, text in texts.matching(directory, _FILE, problems):
+        sums[text.path] = checksums(text.raw)
+        is_up = match["direction"] == "do"
+        if is_up or match["number"] not in numbers:
+            numbers[match["number"]] = match["name"] or ""
+        pair = found.setdefault(match["number"], {})
+        pairs.put(pair, "up" if is_up else "down", text, problems)
     named = {f"{number}_{numbers[number]}": pair for number, pair in found.items()}
-    pairs = golang_migrate.reading_of_pairs(named, problems)
+    reading = pairs.by_number(named, problems)
     pieces = tuple(
         replace(
             piece,
@@ -62,9 +55,9 @@ def _files(directory: Path) -> Reading:
             down=piece.down and texts.as_psql_runs(piece.down),
             checksums=sums[piece.path],
         )
-        for piece in pairs.pieces
+        for piece in reading.pieces
     )
-    return Reading(pieces, pairs.problems)
+    return Reading(pieces, reading.problems)
 
 
 DIALECT = Dialect("postgrator", "postgrator", _interpret, _files)

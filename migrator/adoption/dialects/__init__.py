@@ -1,0 +1,1 @@
+"""How the tables and the files of each tool are read."""
