@@ -16,6 +16,7 @@ from ..postgres.activity import Observe
 from ..postgres.cursor import Connection
 from ..sql.script import Statement
 from ..tracing import probe
+from ..tracing.diff import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +27,29 @@ class Tracer:
         start: Asks what there is before the first statement.
         prepare: Prepares the query for the time after each statement.
         watcher: Another session of the database, to watch statements outside a transaction.
+        known: What there is before the first statement, so that `start` asks only for the time
+            and the WAL; None if that is not known.
     """
 
     start: bytes
     prepare: bytes
     watcher: Connection
+    known: Snapshot | None = None
 
 
-def tracer(watcher: Connection, schema: str, *, wal: bool = False) -> Tracer:
+def tracer(
+    watcher: Connection, schema: str, *, wal: bool = False, known: Snapshot | None = None
+) -> Tracer:
     """Make the tracer of a history.
 
     Args:
         watcher: A session that does nothing else.
         wal: Whether to ask how much WAL each statement wrote.
+        known: As in `Tracer`, for a script that is one transaction.
     """
+    start = probe.clock(wal=wal) if known else probe.start(schema, wal=wal)
     prepare = probe.prepare(schema, watcher.info.server_version, wal=wal)
-    return Tracer(probe.start(schema, wal=wal), prepare, watcher)
+    return Tracer(start, prepare, watcher, known)
 
 
 class Asks(enum.Enum):

@@ -130,7 +130,10 @@ class Attempt:
 
     def looked(self, answer: Answer) -> None:
         """Note the state before the first statement."""
-        self._at_start = self._before = diff.read(answer.value or b"")
+        seen, tracer = diff.read(answer.value or b""), self._context.tracer
+        if tracer and tracer.known:
+            seen = replace(tracer.known, asked=seen.asked, answered=seen.answered, wal=seen.wal)
+        self._at_start = self._before = seen
 
     def traced(self, answer: Answer) -> None:
         """Report what a statement did, by the state after it."""

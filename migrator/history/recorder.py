@@ -374,6 +374,7 @@ def recorder(schema: str) -> Recorder:
     return Recorder(schema, actor)
 
 
+@cache
 def tool_version() -> str:
     """Return the version of migrator; `unknown` if it is not installed as a package."""
     try:

@@ -16,7 +16,7 @@ from .schemas.drift import Drift
 from .schemas.ignore import Pattern
 from .schemas.pair import Pair
 from .schemas.schema import Sign
-from .steps import Stage
+from .stage import Stage
 
 
 def find_drift(

@@ -30,7 +30,7 @@ from ..model import AppliedMigration, Plan, Recorded, Step
 from ..postgres import activity, connection
 from ..postgres.lock import share_database
 from ..session import Session
-from . import meter, prepare, replay, steps
+from . import meter, prepare, replay, settled, steps
 from .data import estimates
 from .meter import Meter
 from .queries import running
@@ -38,7 +38,7 @@ from .queries.query_plans import PlanComparison
 from .queries.running import Queries
 from .rehearse import table_sizes
 from .report import QueryCheck, RehearsedMigration, Report, left
-from .steps import Stage
+from .stage import Stage
 
 _SIMILAR = 0.8  # of the size: last night's copy may be somewhat smaller
 _NEW_COPY = "each rehearsal needs a new copy: make another one"
@@ -270,7 +270,7 @@ def _rehearse(
     for each in steps.rehearse_each(stage, planned, (), sizes):
         plans.add(each)
         done.append(each)
-    return plans.check, plans.with_findings(_explained(steps.settled(done)))
+    return plans.check, plans.with_findings(_explained(tuple(settled.leave_out(done))))
 
 
 def _explained(done: tuple[RehearsedMigration, ...]) -> tuple[RehearsedMigration, ...]:

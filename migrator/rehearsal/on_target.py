@@ -18,7 +18,7 @@ from . import downs, steps
 from .data import estimates
 from .rehearse import table_sizes
 from .report import RehearsedMigration, Report
-from .steps import Stage
+from .stage import Stage
 
 _LOCK_TIMEOUT = 100  # milliseconds: other sessions queue while we wait for a lock
 _ATTEMPTS = 3

@@ -21,7 +21,7 @@ from . import clone, replay, scratch
 from .data.data_checks import DataCheckOptions
 from .schemas import drift
 from .schemas.ignore import Pattern
-from .steps import Stage
+from .stage import Stage
 
 _EMBEDDED = Database(embedded="postgres")
 

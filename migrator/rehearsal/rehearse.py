@@ -16,7 +16,7 @@ from .queries import query_check, regressions, running
 from .queries.running import Queries
 from .report import QueryCheck, RehearsedMigration, Report, left
 from .schemas import drift
-from .steps import Stage
+from .stage import Stage
 
 
 def rehearse_plan(work: Session, plan: Plan, options: RehearsalOptions, notify: Notify) -> Report:

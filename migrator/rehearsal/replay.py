@@ -8,8 +8,7 @@ from pathlib import PurePath
 from ..model import AppliedRepeatable, Direction, Migration, Recorded, SourceFile, Step
 from ..planning.repeatables import Todo, stored_path
 from ..sql import parser
-from . import steps
-from .steps import Stage
+from .stage import Stage, run
 
 
 class ReplayError(Exception):
@@ -34,7 +33,7 @@ def replay(stage: Stage, recorded: Recorded, files: Iterable[Migration]) -> None
     for row in sorted(rows, key=lambda row: (row.ordinal, row.number)):
         path = PurePath(f"{row.version}.up.sql (stored)")
         step = _step(row.version, path, row.checksum, row.up_script, by_checksum)
-        if error := steps.run(stage, step, others):
+        if error := run(stage, step, others):
             raise ReplayError(f"the script of {row.version} cannot be replayed: {error}")
     _replay_repeatables(stage, recorded.repeatables, by_checksum)
 
@@ -46,7 +45,7 @@ def _replay_repeatables(
         _step(row.name, stored_path(row), row.checksum, row.script, by_checksum) for row in applied
     )
     while step := todo.next():
-        error = steps.run(stage, step)
+        error = run(stage, step)
         if not todo.postpones(step, error) and error:
             raise ReplayError(f"the text of {step.version} cannot be applied again: {error}")
 
@@ -81,6 +80,6 @@ def apply(stage: Stage, migrations: Iterable[Migration]) -> None:
         for each in migrations
     )
     while step := todo.next():
-        error = steps.run(stage, step, others)
+        error = run(stage, step, others)
         if not todo.postpones(step, error) and error:
             raise ReplayError(f"{step.version} cannot be applied to an empty database: {error}")

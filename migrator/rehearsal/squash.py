@@ -21,13 +21,13 @@ from ..model import Direction, Migration, Step
 from ..session import Session
 from ..sql import parser, splitter
 from ..sql.script import Statement
-from . import contents, replay, steps
+from . import contents, replay
 from .prepare import empty_stage
 from .schemas import schema
 from .schemas.differences import difference_lines
 from .schemas.drift import READ_LOCK_TIMEOUT
 from .schemas.schema import Schema
-from .steps import Stage
+from .stage import Stage, run
 
 # Of the settings at the top of a dump, those that change what its statements mean.  Others depend
 # on the version of pg_dump.
@@ -298,7 +298,7 @@ def _prove_up(
     Raises:
         HistoryError: It fails, or makes something else.
     """
-    if error := steps.run(stage, _step(version, Direction.UP, text)):
+    if error := run(stage, _step(version, Direction.UP, text)):
         raise HistoryError(f"cannot squash: the new file fails: {error}", detail=error.detail)
     found = _read(stage)
     lines = list(difference_lines(schema.compare(_settled(wanted.schema), _settled(found.schema))))
@@ -324,7 +324,7 @@ def _prove_down(stage: Stage, version: str, text: str, nothing: Schema) -> str |
     """Run the down script; return why there cannot be one, or None."""
     if not text:
         return "pg_dump gives nothing to drop"
-    if error := steps.run(stage, _step(version, Direction.DOWN, text)):
+    if error := run(stage, _step(version, Direction.DOWN, text)):
         return f"what it made cannot be dropped ({error.message})"
     left = schema.compare(nothing, schema.read(stage.conn, stage.schema))
     return f"it would leave {left[0].label}" if left else None

@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from ..config import Settings
-from ..errors import BlockedError, CancelledError, MigratorError, RequirementError, StatementError
-from ..events import Event, Noticed, Notify, Retrying, Traced, Waiting
-from ..execution import runner, transaction
-from ..execution.context import Asks, Context, tracer
-from ..hazards import assess, catalogue, pending, rows
-from ..hazards.catalogue import Facts, Finding, Made, Size
-from ..history import recorder
-from ..interrupts import Interrupts
-from ..model import Direction, Migration, Plan, Step
+from ..errors import MigratorError, RequirementError, StatementError
+from ..execution import transaction
+from ..hazards import assess, catalogue, pending
+from ..hazards.catalogue import Facts, Finding, Made, Size, Timing
+from ..model import Direction, Step
 from ..planning.repeatables import Todo
-from ..postgres import connection
-from ..postgres.activity import Observe, observe_nothing
-from ..postgres.cursor import Connection
 from ..sql import parser
-from ..tracing.trace import Trace
-from . import conditions, downs, facts, locks, prerequisites
-from .data.estimates import Estimates
+from ..sql.script import Script
+from . import downs, facts, locks, prerequisites, settled
 from .data.lineage import Lineage
-from .meter import Meter
-from .report import Condition, DownCheck, RehearsedMigration, TracedStatement
-from .schemas import schema
-from .schemas.schema import Schema, compare, recreated
+from .report import DownCheck, RehearsedMigration, TracedStatement
+from .schemas.schema import Difference, Sign, compare, recreated
+from .schemas.state import Reader, State, changed, facts_after
+from .stage import Execute, Stage, carry_out, execute_step, touched
 
 _ENUM_VALUE_USED_EARLY = "55P04"
-
-Execute = Callable[[Context, Step], None]
-"""Runs a step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Where migrations are rehearsed.
-
-    Attributes:
-        conn: A session of the scratch database or, to roll back, of the target.
-        watcher: Another session of the same database.
-        schema: That of the history.
-        small: As in `RehearsalOptions`.
-        pid: The server process of `conn`.
-        observe: Looks at a server process from another session.
-        is_guarded: Whether the server is the target's own, so that only the scratch database
-            may change.
-        asks: Whether to find out what migrations newly require of rows.
-        conditions: Which conditions are asked, of scripts that run for the first time.
-        ensured: What the scripts of one migration ensured without the rows of the target; it grows.
-        outcome: What an error says about the target.
-        estimates: What the target's planner says of the pending statements.
-        meter: Measures the migrations on a copy with rows, where no down is run; None elsewhere.
-        target: A session of the target that an empty database stands for; None on a copy of it.
-    """
-
-    conn: Connection
-    watcher: Connection
-    schema: str
-    settings: Settings
-    small: int
-    interrupts: Interrupts
-    notify: Notify
-    pid: int
-    observe: Observe = observe_nothing
-    is_guarded: bool = False
-    asks: bool = False
-    conditions: Asks = Asks.ENSURED
-    ensured: list[Condition] = field(default_factory=list)
-    outcome: str = "This was on the scratch database; the target database was not touched."
-    estimates: Estimates = field(default_factory=dict)
-    meter: Meter | None = None
-    target: Connection | None = None
 
 
 def rehearse(
@@ -95,7 +42,8 @@ def rehearse(
         Those before, then one for each step; fewer if an up failed, or if a migration is stuck,
         so that later ones need another stage.
     """
-    return settled([*before, *rehearse_each(stage, steps, before, sizes)])
+    done = rehearse_each(stage, steps, before, sizes)
+    return tuple(settled.leave_out([*before, *done]))
 
 
 def rehearse_each(
@@ -108,21 +56,27 @@ def rehearse_each(
     lineage = Lineage(stage.conn) if stage.asks else None
     done = list(before)
     for earlier in done:
-        traced, error = _run(stage, earlier.step, traced=stage.asks)
+        traced, error = carry_out(stage, earlier.step, traced=stage.asks)
         if error and prerequisites.create(stage, earlier.step, error):
-            traced, error = _run(stage, earlier.step, traced=stage.asks)
+            traced, error = carry_out(stage, earlier.step, traced=stage.asks)
         if error:
             raise error
         if lineage:
             lineage.questions(stage.conn, earlier.step, traced)
-        sizes = pending.sizes_after(sizes, _traces([earlier]))
+        sizes = pending.sizes_after(sizes, settled.traces([earlier]))
+    reader = None if stage.meter else Reader(stage.conn, stage.watcher, stage.schema)
+    state = reader.read() if reader else None
     todo = Todo(steps)
     while planned := todo.next():
-        made = done[-1].facts.made if done else Made()
         stage.ensured.clear()
-        rehearsed = _rehearse(stage, planned, sizes, made, lineage)
-        if rehearsed.error and prerequisites.create(stage, planned, rehearsed.error):
-            rehearsed = _rehearse(stage, planned, sizes, made, lineage)
+        known = _known(stage, planned, sizes, done[-1].facts.made if done else Made())
+        if reader and state:
+            rehearsed, state = _rehearse(stage, reader, planned, state, known, lineage)
+            if rehearsed.error and prerequisites.create(stage, planned, rehearsed.error):
+                state = reader.read()
+                rehearsed, state = _rehearse(stage, reader, planned, state, known, lineage)
+        else:
+            rehearsed = _up_elsewhere(stage, planned, known, execute_step)
         rehearsed = replace(rehearsed, conditions=tuple(stage.ensured))
         if todo.postpones(planned, rehearsed.error):
             continue
@@ -130,39 +84,15 @@ def rehearse_each(
         yield rehearsed
         if done[-1].error or done[-1].is_stuck:
             break
-        sizes = pending.sizes_after(sizes, _traces(done[-1:]))
-
-
-def _traces(rehearsed: Iterable[RehearsedMigration]) -> list[Trace]:
-    return [traced.trace for each in rehearsed for traced in each.traced]
-
-
-def settled(done: Sequence[RehearsedMigration]) -> tuple[RehearsedMigration, ...]:
-    """Leave out the missing indexes that a later migration creates or makes unnecessary."""
-    last = [Facts(), *(each.facts for each in done if not each.error)][-1]
-    return tuple(
-        replace(
-            each, findings=tuple(f for f in each.findings if not _is_settled(f, done[n:], last))
-        )
-        for n, each in enumerate(done)
-    )
-
-
-def _is_settled(finding: Finding, since: Sequence[RehearsedMigration], last: Facts) -> bool:
-    if not finding.missing_index or finding.statement is None:
-        return False
-    own, *rest = since
-    at = [traced.statement for traced in own.traced].index(finding.statement)
-    later = [*(traced.trace for traced in own.traced[at + 1 :]), *_traces(rest)]
-    return not pending.needs_index(finding, later, last)
+        sizes = pending.sizes_after(sizes, settled.traces(done[-1:]))
 
 
 def run_and_roll_back(stage: Stage, step: Step, sizes: dict[str, Size]) -> RehearsedMigration:
     """Run a transactional up step, trace it and roll it back; its down is not run."""
     try:
-        known = _facts_before(stage, step, sizes, Made())
-        rehearsed = _up(stage, step, known, transaction.try_out, is_brief=True)
-        return settled([rehearsed])[0]
+        known = _known(stage, step, sizes, Made())
+        rehearsed = _up_elsewhere(stage, step, known, transaction.try_out, is_brief=True)
+        return next(settled.leave_out([rehearsed]))
     finally:
         if not stage.conn.closed:
             stage.conn.rollback()
@@ -174,63 +104,111 @@ def from_start(step: Step) -> Step:
 
 
 def _rehearse(
-    stage: Stage, planned: Step, sizes: dict[str, Size], made: Made, lineage: Lineage | None
-) -> RehearsedMigration:
-    if stage.meter:
-        return _up(stage, planned, _facts_before(stage, planned, sizes, made), _execute)
+    stage: Stage,
+    reader: Reader,
+    planned: Step,
+    before: State,
+    known: Facts,
+    lineage: Lineage | None,
+) -> tuple[RehearsedMigration, State]:
+    """Rehearse a step on the scratch database; return the state after it as well."""
     # The scratch database has nothing of an interrupted migration.
-    step = from_start(planned)
-    before = schema.read(stage.conn, stage.schema)
-    rehearsed = _up(stage, step, _facts_before(stage, step, sizes, made), _execute)
+    rehearsed, after = _up(stage, reader, from_start(planned), before, known)
     if rehearsed.error:
-        return rehearsed
-    after = schema.read(stage.conn, stage.schema)
+        return rehearsed, after
     asked = lineage.questions(stage.conn, planned, rehearsed.traced) if lineage else ()
-    down = _check_down(stage, step, before, after)
     rehearsed = replace(rehearsed, questions=asked)
+    return _with_down(stage, reader, rehearsed, before, after, lineage)
+
+
+def _up(
+    stage: Stage, reader: Reader, step: Step, before: State, known: Facts
+) -> tuple[RehearsedMigration, State]:
+    """Run an up step, and find its hazards; return the state after it as well.
+
+    Args:
+        known: The facts that are not of the scratch database.
+    """
+    traced, error = carry_out(stage, step, known=before)
+    if error:
+        return _failed(step, traced, error, known), before
+    after = reader.after(step.script, before, touched(traced))
+    known = facts_after(before.facts(known), before, after)
+    return _assessed(stage, RehearsedMigration(step, traced), known), after
+
+
+def _with_down(
+    stage: Stage,
+    reader: Reader,
+    rehearsed: RehearsedMigration,
+    before: State,
+    after: State,
+    lineage: Lineage | None,
+) -> tuple[RehearsedMigration, State]:
+    """Rehearse the down of a step; return the state after the second up as well."""
+    down, last = _check_down(stage, reader, rehearsed, before, after)
     if down is None:
-        return rehearsed
+        return rehearsed, last
     if lineage and not stage.conn.closed:
         lineage.settle(stage.conn, (*rehearsed.traced, *down.traced))
-    return replace(
-        rehearsed, down=down, findings=(*rehearsed.findings, *downs.find(rehearsed, down))
-    )
+    findings = (*rehearsed.findings, *downs.find(rehearsed, down))
+    return replace(rehearsed, down=down, findings=findings), last
 
 
-def _facts_before(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> Facts:
+def _known(stage: Stage, step: Step, sizes: dict[str, Size], made: Made) -> Facts:
     changes = {
         offset: found
         for (version, offset), found in stage.estimates.items()
         if version == step.version
     }
-    return replace(facts.before(stage.conn, sizes, made), row_changes=changes)
+    return Facts(sizes=sizes, made=made, row_changes=changes)
 
 
-def _up(
+def _up_elsewhere(
     stage: Stage, step: Step, known: Facts, execute: Execute, *, is_brief: bool = False
 ) -> RehearsedMigration:
-    """Run an up step, and find its hazards.
+    """Run an up step where not only the rehearsal makes changes, and find its hazards.
 
     Args:
-        known: The facts before it.
+        known: The facts that are not of the database.
         is_brief: Read only the facts that the step can have changed, as its locks are held.
     """
+    before = facts.before(stage.conn, known.sizes, known.made)
+    known = replace(before, row_changes=known.row_changes)
     old = facts.objects(stage.conn, stage.schema)
     begin = stage.meter.begin() if stage.meter else 0
-    traced, error = _run(stage, step, execute)
+    traced, error = carry_out(stage, step, execute)
     if error:
-        findings = _early_use(step, traced, error)
-        return RehearsedMigration(step, traced, findings, error=error, facts=known)
+        return _failed(step, traced, error, known)
     rehearsed, timing = RehearsedMigration(step, traced), None
     if stage.meter:
         rehearsed = stage.meter.end(rehearsed, begin)
         timing = locks.timing(rehearsed, stage.meter.max_lock)
-    touched = {touch.relation.oid for each in traced for touch in each.trace.touches}
     is_same = is_brief and not _may_change_objects(traced)
     new = old if is_same else facts.objects(stage.conn, stage.schema)
-    known = facts.after(stage.conn, known, old, new, tables=touched if is_brief else None)
+    tables = touched(traced) if is_brief else None
+    known = facts.after(stage.conn, known, old, new, tables=tables)
+    return _assessed(stage, rehearsed, known, timing)
+
+
+def _failed(
+    step: Step, traced: tuple[TracedStatement, ...], error: MigratorError, known: Facts
+) -> RehearsedMigration:
+    findings = _early_use(step, traced, error)
+    return RehearsedMigration(step, traced, findings, error=error, facts=known)
+
+
+def _assessed(
+    stage: Stage, rehearsed: RehearsedMigration, known: Facts, timing: Timing | None = None
+) -> RehearsedMigration:
+    """Add the hazards of a step.
+
+    Args:
+        known: The facts after it.
+    """
+    script, traced = rehearsed.step.script, rehearsed.traced
     pairs = [(each.statement, each.trace) for each in traced]
-    findings = assess.find(step.script, pairs, facts=known, small=stage.small, timing=timing)
+    findings = assess.find(script, pairs, facts=known, small=stage.small, timing=timing)
     known = replace(known, made=pending.made_after(known, (trace for _, trace in pairs)))
     return replace(rehearsed, findings=findings, facts=known)
 
@@ -248,139 +226,83 @@ def _may_change_objects(traced: Iterable[TracedStatement]) -> bool:
     )
 
 
-def _check_down(stage: Stage, step: Step, before: Schema, after: Schema) -> DownCheck | None:
-    """Revert a step and apply it again; return None if it has no down script."""
+def _check_down(
+    stage: Stage, reader: Reader, rehearsed: RehearsedMigration, before: State, after: State
+) -> tuple[DownCheck | None, State]:
+    """Revert a step and apply it again; return None if it has no down script.
+
+    Returns:
+        Also the last state, which is of no use if the check is stuck.
+    """
+    step = rehearsed.step
     migration = step.migration
     if migration and migration.is_repeatable:
-        return _check_earlier(stage, step, migration, before, after)
+        return _check_earlier(stage, reader, rehearsed, before, after)
     if not migration or not migration.down:
-        return None
+        return None, after
     script = parser.parse(migration.down.path, migration.down.text)
     down = Step(step.version, Direction.DOWN, script)
     check = DownCheck(script=script, irreversible=script.options.irreversible)
-    if check.irreversible and not (script.problems or any(u.statements for u in script.units)):
-        return check
-    traced, error = _run(stage, down)
+    if check.irreversible and _is_empty(script):
+        return check, after
+    traced, error = carry_out(stage, down, known=after)
     if error:
         # A transaction that failed has changed nothing; what is ensured was asked, and ran on.
         is_stuck = not (script.transactional or script.problems)
         is_stuck = is_stuck or isinstance(error, RequirementError)
-        return replace(check, traced=traced, error=error, is_stuck=is_stuck)
-    restored = schema.read(stage.conn, stage.schema)
-    _, error = _run(stage, step, traced=False)
-    again = () if error else compare(after, schema.read(stage.conn, stage.schema))
-    return replace(
+        return replace(check, traced=traced, error=error, is_stuck=is_stuck), after
+    restored = reader.after(script, after, touched(traced))
+    _, error = carry_out(stage, step, traced=False)
+    again: tuple[Difference, ...] = ()
+    last = restored
+    if not error:
+        last = reader.after(step.script, restored, touched(rehearsed.traced))
+        again = compare(*changed(after, last))
+    old, new = changed(before, restored)
+    check = replace(
         check,
         traced=traced,
-        left=tuple(each for each in compare(before, restored) if not each.is_validation),
-        lost=tuple(each.label for each in recreated(before, restored)),
+        left=tuple(each for each in compare(old, new) if not each.is_validation),
+        lost=tuple(each.label for each in recreated(old, new)),
         again=again,
         error=error,
         is_second_up=error is not None,
         is_stuck=error is not None,
     )
+    return check, last
 
 
 def _check_earlier(
-    stage: Stage, step: Step, migration: Migration, before: Schema, after: Schema
-) -> DownCheck:
+    stage: Stage, reader: Reader, rehearsed: RehearsedMigration, before: State, after: State
+) -> tuple[DownCheck, State]:
     """Apply the earlier text of a repeatable file, if there is one, and the present one again.
 
     What only the present text makes may be left over.
-    """
-    old, check = migration.down, DownCheck()
-    if old:
-        script, made = parser.parse(old.path, old.text), replace(migration, up=old, down=None)
-        traced, error = _run(stage, Step(step.version, Direction.UP, script, made))
-        if error:
-            return replace(check, traced=traced, error=error)
-        found = compare(before, schema.read(stage.conn, stage.schema))
-        left = tuple(each for each in found if each.sign is not schema.Sign.ADDED)
-        check = replace(check, traced=traced, left=left)
-    _, error = _run(stage, step, traced=False)
-    again = () if error else compare(after, schema.read(stage.conn, stage.schema))
-    is_failed = error is not None
-    return replace(check, again=again, error=error, is_second_up=is_failed, is_stuck=is_failed)
-
-
-def try_out(stage: Stage, step: Step) -> MigratorError | None:
-    """Run a transactional step up to its commit, and leave its transaction open.
 
     Returns:
-        The error that stopped it; None if its transaction is open.
+        As `_check_down`.
     """
-    return _run(stage, step, transaction.try_out, traced=False)[1]
+    step, check, restored = rehearsed.step, DownCheck(), after
+    migration = step.migration
+    if migration and (old := migration.down):
+        script, made = parser.parse(old.path, old.text), replace(migration, up=old, down=None)
+        traced, error = carry_out(
+            stage, Step(step.version, Direction.UP, script, made), known=after
+        )
+        if error:
+            return replace(check, traced=traced, error=error), after
+        restored = reader.after(script, after, touched(traced))
+        found = compare(*changed(before, restored))
+        left = tuple(each for each in found if each.sign is not Sign.ADDED)
+        check = replace(check, traced=traced, left=left)
+    if error := carry_out(stage, step, traced=False)[1]:
+        return replace(check, error=error, is_second_up=True, is_stuck=True), restored
+    last = reader.after(step.script, restored, touched(rehearsed.traced))
+    return replace(check, again=compare(*changed(after, last))), last
 
 
-def run(stage: Stage, step: Step, others: Iterable[str] = ()) -> MigratorError | None:
-    """Run a step without tracing it; return the error that stopped it.
-
-    It is run again if what it lacks could be created; `others` are the other scripts.
-    """
-    error = _run(stage, step, traced=False)[1]
-    if error and prerequisites.create(stage, step, error, others):
-        return _run(stage, step, traced=False)[1]
-    return error
-
-
-def _execute(context: Context, step: Step) -> None:
-    runner.execute(context, Plan((step,)))
-
-
-def _run(
-    stage: Stage, step: Step, execute: Execute = _execute, *, traced: bool = True
-) -> tuple[tuple[TracedStatement, ...], MigratorError | None]:
-    """Run one step; return what its statements did, and the error that stopped it.
-
-    Args:
-        traced: Whether that is wanted: not of a script that has run before.
-    """
-    if step.script.problems:
-        return (), BlockedError.of(step.script.problems, "in the script")
-    seen: dict[int, TracedStatement] = {}  # a second attempt traces its statements again
-
-    def listen(event: Event) -> None:
-        match event:
-            case Traced(_, statement, trace, effort):
-                seen[statement.offset] = TracedStatement(statement, trace, effort)
-            case Noticed():
-                stage.notify(replace(event, is_repeated=not traced))
-            case Waiting() | Retrying():
-                stage.notify(event)
-
-    context = _context(stage, listen, traced=traced)
-    try:
-        execute(context, step)
-    except CancelledError:
-        raise
-    except MigratorError as error:
-        if not stage.conn.closed:
-            with connection.reported():
-                connection.forget(stage.conn)  # the failed script may have left a role
-        return _with_written(step, tuple(seen.values())), error
-    return _with_written(step, tuple(seen.values())), conditions.judge(context, stage.ensured)
-
-
-def _with_written(step: Step, seen: Sequence[TracedStatement]) -> tuple[TracedStatement, ...]:
-    traces = rows.with_written(step.script, [(each.statement, each.trace) for each in seen])
-    return tuple(replace(a, trace=b) for a, b in zip(seen, traces, strict=True))
-
-
-def _context(stage: Stage, notify: Notify, *, traced: bool) -> Context:
-    wal = stage.meter is not None and stage.meter.has_wal
-    return Context(
-        conn=stage.conn,
-        pid=stage.pid,
-        recorder=recorder.recorder(stage.schema),
-        settings=stage.settings,
-        interrupts=stage.interrupts,
-        notify=notify,
-        observe=stage.observe,
-        tracer=tracer(stage.watcher, stage.schema, wal=wal) if traced else None,
-        outcome=stage.outcome,
-        is_guarded=stage.is_guarded,
-        asks=stage.conditions if traced or stage.conditions is Asks.ALL else Asks.NONE,
-    )
+def _is_empty(script: Script) -> bool:
+    return not script.problems and not any(unit.statements for unit in script.units)
 
 
 def _early_use(

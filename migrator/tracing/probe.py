@@ -136,6 +136,9 @@ _CATALOGS = {
     "pg_operator": "true",
     "pg_cast": "true",
 }
+ON_RELATION = {"pg_trigger": "tgrelid", "pg_policy": "polrelid", "pg_rewrite": "ev_class"}
+"""The catalogs of objects that are on a relation, and the column with its OID."""
+
 _OBJECTS = "\nunion all\n".join(
     f"select tableoid as classid, oid as objid from pg_catalog.{catalog}"  # noqa: S608
     f" where oid >= 16384 and {condition}"
@@ -154,23 +157,20 @@ pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigin
 """
 """How many bytes of WAL the server has written, as SQL; a standby and some services refuse it."""
 
-_START = """
+_STATE = """
 select pg_catalog.json_build_object(
     'complete', true,
     {begin}
-    'relations', (
-        select pg_catalog.json_agg({relation})
-        from pg_catalog.pg_class c
-        where c.oid >= 16384
-          and {is_included}
-    ),
-    'objects', (
-        select pg_catalog.json_agg({object})
-        from ({objects}) o
-        cross join lateral pg_catalog.pg_identify_object(o.classid, o.objid, 0) d
-    ),
+    'relations', ({relations}),
+    'objects', ({objects}),
     {end}
 )::text
+"""
+_IDENTIFIED = """
+select pg_catalog.json_agg({object})
+from ({objects}) o
+cross join lateral pg_catalog.pg_identify_object(o.classid, o.objid, 0) d
+where {condition}
 """
 
 # Renaming a schema takes no lock on it, but its row then has the transaction's xmin.
@@ -257,14 +257,42 @@ def start(schema: str, *, wal: bool = False) -> bytes:
         schema: That of our own tables, which are left out.
         wal: Whether to ask how much WAL was written.
     """
-    return _START.format(
-        relation=_RELATION.format(mode="null", has_details=_HAS_COLUMNS),
-        is_included=_is_included(schema),
-        object=_OBJECT,
-        objects=_OBJECTS,
-        begin=_begin(wal=wal),
-        end=_END,
-    ).encode()
+    relations = of_relations(schema, "c.oid >= 16384")
+    objects = _IDENTIFIED.format(object=_OBJECT, objects=_OBJECTS, condition="true")
+    return _state(relations, objects, wal=wal)
+
+
+def clock(*, wal: bool = False) -> bytes:
+    """Return the query for what `start` says of time and WAL, without relations and objects."""
+    return _state("null", "null", wal=wal)
+
+
+def of_relations(schema: str, condition: str) -> str:
+    """Return the query for what `start` says of relations: one JSON array, or null for none.
+
+    Args:
+        schema: As in `start`.
+        condition: Chooses rows of pg_class, which are called `c`.
+    """
+    relation = _RELATION.format(mode="null", has_details=_HAS_COLUMNS)
+    return (
+        f"select pg_catalog.json_agg({relation})"  # noqa: S608
+        f" from pg_catalog.pg_class c where {condition} and {_is_included(schema)}"
+    )
+
+
+def of_objects(condition: str) -> str:
+    """Return the query for what `start` says of objects on relations, as `of_relations`.
+
+    Args:
+        condition: Chooses triggers, policies and rules by `relation`, their relation's OID.
+    """
+    objects = " union all ".join(
+        f"select tableoid as classid, oid as objid, {column} as relation"  # noqa: S608
+        f" from pg_catalog.{catalog} where {_CATALOGS[catalog]}"
+        for catalog, column in ON_RELATION.items()
+    )
+    return _IDENTIFIED.format(object=_OBJECT, objects=objects, condition=condition)
 
 
 def after_statement(schema: str, server_version: int, *, wal: bool = False) -> bytes:
@@ -342,6 +370,11 @@ def forget(conn: psycopg.Connection[Any]) -> None:
 
 EXECUTE = b"execute migrator_trace"
 DEALLOCATE = b"deallocate migrator_trace"
+
+
+def _state(relations: str, objects: str, *, wal: bool) -> bytes:
+    begin = _begin(wal=wal)
+    return _STATE.format(begin=begin, relations=relations, objects=objects, end=_END).encode()
 
 
 def _begin(*, wal: bool) -> str:

@@ -35,7 +35,7 @@ from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.postgres import connection
 from migrator.rehearsal import facts, steps
-from migrator.rehearsal.steps import Stage
+from migrator.rehearsal.stage import Stage
 from migrator.sql import parser
 from migrator.sql.script import Script
 from migrator.tracing.trace import Change, ConstraintChange, LockMode, Relation, Touch, Trace

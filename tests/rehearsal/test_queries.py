@@ -19,7 +19,7 @@ from migrator.postgres.cursor import prepare
 from migrator.rehearsal.queries import query_check, regressions
 from migrator.rehearsal.queries.running import Queries, Query
 from migrator.rehearsal.report import RehearsedMigration
-from migrator.rehearsal.steps import Stage
+from migrator.rehearsal.stage import Stage
 from migrator.sql import parser
 from tests.conftest import Database, Migrate, Postgres, Result, Write, call, serve
 from tests.sessions import ordinary_role

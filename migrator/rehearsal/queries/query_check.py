@@ -16,9 +16,9 @@ import psycopg
 from ...model import Step
 from ...postgres import connection
 from ...sql.script import Statement
-from .. import steps
 from ..report import QueryCheck, RehearsedMigration
-from ..steps import Stage
+from ..stage import Stage, run, try_out
+from ..steps import from_start
 from . import runnable
 from .regressions import BROKEN, Regression, Regressions
 from .runnable import Runnable
@@ -49,7 +49,7 @@ def check(
     with connection.reported():
         checked, plannable = runnable.find(stage, queries)
         for step in _steps(done):
-            if error := steps.run(stage, step):
+            if error := run(stage, step):
                 raise error
             only = only_statement(step)
             failures = _failures(stage, plannable)
@@ -80,7 +80,7 @@ def locate(
             trials = iter(range(_TRIALS))
             for each, statement in _culprits(stage, step, errors, trials, _statements(step)):
                 found[step.version, each] = statement
-            if steps.run(stage, step):
+            if run(stage, step):
                 break  # after `check`, only because of what the trials have left
     return tuple(
         replace(each, statement=found.get((each.step.version, each.runnable), each.statement))
@@ -89,7 +89,7 @@ def locate(
 
 
 def _steps(done: Iterable[RehearsedMigration]) -> list[Step]:
-    return [steps.from_start(each.step) for each in done if not each.error]
+    return [from_start(each.step) for each in done if not each.error]
 
 
 def _failures(stage: Stage, queries: Iterable[Runnable]) -> dict[Runnable, str]:
@@ -163,7 +163,7 @@ def _failures_after(
         return None
     sequences = _sequences(stage)
     try:
-        is_run = steps.try_out(stage, replace(step, script=script)) is None
+        is_run = try_out(stage, replace(step, script=script)) is None
         return _failures(stage, queries) if is_run else None
     finally:
         if not stage.conn.closed:

@@ -21,7 +21,7 @@ from ...sql import names
 from ...sql.script import Statement
 from ...tracing.trace import LockMode, Touch
 from ..report import RehearsedMigration
-from ..steps import Stage
+from ..stage import Stage
 from . import query_check, runnable
 from .regressions import BROKEN, SLOWER, Regressions, with_findings
 from .runnable import Runnable

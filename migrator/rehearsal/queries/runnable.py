@@ -12,7 +12,7 @@ from psycopg import sql
 from ...errors import CancelledError
 from ...postgres.cursor import Connection, prepare, run_plainly
 from ..report import LeftOut, QueryCheck
-from ..steps import Stage
+from ..stage import Stage
 from .running import Queries, Query, is_planned
 
 _NAME = "migrator_query"

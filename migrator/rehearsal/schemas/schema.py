@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -15,7 +15,7 @@ import psycopg
 
 # How PostgreSQL writes names and values.  `jit` is off because compiling the query takes longer
 # than running it.
-_SETTINGS = """
+SETTINGS = """
 select set_config(name, value, true)
 from (
     values ('search_path', 'pg_catalog, pg_temp'),
@@ -122,9 +122,25 @@ def schema_of(name: str) -> str:
     return part[0] if part else name
 
 
+# Parts of the query that are about no relation.
+_ELSEWHERE = re.compile("-- not on a relation\n.*?-- end\n", re.DOTALL)
+
+
 @cache
 def _query() -> str:
-    return resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
+    return text.replace("{chosen}", "true")
+
+
+@cache
+def query_of_relations() -> str:
+    """Return the query for the objects on some relations, with two parameters.
+
+    $1 is the `history` of `read`, $2 an array of OIDs.
+    """
+    text = resources.files(__package__).joinpath("snapshot.sql").read_text(encoding="utf-8")
+    text = text.replace("{chosen}", "c.oid = any ($2)").replace("%(history)s", "$1")
+    return _ELSEWHERE.sub("", text)
 
 
 def read(conn: psycopg.Connection[Any], history: str | None) -> Schema:
@@ -141,12 +157,20 @@ def read(conn: psycopg.Connection[Any], history: str | None) -> Schema:
         psycopg.Error: Such as a lock timeout on a view.
     """
     with conn.transaction(force_rollback=True):
-        conn.execute(_SETTINGS)
-        rows = conn.execute(_query().encode(), {"history": history}).fetchall()
-    return tuple(
-        SchemaObject(kind, name, definition, identity, tuple(parents), position)
-        for kind, name, definition, identity, parents, position in rows
-    )
+        conn.execute(SETTINGS)
+        return tuple(each for each, _ in rows(conn, history))
+
+
+def rows(conn: psycopg.Connection[Any], history: str | None) -> Iterator[tuple[SchemaObject, int]]:
+    """Yield each object and the OID of the relation that it is on, or 0, under `SETTINGS`."""
+    answer = conn.execute(_query().encode(), {"history": history})
+    return map(of_row, answer.fetchall())
+
+
+def of_row(row: Sequence[Any]) -> tuple[SchemaObject, int]:
+    """Read a row of the query."""
+    kind, name, definition, identity, parents, position, relation = row
+    return SchemaObject(kind, name, definition, identity, tuple(parents), position), relation
 
 
 def compare(

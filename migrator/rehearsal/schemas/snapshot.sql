@@ -1,29 +1,37 @@
 -- The schema of a database, one row for each object: kind, name, definition, identity, parents
--- and position, as in `schema.SchemaObject`.  For PostgreSQL 13 to 18.
+-- and position, as in `schema.SchemaObject`, and the OID of the relation that it is on, or 0.
+-- For PostgreSQL 13 to 18.
+--
+-- `schema` makes two queries of it.  The one for some relations has a condition in place of
+-- {chosen}, and lacks what is between the lines "-- not on a relation" and "-- end".
 --
 -- Each query of `object` also returns class, oid and sub, which identify the object as in
 -- pg_depend, and owner, acl and acl_type, the last as acldefault() takes it.
 
--- members of extensions, and what CREATE TYPE … AS RANGE creates with the type
+-- members of extensions
 with member as materialized (
     select classid, objid
     from pg_depend
     where refclassid = 'pg_extension'::regclass
       and deptype = 'e'
-    union all
+),
+-- not on a relation
+-- what CREATE TYPE … AS RANGE creates with the type
+range_member as materialized (
     select classid, objid
     from pg_depend
     where refclassid = 'pg_type'::regclass
       and deptype = 'i'
       and classid in ('pg_proc'::regclass, 'pg_cast'::regclass)
 ),
+-- end
 space as materialized (
     select oid, nspname, quote_ident(nspname) as name, nspowner, nspacl
     from pg_namespace
     where nspname !~ '^pg_'
       and nspname <> 'information_schema'
 ),
-relation as materialized (
+every_relation as not materialized (
     select c.oid, c.relname, c.relkind, c.relam, c.relpersistence, c.relispartition,
            c.reloptions, c.reltoastrelid, c.relrowsecurity, c.relforcerowsecurity,
            c.relreplident, c.reloftype, c.relpartbound, c.relowner, c.relacl,
@@ -44,17 +52,23 @@ relation as materialized (
     )
       and (c.oid, 'pg_class'::regclass) not in (select objid, classid from member)
 ),
+relation as materialized (
+    select *
+    from every_relation c
+    where {chosen}
+),
 heritage as materialized (
     select i.inhrelid as oid, array_agg(r.name order by i.inhseqno) as names
     from pg_inherits i
-    join relation r on r.oid = i.inhparent
+    join every_relation r on r.oid = i.inhparent
+    where i.inhrelid in (select oid from relation)
     group by i.inhrelid
 ),
 owned as materialized (
     select d.objid as oid, r.name || '.' || quote_ident(a.attname) as name
     from pg_depend d
     join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-    join relation r on r.oid = d.refobjid
+    join every_relation r on r.oid = d.refobjid
     where d.classid = 'pg_class'::regclass
       and d.refclassid = 'pg_class'::regclass
       and d.refobjsubid > 0
@@ -96,7 +110,8 @@ select r.kind,
        ) as definition,
        r.relowner as owner,
        r.relacl as acl,
-       'r'::"char" as acl_type
+       'r'::"char" as acl_type,
+       r.oid as relation
 from relation r
 left join heritage h on h.oid = r.oid
 left join pg_am am on am.oid = r.relam
@@ -116,7 +131,7 @@ select r.kind, 'pg_class'::regclass, r.oid, 0, r.name, '{}', 0,
            'with (' || array_to_string(r.reloptions, ', ') || ')',
            pg_get_viewdef(r.oid)
        ),
-       r.relowner, r.relacl, 'r'
+       r.relowner, r.relacl, 'r', r.oid
 from relation r
 left join pg_am am on am.oid = r.relam
 where r.relkind in ('v', 'm')
@@ -138,7 +153,7 @@ select r.kind, 'pg_class'::regclass, r.oid, 0, r.name, array_remove(array['colum
            case when s.seqcycle then 'cycle' end,
            'owned by ' || o.name
        ),
-       r.relowner, r.relacl, 's'
+       r.relowner, r.relacl, 's', r.oid
 from relation r
 join pg_sequence s on s.seqrelid = r.oid
 left join owned o on o.oid = r.oid
@@ -193,7 +208,7 @@ select 'column', 'pg_class'::regclass, r.oid, a.attnum, r.name || '.' || quote_i
            'options (' || array_to_string(a.attfdwoptions, ', ') || ')',
            case when a.attinhcount > 0 and not a.attislocal then 'inherited' end
        ),
-       null, a.attacl, 'c'
+       null, a.attacl, 'c', r.oid
 -- In 13, pg_attribute has no such column, and the name refers to `older`.
 from (values (''::"char")) as older (attcompression)
 cross join lateral (select *, attcompression as compression from pg_attribute) as a
@@ -216,11 +231,15 @@ select 'constraint', 'pg_constraint'::regclass, c.oid, 0, r.name || '.' || quote
        concat_ws(
            ' ',
            pg_get_constraintdef(c.oid),
-           case when c.oid in (
-               select tgconstraint from pg_trigger where tgisinternal and tgenabled <> 'O'
+           case when exists (
+               select
+               from pg_trigger
+               where tgconstraint = c.oid
+                 and tgisinternal
+                 and tgenabled <> 'O'
            ) then '(its triggers are not in their default state)' end
        ),
-       null, null, null
+       null, null, null, r.oid
 from pg_constraint c
 join relation r on r.oid = c.conrelid
 where c.contype in ('c', 'f', 'p', 'u', 'x')
@@ -254,7 +273,7 @@ select 'index', 'pg_class'::regclass, i.indexrelid, 0, s.name || '.' || quote_id
                  and attstattarget >= 0
            ) end
        ),
-       null, null, null
+       null, null, null, r.oid
 from pg_index i
 join pg_class c on c.oid = i.indexrelid
 join space s on s.oid = c.relnamespace
@@ -279,7 +298,7 @@ select 'trigger', 'pg_trigger'::regclass, t.oid, 0, r.name || '.' || quote_ident
                when 'A' then 'enabled always'
            end
        ),
-       null, null, null
+       null, null, null, r.oid
 from pg_trigger t
 join relation r on r.oid = t.tgrelid
 left join pg_trigger p on p.oid = nullif(t.tgparentid, 0)
@@ -299,7 +318,7 @@ select 'rule', 'pg_rewrite'::regclass, w.oid, 0, r.name || '.' || quote_ident(w.
                when 'A' then 'enabled always'
            end
        ),
-       null, null, null
+       null, null, null, r.oid
 from pg_rewrite w
 join relation r on r.oid = w.ev_class
 where w.rulename <> '_RETURN'
@@ -328,7 +347,7 @@ select 'policy', 'pg_policy'::regclass, p.oid, 0, r.name || '.' || quote_ident(p
            'using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
            'with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'
        ),
-       null, null, null
+       null, null, null, r.oid
 from pg_policy p
 join relation r on r.oid = p.polrelid
 
@@ -339,11 +358,12 @@ select 'statistics', 'pg_statistic_ext'::regclass, x.oid, 0,
        s.name || '.' || quote_ident(x.stxname),
        array[r.label], 0, '',
        concat_ws(' ', pg_get_statisticsobjdef(x.oid), 'target ' || nullif(x.stxstattarget, -1)),
-       x.stxowner, null, null
+       x.stxowner, null, null, r.oid
 from pg_statistic_ext x
 join space s on s.oid = x.stxnamespace
 join relation r on r.oid = x.stxrelid
 
+-- not on a relation
 -- functions, procedures, aggregates
 
 union all
@@ -366,10 +386,11 @@ select case p.prokind when 'a' then 'aggregate' when 'p' then 'procedure' else '
                where a.aggfnoid = p.oid
            )::text
        end,
-       p.proowner, p.proacl, 'f'
+       p.proowner, p.proacl, 'f', 0
 from pg_proc p
 join space s on s.oid = p.pronamespace
 where (p.oid, 'pg_proc'::regclass) not in (select objid, classid from member)
+  and (p.oid, 'pg_proc'::regclass) not in (select objid, classid from range_member)
 
 -- types and domains, without array types and row types of tables
 
@@ -424,7 +445,7 @@ select case t.typtype when 'd' then 'domain' else 'type' end,
                   or key ~ '^typ(modin|modout|analyze|align|storage|default|subscript)$'
            )
        end,
-       t.typowner, t.typacl, 'T'
+       t.typowner, t.typacl, 'T', 0
 from pg_type t
 join space s on s.oid = t.typnamespace
 left join pg_class c on c.oid = t.typrelid
@@ -435,7 +456,7 @@ select 'constraint', 'pg_constraint'::regclass, c.oid, 0,
        s.name || '.' || quote_ident(t.typname) || '.' || quote_ident(c.conname),
        array['domain ' || s.name || '.' || quote_ident(t.typname)], 0, '',
        pg_get_constraintdef(c.oid),
-       null, null, null
+       null, null, null, 0
 from pg_constraint c
 join pg_type t on t.oid = c.contypid
 join space s on s.oid = t.typnamespace
@@ -445,13 +466,14 @@ where c.contype = 'c'
 -- schemas and extensions
 
 union all
-select 'schema', 'pg_namespace'::regclass, s.oid, 0, s.name, '{}', 0, '', '', s.nspowner, s.nspacl, 'n'
+select 'schema', 'pg_namespace'::regclass, s.oid, 0, s.name, '{}', 0, '', '', s.nspowner, s.nspacl, 'n',
+       0
 from space s
 where (s.oid, 'pg_namespace'::regclass) not in (select objid, classid from member)
 union all
 select 'extension', 'pg_extension'::regclass, e.oid, 0, quote_ident(e.extname), '{}', 0, '',
        'schema ' || e.extnamespace::regnamespace || ' version ' || e.extversion,
-       e.extowner, null, null
+       e.extowner, null, null, 0
 from pg_extension e
 
 -- subscriptions; ordinary roles may not read their OIDs in 13, and their connections in any version
@@ -463,7 +485,7 @@ select 'subscription', 'pg_subscription'::regclass, 0, 0, quote_ident(s.subname)
            case when s.subenabled then 'enabled' end,
            'publications ' || array_to_string(s.subpublications, ', ')
        ),
-       s.subowner, null, null
+       s.subowner, null, null, 0
 from pg_subscription s
 where s.subdbid = (select oid from pg_database where datname = current_database())
 
@@ -471,7 +493,7 @@ where s.subdbid = (select oid from pg_database where datname = current_database(
 
 union all
 select case i.type when 'default acl' then 'default privileges' else i.type end,
-       x.class, x.oid, 0, i.identity, '{}', 0, '', x.definition, x.owner, x.acl, x.acl_type
+       x.class, x.oid, 0, i.identity, '{}', 0, '', x.definition, x.owner, x.acl, x.acl_type, 0
 from (
     select 'pg_cast'::regclass::oid as class,
            oid,
@@ -673,23 +695,25 @@ cross join lateral pg_identify_object(x.class, x.oid, 0) as i
 where x.oid >= 16384  -- FirstNormalObjectId: lower OIDs are the server's own objects
   and (i.schema is null or i.schema !~ '^pg_' and i.schema <> 'information_schema')
   and (x.oid, x.class) not in (select objid, classid from member)
+  and (x.oid, x.class) not in (select objid, classid from range_member)
+-- end
 ),
 labelled as materialized (
     select *, kind || ' ' || name as label
     from object
 )
-select kind, name, coalesce(definition, ''), identity, parents, position
+select kind, name, coalesce(definition, ''), identity, parents, position, relation
 from object
 where kind <> 'default privileges'
 
 -- comments and owners of all objects, and their privileges, one row for each grantee
 
 union all
-select 'comment', 'on ' || t.label, d.description, '', array[t.label], 0
+select 'comment', 'on ' || t.label, d.description, '', array[t.label], 0, t.relation
 from labelled t
 join pg_description d on d.classoid = t.class and d.objoid = t.oid and d.objsubid = t.sub
 union all
-select 'owner', 'of ' || t.label, pg_get_userbyid(t.owner)::text, '', array[t.label], 0
+select 'owner', 'of ' || t.label, pg_get_userbyid(t.owner)::text, '', array[t.label], 0, t.relation
 from labelled t
 where t.owner is not null
   and t.kind <> 'default privileges'
@@ -699,7 +723,8 @@ select case when d.is_default then t.kind else 'privileges' end,
        coalesce(p.granted, 'none'),
        '',
        case when d.is_default then '{}' else array[t.label] end,
-       0
+       0,
+       t.relation
 from labelled t
 cross join lateral (select t.kind = 'default privileges' as is_default) as d
 cross join lateral (
