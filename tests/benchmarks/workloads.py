@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import proxy
 from ..conftest import Database, Postgres
-from . import candidates, corpus, splitting
+from . import candidates, corpus, splitting, tracing
 from .candidates import Peer, Psql
 from .contest import Contest, Entrant, Measure, Target
 from .measure import Program, run
@@ -306,6 +306,27 @@ def _split(kind: str, size: int, package: Path) -> Entrant:
     return _alone(replace(program, measures=float))
 
 
+def rehearse(bench: Bench) -> Iterator[Contest]:
+    """Rehearse few small migrations on a large schema; the same without a rehearsal is a run."""
+    size, tables = max(bench.size // 10, 1), bench.size * 5
+    directory = bench.pairs(size)
+
+    def program(command: str, url: str) -> Program:
+        module = ("-m", "tests.benchmarks.rehearsing", command, url, directory)
+        environ = {"PYTHONPATH": str(candidates.PROJECT)}
+        return replace(candidates.python(*module, environ=environ), measures=float)
+
+    with bench.postgres.database() as database:
+        tracing.fill(database, tables)
+        entrants = {
+            command: _settled(database, _near, partial(program, command))
+            for command in ("rehearse", "run")
+        }
+        targets = (Target("rehearse", "run", 3),)
+        name = f"up, down, up of {size} small migrations, {tables} tables"
+        yield Contest(name, entrants, targets)
+
+
 ALL: dict[str, Callable[[Bench], Iterator[Contest]]] = {
     "offline": offline,
     "nothing": nothing,
@@ -315,5 +336,6 @@ ALL: dict[str, Callable[[Bench], Iterator[Contest]]] = {
     "down": down,
     "seeds": seeds,
     "splitter": splitter,
+    "rehearse": rehearse,
 }
 """Every workload, by the name that `only=` takes."""
