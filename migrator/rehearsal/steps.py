@@ -16,8 +16,9 @@ from ..sql.script import Script
 from . import downs, facts, locks, prerequisites, settled
 from .data.lineage import Lineage
 from .report import DownCheck, RehearsedMigration, TracedStatement
+from .schemas.reader import Reader
 from .schemas.schema import Difference, Sign, compare, recreated
-from .schemas.state import Reader, State, changed, facts_after
+from .schemas.state import State, changed, facts_after
 from .stage import Execute, Stage, carry_out, execute_step, touched
 
 _ENUM_VALUE_USED_EARLY = "55P04"

@@ -32,9 +32,9 @@ from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.postgres import connection
 from migrator.rehearsal import facts
-from migrator.rehearsal.schemas import state
+from migrator.rehearsal.schemas.reader import Reader, can_tell
 from migrator.rehearsal.schemas.schema import compare, recreated
-from migrator.rehearsal.schemas.state import Reader, State, changed, facts_after
+from migrator.rehearsal.schemas.state import State, changed, facts_after
 from migrator.rehearsal.stage import Stage, carry_out, run
 from migrator.sql import parser
 from tests.conftest import Postgres, serve, stop_ignoring_signals, variables_of_the_user
@@ -266,7 +266,7 @@ class Walk:
         name = f"{step.direction} of {step.version}"
         if error:
             self.tally.failed.append(f"{name}: {str(error).splitlines()[0]}")
-        self.compare(name, touched, in_part=state.can_tell(step.script))
+        self.compare(name, touched, in_part=can_tell(step.script))
         return touched, error
 
     def compare(self, name: str, touched: Collection[int], *, in_part: bool = True) -> None:

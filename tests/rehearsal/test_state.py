@@ -13,7 +13,7 @@ from migrator.files.source import read_source
 from migrator.interrupts import Interrupts
 from migrator.model import Direction, Migration, Step
 from migrator.rehearsal.meter import Meter
-from migrator.rehearsal.schemas import changes
+from migrator.rehearsal.schemas import marks
 from migrator.rehearsal.stage import carry_out
 from migrator.sql import parser
 
@@ -191,7 +191,7 @@ def _parts(both: Readings, scripts: list[str]) -> list[str]:
 
 
 def test_small_changes_of_relations_need_no_full_reading(both: Readings) -> None:
-    if both.stage.watcher.info.server_version < changes.FIRST_VERSION:
+    if both.stage.watcher.info.server_version < marks.FIRST_VERSION:
         pytest.skip("the counters of the catalogs cannot be read at once")
     scripts = [
         "create table public.t (id integer primary key, n text)",
@@ -209,6 +209,41 @@ def test_small_changes_of_relations_need_no_full_reading(both: Readings) -> None
         "drop table public.u",
     ]
     assert _parts(both, scripts) == scripts
+
+
+_TWICE = [
+    "create table public.t (id integer primary key, n text default 'x', m integer default 1)",
+    "create table public.k (k integer default 1, t text) partition by list (k)",
+    "create table public.k1 partition of public.k default",
+    "create table public.l (like public.t including all, o integer generated always as (1) stored)",
+    "create table public.c as select 'x' as t",
+    "create materialized view public.mv as select 'x' as t",
+    "create table public.ch (own integer default 3) inherits (public.t)",
+    "alter table public.t add o integer default 5",
+    "alter table public.t add p timestamptz not null default clock_timestamp()",
+    "drop table public.ch",
+    "drop table public.k, public.l",
+    "drop table public.t cascade",
+]
+"""What PostgreSQL writes twice, so that its counters count it twice."""
+
+
+@pytest.mark.parametrize("columns", ["(f)", "(f, g)", "(f, g, h)", ""])
+def test_a_change_without_a_lock_is_found_beside_rows_that_are_written_twice(
+    both: Readings, columns: str
+) -> None:
+    both.change("create table public.other (f integer, g integer, h integer)")
+    grant = f"grant select {columns} on public.other to snapshot_reader"
+    wrong = {}
+    for script in _TWICE:
+        state = both.full.read()
+        locked = both.change(f"{script}; {grant}")
+        assert locked is not None, script
+        _, _, found = both.again(state, locked)
+        if found:
+            wrong[script] = found
+        both.change(f"revoke select {columns} on public.other from snapshot_reader")
+    assert not wrong
 
 
 def test_the_counters_of_catalogs_are_not_relied_on_where_a_function_turns_them_off(
