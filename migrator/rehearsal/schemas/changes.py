@@ -202,12 +202,14 @@ class Changes:
     """What changed since a mark.
 
     Attributes:
-        relations: The OIDs of the relations to read again, indexes not included.
+        relations: The OIDs of the relations to read again.
+        gone: Those of relations that are not there any more, as far as they were touched.
         growth: By how many rows each catalog has grown.
     """
 
     mark: Mark
-    relations: Collection[int]
+    relations: Set[int]
+    gone: Set[int]
     growth: Mapping[str, int]
 
 
@@ -248,10 +250,9 @@ def since(conn: Connection, old: Mark, touched: Mapping[int, Columns]) -> Change
             return None
         commented = {int(each.removeprefix(_CLASS)) for each in lost}
         touched = {**dict.fromkeys(commented, UNKNOWN), **touched}
-    relations = _relations(conn, old, new, touched, written) if written - UNSEEN else ()
-    if relations is None:
-        return None
-    return Changes(new, relations, cast("dict[str, int]", growth))
+    nowhere: set[int] = set()
+    found = _relations(conn, old, new, touched, written) if written - UNSEEN else (nowhere, nowhere)
+    return Changes(new, *found, cast("dict[str, int]", growth)) if found else None
 
 
 _CLASS = "1259 "  # the OID of pg_class
@@ -263,8 +264,8 @@ def _relations(
     new: Mark,
     touched: Mapping[int, Columns],
     written: Set[str],
-) -> Collection[int] | None:
-    """Return the relations to read again; None if other objects changed."""
+) -> tuple[set[int], set[int]] | None:
+    """Return the relations to read again and those gone; None if other objects changed."""
     relations, is_elsewhere, known, found, twice = _look_up(conn, old, touched, written)
     counted = written & {*_ON_RELATION, "pg_type"}
     missed = {
@@ -277,8 +278,9 @@ def _relations(
         is_elsewhere = 0 in others
         if others and not is_elsewhere:
             more = {**dict.fromkeys(others, UNKNOWN), **touched}
-            relations, is_elsewhere, *_ = _look_up(conn, old, more, written)
-    return None if is_elsewhere else relations
+            relations, is_elsewhere, known, *_ = _look_up(conn, old, more, written)
+    there, gone = touched.keys() & known, touched.keys() - known
+    return None if is_elsewhere else ({*relations, *there}, gone)
 
 
 def _look_up(

@@ -93,10 +93,11 @@ class Reader:
         found = changes.since(self._watcher, old.mark, columns)
         if not found:
             return None
-        stale = {*tables, *found.relations} if found.growth else set()
+        stale = {*found.relations, *found.gone}
         if len(stale) > _MANY:
             return None
-        new = state.replaced(old, self._read_units(sorted(stale)), stale) if stale else old
+        fresh = self._read_units(sorted(found.relations)) if found.relations else {}
+        new = state.replaced(old, fresh, stale) if stale else old
         return replace(new, mark=found.mark) if state.is_explained(old, new, found.growth) else None
 
     def _read_units(self, oids: Collection[int]) -> dict[int, Unit]:
