@@ -1,1 +1,1 @@
-"""How two schemas differ, and the SQL that makes one of the other."""
+"""How two schemas differ, what a script changed, and the SQL that makes one of the other."""
