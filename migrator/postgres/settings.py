@@ -16,6 +16,8 @@ OWN = {
     "datestyle": "iso",
     "quote_all_identifiers": "off",
     "statement_timeout": "0",
+    # Compiling a query of the catalogs takes longer than running it.
+    "jit": "off",
 }
 """What each statement of our own runs under, by name; set for its transaction only.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -62,6 +63,7 @@ SETTINGS = (
     "tcp_user_timeout = '10s'",
     "tcp_keepalives_idle = 1",
     "client_connection_check_interval = '1s'",
+    "jit = on",
 )
 FILES = {
     "01_a.up.sql": "create table public.a (at timestamptz, s text);\n"
@@ -116,6 +118,13 @@ def test_every_command_works_under(
         if command == "up --trace":
             seen = OURS.get(name, value)
             assert database.rows(f"select 1 from public.seen where value = '{seen}'") == [(1,)]
+
+
+def test_the_server_compiles_no_query_of_our_own(database: Database) -> None:
+    set_in(database, "jit = on")
+    with closing(connection.connect(config.Database(database.url))) as conn:
+        assert conn.execute("show jit").fetchone() == ("off",)
+        assert run_plainly(conn, "show jit").fetchone() == ("on",)
 
 
 @pytest.mark.parametrize("style", ["SQL, DMY", "German", "Postgres"])
