@@ -54,7 +54,7 @@ def rehearse_each(
     sizes: dict[str, Size],
 ) -> Iterator[RehearsedMigration]:
     """Do the same, and yield each migration once it is rehearsed, with all its findings."""
-    lineage = Lineage(stage.conn) if stage.asks else None
+    lineage = Lineage(stage.watcher) if stage.asks else None
     done = list(before)
     for earlier in done:
         traced, error = carry_out(stage, earlier.step, traced=stage.asks)
@@ -63,7 +63,7 @@ def rehearse_each(
         if error:
             raise error
         if lineage:
-            lineage.questions(stage.conn, earlier.step, traced)
+            lineage.questions(earlier.step, traced)
         sizes = pending.sizes_after(sizes, settled.traces([earlier]))
     reader = None if stage.meter else Reader(stage.conn, stage.watcher, stage.schema)
     state = reader.read() if reader else None
@@ -117,7 +117,7 @@ def _rehearse(
     rehearsed, after = _up(stage, reader, from_start(planned), before, known)
     if rehearsed.error:
         return rehearsed, after
-    asked = lineage.questions(stage.conn, planned, rehearsed.traced) if lineage else ()
+    asked = lineage.questions(planned, rehearsed.traced) if lineage else ()
     rehearsed = replace(rehearsed, questions=asked)
     return _with_down(stage, reader, rehearsed, before, after, lineage)
 
@@ -151,7 +151,7 @@ def _with_down(
     if down is None:
         return rehearsed, last
     if lineage and not stage.conn.closed:
-        lineage.settle(stage.conn, (*rehearsed.traced, *down.traced))
+        lineage.settle((*rehearsed.traced, *down.traced))
     findings = (*rehearsed.findings, *downs.find(rehearsed, down))
     return replace(rehearsed, down=down, findings=findings), last
 

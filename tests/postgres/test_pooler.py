@@ -473,3 +473,29 @@ def test_a_rehearsal_through_a_pooler_names_the_settings_that_it_cannot_give(
     for each in others:
         assert "not copied" in each.stderr, each
         assert 'set "app.tenant"' in each.stderr
+
+
+def test_a_rehearsal_in_transaction_mode_asks_the_rows_what_it_asks_without_a_pooler(
+    postgres: Postgres, database: Database, migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": "create table a (n int, m int);"})
+    assert migrate("up").exit_code == 0
+    database.execute("insert into a values (1, 1), (1, null)")
+    write(
+        {
+            "02_b.up.sql": "create table b (n int);",
+            "02_b.down.sql": "drop table b;",
+            "03_c.up.sql": "alter table a add unique (n), alter m set not null;\n"
+            "alter table b add check (n > 0);",
+            "03_c.down.sql": "drop table a, b;",
+        }
+    )
+    direct = migrate("rehearse", "--json")
+    with pgbouncer(postgres, "transaction") as pooler:
+        pooled = migrate("rehearse", "--json", database=pooler.url(database))
+    found = [
+        [migration["data_checks"] for migration in result.json["migrations"]]
+        for result in (direct, pooled)
+    ]
+    assert found[0] == found[1]
+    assert [len(each) for each in found[0]] == [0, 2]

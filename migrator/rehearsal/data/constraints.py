@@ -13,7 +13,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
-import psycopg
+from ...postgres import connection
+from ...postgres.cursor import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +175,16 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """The tables, domains and enums (their labels) of a database at one time, by OID."""
+    """The tables, domains and enums (their labels) of a database at one time, by OID.
+
+    Attributes:
+        next: The first transaction that was not begun then; later ones have higher numbers.
+    """
 
     tables: Mapping[int, Table] = field(default_factory=dict)
     domains: Mapping[int, Domain] = field(default_factory=dict)
     enums: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    next: int = 0
 
     def has_type(self, column: Column) -> bool:
         """Whether the type of a column exists, as far as it is an enum or a domain."""
@@ -192,32 +198,59 @@ class Requirements:
             oid = domain.base
 
 
+class Reader:
+    """Reads what the rows of tables must satisfy, from a session that no migration runs in."""
+
+    def __init__(self, conn: Connection) -> None:
+        """Prepare the query for some tables, as planning it takes longer than running it.
+
+        A pooler, which invents the number of the server process, may assign another session to
+        each transaction: nothing is prepared there.
+        """
+        self._conn = conn
+        self._is_prepared = connection.backend_pid(conn) == conn.info.backend_pid
+        if self._is_prepared:
+            text = _query(_CHANGED.format(tables="$1", since="$2"))
+            conn.execute(f"prepare migrator_requirements (oid[], xid) as {text}".encode())
+
+    def read(self) -> Requirements:
+        """Read all tables, domains and enums."""
+        return self._ask(_query("true"))
+
+    def read_again(self, tables: Collection[int], since: int) -> Requirements:
+        """Read some tables, those that are new, and all domains and enums.
+
+        Args:
+            tables: By OID.
+            since: `next` of an earlier reading.
+        """
+        oids = "'{" + ",".join(map(str, sorted(tables))) + "}'"
+        if self._is_prepared:
+            return self._ask(f"execute migrator_requirements ({oids}, '{since}')")
+        return self._ask(_query(_CHANGED.format(tables=oids, since=f"'{since}'")))
+
+    def _ask(self, text: str) -> Requirements:
+        cursor = self._conn.execute(f"{_PLAN_ONCE}; {text}".encode())
+        cursor.nextset()
+        row = cursor.fetchone()
+        assert row is not None, "the query has no condition"
+        answer = json.loads(row[0])
+        return Requirements(
+            tables={each["oid"]: _table(each) for each in answer["tables"] or ()},
+            domains={each["oid"]: _domain(each) for each in answer["domains"] or ()},
+            enums={each["oid"]: tuple(each["labels"]) for each in answer["enums"] or ()},
+            next=int(answer["next"]),
+        )
+
+
+_CHANGED = "c.oid = any ({tables}::oid[]) or age(c.xmin) <= age({since}::xid)"
+_PLAN_ONCE = "set local plan_cache_mode = force_generic_plan"
+
+
 @cache
-def _query() -> str:
-    return resources.files(__package__).joinpath("constraints.sql").read_text(encoding="utf-8")
-
-
-def read(
-    conn: psycopg.Connection[Any],
-    tables: Collection[int] | None = None,
-    known: Collection[int] = (),
-) -> Requirements:
-    """Read the tables of a database with what their rows must satisfy, and all domains.
-
-    Args:
-        tables: Read only these, by OID, and those that are not known; None for all.
-        known: The OIDs of tables that are known.
-    """
-    oids = None if tables is None else sorted(tables)
-    parameters = {"tables": oids, "known": sorted(known)}
-    row = conn.execute(_query().encode(), parameters).fetchone()
-    assert row is not None, "the query has no condition"
-    answer = json.loads(row[0])
-    return Requirements(
-        tables={each["oid"]: _table(each) for each in answer["tables"] or ()},
-        domains={each["oid"]: _domain(each) for each in answer["domains"] or ()},
-        enums={each["oid"]: tuple(each["labels"]) for each in answer["enums"] or ()},
-    )
+def _query(is_wanted: str) -> str:
+    text = resources.files(__package__).joinpath("constraints.sql").read_text(encoding="utf-8")
+    return text.replace("{is_wanted}", is_wanted)
 
 
 def _table(row: dict[str, Any]) -> Table:

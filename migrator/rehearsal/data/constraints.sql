@@ -1,5 +1,5 @@
 -- What rows of tables must satisfy, as JSON: one object for each table, the domains, and the enums.
--- Parameters: tables (OIDs; null for all), known (OIDs: all other tables are included).
+-- {is_wanted} chooses tables by pg_class, which is called `c`.
 with
 relations as (
     select c.oid, c.relname, c.relkind, c.relispartition, n.nspname
@@ -9,11 +9,7 @@ relations as (
       and c.relpersistence <> 't'
       and c.oid >= 16384
       and n.nspname !~ '^pg_'
-      and (
-          %(tables)s::oid[] is null
-          or c.oid = any (%(tables)s::oid[])
-          or c.oid <> all (%(known)s::oid[])
-      )
+      and ({is_wanted})
 ),
 -- A domain over a domain has the constraints of both.
 domains as (
@@ -32,7 +28,7 @@ select json_build_object(
     'tables', (
         select json_agg(json_build_object(
             'oid', r.oid::bigint,
-            'name', format('%%I.%%I', r.nspname, r.relname),
+            'name', format('%I.%I', r.nspname, r.relname),
             'alias', quote_ident(r.relname),
             'kind', r.relkind,
             'bound', case when r.relispartition then pg_get_partition_constraintdef(r.oid) end,
@@ -97,7 +93,7 @@ select json_build_object(
                     end,
                     'missing', case when a.atthasmissing then
                         format(
-                            '%%L::%%s',
+                            '%L::%s',
                             -- The text of an array in an array would be read as one array.
                             (a.attmissingval::text::text[])[1],
                             format_type(a.atttypid, a.atttypmod)
@@ -133,7 +129,7 @@ select json_build_object(
                     'on_delete', k.confdeltype,
                     'on_update', k.confupdtype,
                     'operators', array(
-                        select format('operator(%%I.%%s)', n.nspname, o.oprname)
+                        select format('operator(%I.%s)', n.nspname, o.oprname)
                         from unnest(coalesce(k.conpfeqop, k.conexclop)) with ordinality u (oid, at)
                         join pg_operator o on o.oid = u.oid
                         join pg_namespace n on n.oid = o.oprnamespace
@@ -175,7 +171,7 @@ select json_build_object(
                     'collations', array(
                         select case
                             when k.oid in (0, coalesce(a.attcollation, 100)) then ''
-                            else format(' collate %%I.%%I', n.nspname, l.collname)
+                            else format(' collate %I.%I', n.nspname, l.collname)
                         end
                         from generate_series(0, i.indnkeyatts - 1) g
                         cross join lateral (select i.indcollation[g] as oid) k
@@ -211,7 +207,7 @@ select json_build_object(
     'domains', (
         select json_agg(json_build_object(
             'oid', d.oid::bigint,
-            'name', format('%%I.%%I', d.nspname, d.typname),
+            'name', format('%I.%I', d.nspname, d.typname),
             'base', d.typbasetype::bigint,
             'base_type', format_type(d.typbasetype, d.typtypmod),
             'not_null', d.typnotnull,
@@ -239,5 +235,6 @@ select json_build_object(
         from pg_type t
         where t.typtype = 'e'
           and t.oid >= 16384
-    )
+    ),
+    'next', pg_snapshot_xmax(pg_current_snapshot())::xid
 )::text

@@ -24,13 +24,16 @@ class Lineage:
     """The requirements on rows now, and what has happened to rows since the target's state."""
 
     def __init__(self, conn: Connection) -> None:
-        """Begin in the state of the target."""
-        self._now = constraints.read(conn)
+        """Begin in the state of the target.
+
+        Args:
+            conn: A session of the scratch database that no migration runs in.
+        """
+        self._reader = constraints.Reader(conn)
+        self._now = self._reader.read()
         self._past = Past(self._now)
 
-    def questions(
-        self, conn: Connection, step: Step, traced: Sequence[TracedStatement]
-    ) -> tuple[Question, ...]:
+    def questions(self, step: Step, traced: Sequence[TracedStatement]) -> tuple[Question, ...]:
         """Return what a migration that has just been applied newly requires, also of its own rows.
 
         Args:
@@ -39,7 +42,7 @@ class Lineage:
         pairs = [(each.statement, each.trace) for each in traced]
         before = self._now
         touched = _touched((trace for _, trace in pairs), before)
-        after = constraints.read(conn, touched, before.tables.keys())
+        after = self._reader.read_again(touched, before.next)
         tables = {**before.tables, **after.tables}
         is_interrupted = step.start_at > 0 or step.resumes or step.unsure
         start = replace(self._past, everything=self._past.everything or is_interrupted)
@@ -53,7 +56,7 @@ class Lineage:
         own = own_rows.find(pairs, before.tables, self._past.target.tables.keys())
         return (*requirements.find(stretch), *own)
 
-    def settle(self, conn: Connection, traced: Iterable[TracedStatement]) -> None:
+    def settle(self, traced: Iterable[TracedStatement]) -> None:
         """Read again what the down of the last migration and its second up have changed.
 
         Args:
@@ -61,7 +64,7 @@ class Lineage:
         """
         before = self._now
         touched = _touched((each.trace for each in traced), before)
-        found = constraints.read(conn, touched, before.tables.keys())
+        found = self._reader.read_again(touched, before.next)
         self._now = replace(found, tables=_merged(before, found, touched))
         self._past = _renumbered(self._past, before.tables, self._now.tables)
 
