@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -274,12 +274,7 @@ Made = TypeVar("Made")
 
 
 def _made(kind: type[Made], row: dict[str, Any]) -> Made:
-    """Make a noun of a row with its fields as keys; lists become tuples."""
-    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
-    given = {name: row[name] for name in names}
+    """Make a noun of a row, which has its fields as keys; lists become tuples."""
     return kind(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in given.items()
-        }
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
     )

@@ -19,9 +19,10 @@ _SAFE = frozenset(["and", "any", "coalesce", "in", "lower", "not", "nullif", "or
 
 def find(stretch: Stretch) -> Iterator[Question]:
     """Yield a question for each, by table."""
+    is_same = stretch.before.domains == stretch.after.domains
     for oid, table in stretch.after.tables.items():
         was = stretch.before.tables.get(oid)
-        if was is None or stretch.past[0].is_new(oid):
+        if was is None or (was is table and is_same) or stretch.past[0].is_new(oid):
             continue
         yield from _domains(stretch, was, table)
         if was is not table:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ...hazards.statement import StatementTrace
 from ...sql import names, splitter
@@ -55,7 +56,7 @@ def of_script(
         tables: Those before and after the script, by OID.
     """
     units = {s.offset: index for index, unit in enumerate(script.units) for s in unit.statements}
-    known = _Known.of(tables)
+    known = _Known(tables)
     held: set[int] = set()
     current = -1
     for statement, trace in traced:
@@ -66,36 +67,34 @@ def of_script(
         held |= _locked(trace)
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of tables.
+    """What is known of tables, by OID; what not every script needs is found when it is needed."""
 
-    Attributes:
-        tables: By OID.
-        names: OIDs by the last part of their names.
-        keys: Foreign keys by what they reference.
-        children: The OIDs of partitions and children by those of their parents.
-    """
+    def __init__(self, tables: Mapping[int, Table]) -> None:
+        self.tables = tables
 
-    tables: Mapping[int, Table]
-    names: Mapping[str, frozenset[int]]
-    keys: Mapping[int, Sequence[tuple[int, Constraint]]]
-    children: Mapping[int, Sequence[int]]
-
-    @classmethod
-    def of(cls, tables: Mapping[int, Table]) -> _Known:
-        by_name: defaultdict[str, set[int]] = defaultdict(set)
-        keys: defaultdict[int, list[tuple[int, Constraint]]] = defaultdict(list)
-        children: defaultdict[int, list[int]] = defaultdict(list)
-        for oid, table in tables.items():
-            by_name[names.read([table.alias])[0][0]].add(oid)
+    @cached_property
+    def keys(self) -> Mapping[int, Sequence[tuple[int, Constraint]]]:
+        """The tables with foreign keys, and these, by the table that they reference."""
+        found: defaultdict[int, list[tuple[int, Constraint]]] = defaultdict(list)
+        for oid, table in self.tables.items():
             for key in table.constraints.values():
-                keys[key.references].append((oid, key))
+                found[key.references].append((oid, key))
+        return found
+
+    @cached_property
+    def children(self) -> Mapping[int, Sequence[int]]:
+        """The partitions and children by their parents."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for oid, table in self.tables.items():
             for parent in table.parents:
-                children[parent].append(oid)
-        return cls(
-            tables, {name: frozenset(oids) for name, oids in by_name.items()}, keys, children
-        )
+                found[parent].append(oid)
+        return found
+
+    def named(self, oids: Iterable[int], words: Collection[str]) -> frozenset[int]:
+        """Return those of some tables whose name is one of some words, without its schema."""
+        tables = [self.tables[oid] for oid in oids if oid in self.tables]
+        return frozenset(each.oid for each in tables if names.read([each.alias])[0][0] in words)
 
 
 def _of_statement(
@@ -128,11 +127,10 @@ def _of_dml(statement: Statement, trace: Trace, held: Collection[int], known: _K
     tokens = list(splitter.tokens(text[:_HEAD] if is_insert else text))
     target = _target(word, tokens)
     words = {target} if is_insert else {name[-1] for name in names.names(tokens)}
-    named = {oid for each in words for oid in known.names.get(each, ())}
     counted = {t.relation.oid for t in trace.touches if t.inserted or t.updated or t.deleted}
     # A lock that was held before, or too brief to be sampled, does not show.
-    found = counted | _locked(trace) | (named if trace.sampled else named & set(held))
-    main = frozenset(found & known.names.get(target, frozenset()))
+    found = counted | _locked(trace) | known.named(known.tables if trace.sampled else held, words)
+    main = known.named(found, {target})
     if is_insert:
         return Writes(dict.fromkeys(found - main), main)
     if word == "delete":
