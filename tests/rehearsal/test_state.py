@@ -21,13 +21,6 @@ from ..conftest import Postgres
 from .readings import Readings, readings
 from .test_snapshots import BASE, CHANGES
 
-_ROLES = """
-do $$
-begin
-    create role snapshot_reader;
-    exception when duplicate_object or unique_violation then null;
-end $$
-"""
 # What other relations show of the one that changes, and rows that go without a trace.
 MORE = [
     "create table public.a (id integer primary key, b integer, c text default 'x')",
@@ -150,10 +143,22 @@ MORE = [
 
 
 @pytest.fixture
-def both(postgres: Postgres) -> Iterator[Readings]:
+def reader_role(postgres: Postgres) -> Iterator[None]:
+    """The role that the base and the changes name, unless other tests have it."""
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        query = "select from pg_roles where rolname = 'snapshot_reader'"
+        is_there = conn.execute(query).fetchone() is not None
+        if not is_there:
+            conn.execute("create role snapshot_reader")
+        yield
+        if not is_there:
+            conn.execute("drop role snapshot_reader")
+
+
+@pytest.fixture
+def both(postgres: Postgres, reader_role: None) -> Iterator[Readings]:
     """Give sessions of a new database with one object of each kind."""
     with postgres.database() as database, readings(database.url) as both:
-        both.stage.conn.execute(_ROLES)
         both.stage.conn.execute(BASE)
         yield both
 
