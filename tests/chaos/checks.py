@@ -26,6 +26,7 @@ _LEFT = {"broken", "detaching"}
 def explained(history: History, expected: Expected, state: State) -> Iterator[str]:
     """Compare a database with what its own history table says of it."""
     records, versions, first = state.records, history.versions, 0
+    yield from _batched(history, state)
     if history.squashed and records and records[0].version == history.present[0].name:
         versions, first = history.present, history.squashed - 1
     for record, version in zip(records, versions, strict=False):
@@ -51,6 +52,23 @@ def explained(history: History, expected: Expected, state: State) -> Iterator[st
         yield from _interrupted(expected, first + index, versions[index], state)
 
 
+def _batched(history: History, state: State) -> Iterator[str]:
+    """Count what statements in batches have done: each row once, and as many as the record says."""
+    records = {record.version: record for record in state.records}
+    for version in history.versions:
+        record = records.get(version.name)
+        for index, unit in enumerate(version.units):
+            tally = state.tallies.get(unit.batched)
+            if tally is None:
+                continue
+            yield from tally.wrong
+            if version in history.early or (record and (record.applied or record.done > index)):
+                if tally.missed:
+                    yield f"{unit.batched}: {tally.missed} are not done"
+            elif tally.done != (record.rows if record else 0):
+                yield f"{unit.batched}: {tally.done} are done, and {record} says otherwise"
+
+
 def _too_early(history: History, applied: Collection[str]) -> Iterator[str]:
     for each in history.repeatables:
         if each.name in applied and each.needs and each.needs not in applied:
@@ -74,12 +92,7 @@ def _interrupted(expected: Expected, index: int, version: Version, state: State)
     if not is_alone:
         if record.in_step:
             yield f"{record}, though that unit is transactional"
-        batched = version.units[record.done].batched if record.done < len(version.units) else ()
-        partly = {f"rows {table}" for table in batched}
-        yield from _differences(
-            {key: each for key, each in before.items() if key not in partly},
-            {key: each for key, each in state.contents.items() if key not in partly},
-        )
+        yield from _differences(before, state.contents)
         return
     found = {k: v for k, v in state.contents.items() if k.partition(" ")[0] not in _LEFT}
     touched = _differing(before, behind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import signal
 import subprocess
 import threading
@@ -28,6 +29,7 @@ class Fault(enum.StrEnum):
     TERM = "SIGTERM"
     INT = "SIGINT"
     TERMINATE = "terminate backend"
+    KILL_BACKEND = "SIGKILL to the backend"
     TERMINATE_KEEPER = "terminate keeper"
     TAKE_LOCK = "take the runner's lock"
     CANCEL = "cancel backend"
@@ -51,6 +53,7 @@ CODES: dict[Fault, frozenset[int]] = dict.fromkeys(Fault, frozenset[int]()) | {
     Fault.TERM: frozenset([143]),
     Fault.INT: frozenset([130]),
     Fault.TERMINATE: frozenset([6]),
+    Fault.KILL_BACKEND: frozenset([6]),
     Fault.TERMINATE_KEEPER: frozenset([6]),
     Fault.TAKE_LOCK: frozenset([4, 6]),
     Fault.CANCEL: frozenset([1]),
@@ -76,6 +79,7 @@ WEIGHTS = dict.fromkeys(Fault, 3.0) | {
 
 
 _PATIENCE = 2.0  # seconds
+_RECOVERY = 20.0  # seconds in which a server has to recover
 _IS_IDLE = "select from pg_stat_activity where pid = %s and wait_event = 'ClientRead'"
 _BLOCKS = "select from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
 
@@ -157,6 +161,22 @@ def _ask(function: str, *, keeper: bool) -> Callable[[Scene], None]:
                 conn.execute(f"select {function}(%s)".encode(), [link.pid])
 
     return ask
+
+
+def _kill_backend(scene: Scene) -> None:
+    """Kill the migrations' server process: the server ends all others, and recovers."""
+    link, url = scene.proxy.worker, scene.database.postgres.url()
+    if not link or not link.pid:
+        return
+    with psycopg.connect(url, autocommit=True) as conn, contextlib.suppress(ProcessLookupError):
+        os.kill(link.pid, signal.SIGKILL)
+        with contextlib.suppress(psycopg.OperationalError):
+            conn.execute("select pg_sleep(5)")
+    deadline = time.monotonic() + _RECOVERY
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
+            return
+        time.sleep(0.02)
 
 
 def _restart(scene: Scene) -> None:
@@ -278,6 +298,7 @@ _DEEDS: dict[Fault, Callable[[Scene], None]] = {
     Fault.TERM: _signal(signal.SIGTERM),
     Fault.INT: _signal(signal.SIGINT),
     Fault.TERMINATE: _ask("pg_terminate_backend", keeper=False),
+    Fault.KILL_BACKEND: _kill_backend,
     Fault.TERMINATE_KEEPER: _ask("pg_terminate_backend", keeper=True),
     Fault.TAKE_LOCK: _take_lock,
     Fault.CANCEL: _ask("pg_cancel_backend", keeper=False),

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from . import backfills
 from .histories import History, Repeatable, Sql, Unit, Version
 
 _ROWS = (20, 50)
 _ASKING = 0.5  # of the versions
-_BATCHED = 0.5  # of the files outside a transaction
-_LARGE = 5000  # rows, in some 250 blocks
 # The first by its name needs the second; each counts in a table of its own how often it was run.
 _REPEATABLES = (
     Repeatable(
@@ -115,7 +114,7 @@ def _ground(world: _World) -> list[Sql]:
     )
     return [
         Sql("create table marks (what text not null)"),
-        Sql("create table filled (what text not null, id integer not null)"),
+        *map(Sql, backfills.GROUND),
         *(Sql(f"create table ran_{name} (what text not null)") for name in "abc"),
         Sql(dally),
         *_new_table(world),
@@ -220,29 +219,9 @@ def _outside(world: _World) -> _Made:
     for unit in world.random.choices(_UNITS, k=world.random.randint(2, 5)):
         units += [unit(world)]
     units.insert(world.random.randrange(len(units) + 1), _index(world))
-    units += _batches(world) if world.random.random() < _BATCHED else []
+    place = world.random.randrange(len(units) + 1)
+    units[place:place] = backfills.units(world.random, world.name("large"))
     return units, False
-
-
-def _batches(world: _World) -> list[Unit]:
-    """Change each row of a table of many blocks once, in batches, and count that row by row."""
-    table = world.name("large")
-    made = [
-        Sql(f"create table {table} (id integer primary key, v integer) with (fillfactor = 10)"),
-        Sql(f"insert into {table} select i, i from generate_series(1, {_LARGE}) i"),
-    ]
-    option, batch = world.random.choice(
-        [
-            (f"backfill {table}", "v > 0 /* batch */"),
-            (f"backfill {table} by id", "v > 0 /* batch */"),
-            ("repeat", f"id in (select id from {table} where v > 0 order by id limit 700)"),
-        ]
-    )
-    changed = f"update {table} set v = -v where {batch} returning id"
-    filled = f"insert into filled select '{table}', id from changed"
-    text = f"-- migrator: {option}\nwith changed as ({changed}) {filled}"
-    unit = Unit((Sql(text),), batched=(table, "filled"))
-    return [*(_together([each]) for each in made), unit]
 
 
 def _plain(world: _World) -> Unit:

@@ -27,13 +27,13 @@ class Unit:
     Attributes:
         alone: It is one statement that PostgreSQL runs in no transaction.
         is_block: The file writes BEGIN … COMMIT around it.
-        batched: The tables that its one statement changes in batches.
+        batched: The table that its one statement works through in batches; empty for none.
     """
 
     statements: tuple[Sql, ...]
     alone: bool = False
     is_block: bool = False
-    batched: tuple[str, ...] = ()
+    batched: str = ""
 
     def __str__(self) -> str:
         body = "".join(map(str, self.statements))
@@ -62,7 +62,7 @@ class Version:
         """The up file."""
         head = "" if self.transactional else "-- migrator: no-transaction\n"
         if any(unit.batched for unit in self.units):
-            head += "-- migrator: batch-time 1ms\n"
+            head += "-- migrator: batch-time 4ms\n"
         body = "".join(map(str, self.units))
         marks = _MARK.findall(body) if self.asks else []
         # An interrupted script is asked again.
@@ -112,6 +112,12 @@ class History:
             return self.versions
         one = Version(f"{self.squashed:02}_squash", ())
         return (one, *self.versions[self.squashed :])
+
+    @property
+    def batched(self) -> tuple[str, ...]:
+        """The tables that are worked through in batches."""
+        units = (unit for version in self.versions for unit in version.units)
+        return tuple(unit.batched for unit in units if unit.batched)
 
     def names(self) -> set[str]:
         """Return what is applied in the end."""

@@ -14,7 +14,12 @@ from tests.conftest import PROJECT, serve
 from .rounds import PER_HISTORY, Result, Ring
 
 # An immediate shutdown must lose no commit, so a commit is on the system's own side at once.
-_OPTIONS = ("synchronous_commit=on", "full_page_writes=on", "autovacuum=off")
+_OPTIONS = (
+    "fsync=on",
+    "synchronous_commit=on",
+    "full_page_writes=on",
+    "autovacuum=off",
+)
 
 
 def rounds(seeds: Iterable[int], package: Path = PROJECT) -> Iterator[Result]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.proxy import StrikingProxy
 
+from .backfills import NOTED
 from .histories import History
 
 
@@ -17,6 +18,7 @@ class Point(enum.StrEnum):
     TRANSACTION = "in a transactional migration"
     BETWEEN = "between"
     BLOCK = "in a transactional unit"
+    BATCH = "in a batch"
     CONCURRENT = "in a concurrent statement"
     UNRECORDED = "behind it, before its record"
     RECORD = "at a record or commit"
@@ -55,6 +57,8 @@ class Guide:
                 return Point.UNRECORDED
             if text in self.blocks:
                 return Point.BLOCK
+            if text.startswith(NOTED):
+                return Point.BATCH
             if text in self.transactional:
                 return Point.TRANSACTION
             if text == "commit":

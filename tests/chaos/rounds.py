@@ -17,7 +17,7 @@ from random import Random
 from tests.conftest import PROJECT, Database, Postgres
 from tests.proxy import striking
 
-from . import checks, faults, generator, points, runs, snapshots, triggers
+from . import backfills, checks, faults, generator, points, runs, snapshots, triggers
 from .faults import Fault
 from .histories import History
 from .points import Point
@@ -174,6 +174,7 @@ class _Round:
         """Run the program, or two of them, and strike it; the first run is the struck one."""
         ended, started = threading.Event(), _now()
         with (
+            self._writers(),
             striking(self.database.url) as proxy,
             self._running(proxy.url, *runs.options(self.random)) as process,
         ):
@@ -213,6 +214,9 @@ class _Round:
         with self._running(self.database.url) as process:
             others.append(runs.wait(process, _LONGEST, _now()))
 
+    def _writers(self) -> AbstractContextManager[None]:
+        return backfills.writers(self.database.url, self.course.history.batched, self.random)
+
     def _running(self, url: str, *options: str) -> AbstractContextManager[subprocess.Popen[str]]:
         return runs.running(self.ring.package, self.directory, url, *options)
 
@@ -238,7 +242,7 @@ class _Round:
         self.result.evidence.append(f"struck: {run}")
 
     def _clean(self, before: State) -> None:
-        with self._running(self.database.url) as process:
+        with self._writers(), self._running(self.database.url) as process:
             run = runs.wait(process, _LONGEST_CLEAN, _now())
         self.result.evidence += [f"between: {before.records}", f"clean: {run}"]
         if run.code != 0:

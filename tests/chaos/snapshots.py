@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
+from .backfills import Tally, tallies
 from .histories import History, Sql, Unit, Version
 
 Contents = Mapping[str, str]
@@ -59,14 +60,15 @@ select relname
 from pg_class
 where relnamespace = 'public'::regnamespace
   and relkind = 'r'
-  and relname !~ '^migration_(versions|repeatables|log)'
+  and relname !~ '^(migration_(versions|repeatables|log)|tally|looked|large)'
 """
 _ROWS = (
     "select 'rows {0}', count(*) || ' ' || md5(coalesce(string_agg(t::text, '/' "
     "order by t::text), '')) from public.{0} t"
 )
 _HISTORY = """
-select version, applied_at is not null, statements_done, in_step is not null
+select version, applied_at is not null, statements_done, in_step is not null,
+       coalesce((progress ->> 'rows')::integer, 0)
 from public.migration_versions
 order by version
 """
@@ -80,21 +82,24 @@ class Record:
     Attributes:
         done: How many units have finished.
         in_step: Whether the next one is said to be under way.
+        rows: How many the batches of the next one have changed.
     """
 
     version: str
     applied: bool
     done: int
     in_step: bool
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A database at one moment: what its history says, and what is there."""
+    """A database at one moment: what its history says, what is there, what batches have done."""
 
     records: tuple[Record, ...]
     contents: Contents
     repeatables: frozenset[str] = frozenset()
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     @property
     def applied(self) -> set[str]:
@@ -128,8 +133,9 @@ def take(conn: psycopg.Connection[Any]) -> State:
         if tables:
             query = "\nunion all\n".join(_ROWS.format(name) for name in tables)
             contents |= dict(conn.execute(query.encode()).fetchall())
+        counted = tallies(conn)
     repeatables = frozenset(name for (name,) in found)
-    return State(tuple(Record(*row) for row in rows), contents, repeatables)
+    return State(tuple(Record(*row) for row in rows), contents, repeatables, counted)
 
 
 def expect(conn: psycopg.Connection[Any], history: History) -> Expected:
