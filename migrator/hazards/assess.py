@@ -161,6 +161,7 @@ def _finding(candidate: Candidate, context: StatementContext) -> Finding:
         Severity.INFORMATION if is_note else Severity.FINDING,
         missing_index=candidate.missing_index,
         lost=None if is_made else candidate.lost,
+        rewritten=candidate.rewritten,
     )
 
 

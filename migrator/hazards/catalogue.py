@@ -47,6 +47,7 @@ class Finding:
         accepted: The reason in `-- migrator: allow ID REASON`; None if there is none.
         missing_index: The columns without an index, which a later script may create.
         lost: What no down script can bring back; None if there is nothing.
+        rewritten: The statement as it runs in batches; None if that does not help, or is not known.
     """
 
     hazard: Hazard
@@ -57,6 +58,7 @@ class Finding:
     accepted: str | None = None
     missing_index: tuple[str, ...] = ()
     lost: str | None = None
+    rewritten: str | None = None
 
     @property
     def is_open(self) -> bool:

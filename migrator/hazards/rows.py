@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..sql import names, splitter
+from ..sql import backfill, names, splitter
 from ..sql.script import Script
 from ..sql.writes import Write, writes
 from ..tracing.trace import LockMode, Relation, Touch, Trace
@@ -24,7 +24,14 @@ def find(context: StatementContext) -> Iterator[Candidate]:
         found = _explained(context, written, explained)
     else:
         found = _not_explained(context, written)
-    yield from map(_batched, found) if context.is_batched else found
+    if context.is_batched:
+        yield from map(_batched, found)
+        return
+    form = backfill.rewritten(context.statement)
+    in_batches = ("large-update", "rows-deleted")
+    yield from (
+        replace(each, rewritten=form) if each.hazard in in_batches else each for each in found
+    )
 
 
 def _batched(candidate: Candidate) -> Candidate:

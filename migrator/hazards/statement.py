@@ -41,6 +41,7 @@ class Candidate:
             made.
         missing_index: As in `Finding`.
         lost: As in `Finding`.
+        rewritten: As in `Finding`.
         held: For how many seconds the table's blocking lock was held; None if not measured.
     """
 
@@ -52,6 +53,7 @@ class Candidate:
     is_made: bool = False
     missing_index: tuple[str, ...] = ()
     lost: str | None = None
+    rewritten: str | None = None
     held: float | None = None
 
 

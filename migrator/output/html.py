@@ -24,10 +24,9 @@ from .report import (
     checked,
     diff_lines,
     down_lines,
-    effort_lines,
     head,
-    locks,
     not_rehearsed,
+    statement_lines,
     total,
     usage_lines,
 )
@@ -188,7 +187,7 @@ def _bar(lock: Held, place: int) -> str:
 
 
 def _row(report: Report, rehearsed: RehearsedMigration, each: TracedStatement) -> str:
-    lines = (*effort_lines(each), *locks(report, each), *checked(rehearsed, each.statement))
+    lines = statement_lines(report, rehearsed, each)
     did = "<br>".join(escape(line) for line in lines)
     seen = "".join(
         _finding(finding) for finding in rehearsed.findings if finding.statement is each.statement
@@ -210,5 +209,6 @@ def _finding(finding: Finding) -> str:
         f"{escape(finding.message)}",
         f"accepted: {escape(finding.accepted)}" if finding.accepted else "",
         f'<span class="soft">Instead: {escape(finding.hazard.workaround)}</span>',
+        f"<pre>{escape(finding.rewritten)}</pre>" if finding.rewritten and finding.is_open else "",
     )
     return f'<div class="finding {kind}">' + "<br>".join(filter(None, lines)) + "</div>"

@@ -9,17 +9,15 @@ from itertools import groupby
 from ..errors import counted
 from ..hazards.catalogue import Finding
 from ..rehearsal.report import RehearsedMigration, Report
+from .findings import mark, message, rewritten_lines
 from .report import (
     checked,
     down_lines,
     drift_lines,
-    effort_lines,
     head,
-    locks,
-    mark,
-    message,
     not_rehearsed,
     statement_line,
+    statement_lines,
     total,
     usage_lines,
 )
@@ -71,6 +69,8 @@ def _findings(rehearsed: RehearsedMigration) -> Iterator[str]:
     others = [each for each in rehearsed.findings if not each.is_open]
     if findings:
         yield from _finding_table(rehearsed, findings)
+    for each in findings:
+        yield from _fenced(rewritten_lines(each)) if each.rewritten else ()
     if others:
         accepted = sum(each.accepted is not None for each in others)
         notes = len(others) - accepted
@@ -102,9 +102,7 @@ def _row(rehearsed: RehearsedMigration, finding: Finding) -> tuple[str, ...]:
 def _locks(report: Report, rehearsed: RehearsedMigration) -> Iterator[str]:
     for each in rehearsed.traced:
         yield statement_line(each)
-        yield from (f"    {line}" for line in effort_lines(each))
-        yield from (f"    {lock}" for lock in locks(report, each))
-        yield from (f"    {line}" for line in checked(rehearsed, each.statement))
+        yield from (f"    {line}" for line in statement_lines(report, rehearsed, each))
     yield from checked(rehearsed, None)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import counted, duration, listed
-from ..hazards.catalogue import Finding, Severity
 from ..hazards.sizes import bytes_text, rows_text, size_text
 from ..passwords import without_passwords
 from ..rehearsal.locks import held
@@ -24,7 +23,9 @@ from ..rehearsal.schemas.differences import count, difference_lines, differences
 from ..rehearsal.schemas.drift import Drift
 from ..sql.script import Statement
 from ..tracing.trace import to_json
+from .backfills import backfill_json, backfill_lines
 from .conditions import condition_json
+from .findings import finding_json, finding_lines
 from .json import Json, of_error
 from .progress import trace_lines
 from .summary import TITLES, summary
@@ -45,9 +46,7 @@ def report_text(report: Report, style: Style, program: str) -> str:
         lines += [f"  {line}" for line in usage_lines(rehearsed)]
         for each in rehearsed.traced:
             lines.append(f"  {statement_line(each)}")
-            lines += [f"      {line}" for line in effort_lines(each)]
-            lines += [f"      {lock}" for lock in locks(report, each)]
-            lines += [f"      {line}" for line in checked(rehearsed, each.statement)]
+            lines += [f"      {line}" for line in statement_lines(report, rehearsed, each)]
             lines += [f"    {line}" for line in _findings(rehearsed, each.statement, style)]
         lines += [f"  {line}" for line in checked(rehearsed, None)]
         lines += [f"  {line}" for line in _findings(rehearsed, None, style)]
@@ -109,9 +108,10 @@ def _migration(rehearsed: RehearsedMigration) -> Json:
             }
             for each in rehearsed.traced
         ],
-        "findings": [_finding(finding) for finding in rehearsed.findings],
+        "findings": [finding_json(finding) for finding in rehearsed.findings],
         "data_checks": [_check(check) for check in rehearsed.checks],
         "conditions": [*map(condition_json, rehearsed.conditions)],
+        "backfills": [*map(backfill_json, rehearsed.backfills)],
         "usage": _usage(rehearsed, rehearsed.usage) if rehearsed.usage else None,
         "down": _down(rehearsed.down) if rehearsed.down else None,
         "error": of_error(rehearsed.error) if rehearsed.error else None,
@@ -131,18 +131,6 @@ def _usage(rehearsed: RehearsedMigration, usage: Usage) -> Json:
             }
             for lock in held(rehearsed)
         ],
-    }
-
-
-def _finding(finding: Finding) -> Json:
-    return {
-        "hazard": finding.hazard.id,
-        "severity": finding.severity.value,
-        "line": line_of(finding.statement) if finding.statement else None,
-        "relation": finding.relation,
-        "message": finding.message,
-        "workaround": finding.hazard.workaround,
-        "accepted": finding.accepted,
     }
 
 
@@ -180,7 +168,19 @@ def usage_lines(rehearsed: RehearsedMigration) -> Iterator[str]:
         yield f"{duration(usage.seconds)} on the copy{used}{temporary}"
 
 
-def effort_lines(each: TracedStatement) -> Iterator[str]:
+def statement_lines(
+    report: Report, rehearsed: RehearsedMigration, each: TracedStatement
+) -> Iterator[str]:
+    """Say what a statement used, locked and would cost, and what the target's rows answered."""
+    yield from _effort_lines(each)
+    yield from locks(report, each)
+    for estimate in rehearsed.backfills:
+        if estimate.statement is each.statement:
+            yield from backfill_lines(estimate)
+    yield from checked(rehearsed, each.statement)
+
+
+def _effort_lines(each: TracedStatement) -> Iterator[str]:
     """Say what a statement used on a copy with rows; nothing for other rehearsals."""
     if each.rewritten is not None:
         rows = _rows_changed(each)
@@ -352,29 +352,7 @@ def _findings(
     for finding in rehearsed.findings:
         where = finding.statement if finding.statement in traced else None
         if where == statement:
-            yield from _finding_lines(finding, style)
-
-
-def _finding_lines(finding: Finding, style: Style) -> Iterable[str]:
-    colour = "red" if finding.is_open else "yellow"
-    where = f" line {line_of(finding.statement)}" if finding.statement else ""
-    yield f"{style(mark(finding), fg=colour)}{where}: {message(finding)}"
-    if finding.is_open:
-        yield f"    instead: {finding.hazard.workaround}"
-
-
-def mark(finding: Finding) -> str:
-    """Write the severity and the hazard of a finding."""
-    if finding.accepted:
-        return f"accepted {finding.hazard.id}"
-    return (
-        f"{'note' if finding.severity is Severity.INFORMATION else 'FINDING'} {finding.hazard.id}"
-    )
-
-
-def message(finding: Finding) -> str:
-    """Write what happens, and why it was accepted."""
-    return finding.message + (f" (accepted: {finding.accepted})" if finding.accepted else "")
+            yield from finding_lines(finding, style)
 
 
 def statement_line(each: TracedStatement) -> str:

@@ -14,8 +14,8 @@ from ..hazards.catalogue import Finding, Severity, hazards
 from ..history.recorder import tool_version
 from ..rehearsal.report import RehearsedMigration, Report
 from ..sql.location import locate
+from .findings import message
 from .json import Json
-from .report import message
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _FAILED = "migration-failed"

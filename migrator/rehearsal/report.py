@@ -10,7 +10,7 @@ from ..errors import MigratorError
 from ..hazards.catalogue import Facts, Finding, Size
 from ..model import Direction, Plan, Step
 from ..sql.script import Script, Statement
-from ..tracing.trace import Effort, Trace
+from ..tracing.trace import Effort, LockMode, Trace
 from .data.violations import Question
 from .queries.running import Queries, Query
 from .schemas.drift import Drift
@@ -24,12 +24,46 @@ class TracedStatement:
     Attributes:
         rewritten: The size of the tables and indexes that it rewrote or built, in bytes; None
             if that was not measured, as there are no rows.
+        took: Of a statement in batches, the seconds of all of them; the trace is of the first.
+        changed: The rows that they have changed.
     """
 
     statement: Statement
     trace: Trace
     effort: Effort
     rewritten: int | None = None
+    took: float | None = None
+    changed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillEstimate:
+    """What a statement in batches would cost on the target; None for what is not known.
+
+    Attributes:
+        table: The one that is walked, or that a repeated statement changes.
+        is_repeated: Whether the statement limits itself.
+        indexes: Those that serve its WHERE; empty if it reads the whole table.
+        locks: Tables and modes, stronger than a change of rows needs.
+        rows: How many it changes.
+        batches: How many batches, as their time is chosen.
+        seconds: With the pauses between the batches.
+        wal: In bytes.
+        is_few: Whether it walks a whole table for few rows.
+        is_measured: Whether the numbers are from a copy with rows.
+    """
+
+    statement: Statement
+    table: str | None
+    is_repeated: bool
+    indexes: tuple[str, ...] | None
+    locks: tuple[tuple[str, LockMode], ...] = ()
+    rows: int | None = None
+    batches: int | None = None
+    seconds: float | None = None
+    wal: int | None = None
+    is_few: bool = False
+    is_measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +223,7 @@ class RehearsedMigration:
         checks: The answers of the target; none if it was not asked.
         conditions: What the target said of what it requires, and the scratch database of what it
             ensures.
+        backfills: What its statements in batches would cost.
         usage: What it used; None if it did not run on a copy with rows, or failed.
     """
 
@@ -201,6 +236,7 @@ class RehearsedMigration:
     questions: tuple[Question, ...] = ()
     checks: tuple[DataCheck, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    backfills: tuple[BackfillEstimate, ...] = ()
     usage: Usage | None = None
 
     @property

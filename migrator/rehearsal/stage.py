@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..config import Settings
 from ..errors import BlockedError, CancelledError, MigratorError
-from ..events import Event, Noticed, Notify, Retrying, Traced, Waiting
+from ..events import Event, Noticed, Notify, Retrying, StatementFinished, Traced, Waiting
 from ..execution import runner, transaction
 from ..execution.context import Asks, Context, tracer
 from ..hazards import rows
@@ -96,6 +96,9 @@ def carry_out(
         match event:
             case Traced(_, statement, trace, effort):
                 seen[statement.offset] = TracedStatement(statement, trace, effort)
+            case StatementFinished(_, statement, took, _, rows) if statement.offset in seen:
+                done = seen[statement.offset]
+                seen[statement.offset] = replace(done, took=took, changed=rows)
             case Noticed():
                 stage.notify(replace(event, is_repeated=not traced))
             case Waiting() | Retrying():

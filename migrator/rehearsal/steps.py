@@ -13,7 +13,7 @@ from ..model import Direction, Step
 from ..planning.repeatables import Todo
 from ..sql import parser
 from ..sql.script import Script
-from . import downs, facts, locks, prerequisites, settled
+from . import backfills, downs, facts, locks, prerequisites, settled
 from .data.lineage import Lineage
 from .report import DownCheck, RehearsedMigration, TracedStatement
 from .schemas.reader import Reader
@@ -133,9 +133,11 @@ def _up(
     traced, error = carry_out(stage, step, known=before)
     if error:
         return _failed(step, traced, error, known), before
+    rehearsed = RehearsedMigration(step, traced)
+    rehearsed = backfills.with_estimates(stage.conn, rehearsed, known, stage.settings)
     after = reader.after(step.script, before, touched(traced))
     known = facts_after(before.facts(known), before, after)
-    return _assessed(stage, RehearsedMigration(step, traced), known), after
+    return _assessed(stage, rehearsed, known), after
 
 
 def _with_down(
@@ -185,6 +187,7 @@ def _up_elsewhere(
     if stage.meter:
         rehearsed = stage.meter.end(rehearsed, begin)
         timing = locks.timing(rehearsed, stage.meter.max_lock)
+    rehearsed = backfills.with_estimates(stage.conn, rehearsed, known, stage.settings)
     is_same = is_brief and not _may_change_objects(traced)
     new = old if is_same else facts.objects(stage.conn, stage.schema)
     tables = touched(traced) if is_brief else None

@@ -119,6 +119,31 @@ def condition(backfill: Backfill) -> list[tuple[int, str]] | None:
     return None
 
 
+def rewritten(statement: Statement) -> str | None:
+    """Write an UPDATE or DELETE so that it runs in batches; None if its WHERE cannot be extended.
+
+    >>> print(rewritten(next(splitter.split("update s.t as a set b = 1 where b is null;"))))
+    -- migrator: backfill s.t as a
+    update s.t as a set b = 1 where b is null /* batch */;
+    """
+    text = statement.text.rstrip("; \n")
+    end = statement.offset + len(text)
+    words = list(splitter.tokens(text))
+    start = 2 if statement.words[:2] == ("delete", "from") else 1
+    table, at = names.read(words, start + (words[start : start + 1] == ["only"]))
+    at += words[at : at + 1] == ["as"]
+    alias = words[at] if words[at : at + 1] and words[at].lower() not in _CLAUSES else None
+    read = Backfill(0, BACKFILL, statement, table, "", None, (end, end), is_valid=True)
+    tokens = (
+        condition(read) if table and statement.words[:1] in (("update",), ("delete",)) else None
+    )
+    if not tokens or (0, "or") in tokens or _placeholders(statement):
+        return None
+    named = f" as {alias}" if alias and alias.lower() != "where" else ""
+    space = "\n" if "--" in text.rpartition("\n")[2] else " "
+    return f"-- migrator: backfill {names.quoted(table)}{named}\n{text}{space}/* batch */;"
+
+
 def _placeholders(statement: Statement) -> list[tuple[int, int]]:
     inside = splitter.comments(statement.source, statement.offset, statement.end)
     return [(at, at + len(text)) for at, text, _ in inside if _PLACEHOLDER.fullmatch(text)]

@@ -97,6 +97,7 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "findings",
         "data_checks",
         "conditions",
+        "backfills",
         "usage",
         "down",
         "error",
@@ -117,6 +118,7 @@ def test_the_json_has_these_keys(rehearsed: Migrate) -> None:
         "relation",
         "message",
         "workaround",
+        "rewritten",
         "accepted",
     ]
     assert list(migration["down"]) == ["undoes", "left", "lost", "again", "irreversible", "error"]
