@@ -18,7 +18,7 @@ import psycopg
 
 from .histories import Sql, Unit
 
-_ROWS = 3000  # in some 120 blocks
+_ROWS = 4000  # in some 160 blocks
 _WRITERS = 2
 _MAKES = 40  # by each writer: passes go on while there are new rows
 _THINK = 0.006  # seconds at the most between two transactions of a writer

@@ -62,7 +62,7 @@ class Version:
         """The up file."""
         head = "" if self.transactional else "-- migrator: no-transaction\n"
         if any(unit.batched for unit in self.units):
-            head += "-- migrator: batch-time 15ms\n"
+            head += "-- migrator: batch-time 8ms\n"
         body = "".join(map(str, self.units))
         marks = _MARK.findall(body) if self.asks else []
         # An interrupted script is asked again.
