@@ -82,7 +82,7 @@ class Record:
     Attributes:
         done: How many units have finished.
         in_step: Whether the next one is said to be under way.
-        rows: How many the batches of the next one have changed.
+        rows: How many the batches of the next one have changed, at the least.
     """
 
     version: str
