@@ -1,8 +1,9 @@
 """Run a statement in batches, each in a transaction with the record of how far it has come.
 
 A pass over the table leaves out rows that concurrent updates move to where the pass has been, and
-rows that were inserted meanwhile.  So passes go on until one changes no row, and then the statement
-runs once as it is written: one snapshot leaves out nothing.
+rows that were inserted meanwhile.  So at the end the statement runs once as it is written: one
+snapshot leaves out nothing.  What this run changes is locked until it ends, so it has to be short
+and to change few rows.  Otherwise it is rolled back, and another pass comes first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NoReturn
 
-from ..errors import MigratorError, counted
+from ..errors import MigratorError, StatementError, counted
 from ..events import Batches, Progress, Progressed, Remarked, StatementFinished, Subject
 from ..history import table
 from ..history.recorder import Command
@@ -34,6 +35,8 @@ _LOCK_TIMEOUT = 500  # milliseconds; a batch is soon repeated
 _MOST_ROWS = 50_000  # changed by one batch
 _GROWTH = 2.0  # from one batch to the next, at most
 _FLUSHED = 100  # one batch of so many waits for the disk: a crash repeats those since
+_SHORT = 10  # times a batch's time, for the statement as it is written
+_FEW = 10  # one of so many rows that the first pass has changed
 _ENDLESS = 3  # passes, after which one that changes as many rows as the first is an error
 
 _BEGIN = "begin isolation level read committed read write"
@@ -43,6 +46,12 @@ _SHORT_TIMEOUT = (
     " where pg_catalog.current_setting('lock_timeout')::pg_catalog.interval"
     " operator(pg_catalog.=) '{old}ms'::pg_catalog.interval"
 )
+_SHORT_STATEMENT = (
+    "select pg_catalog.set_config('statement_timeout', '{new}ms', true)"
+    " where pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
+    " not between '1ms' and '{new}ms'"
+)
+_TIMED_OUT = "57014"  # query_canceled
 _UNFLUSHED = "set local synchronous_commit = off"
 
 
@@ -84,6 +93,10 @@ class _Batch(SessionPiece):
                 step, _SHORT_TIMEOUT.format(old=context.settings.lock_timeout, new=_LOCK_TIMEOUT)
             )
         yield from self._statements(attempt)
+        yield from self._record(attempt)
+
+    def _record(self, attempt: Attempt) -> Iterator[Message]:
+        context, step = self.context, self.step
         for command in record.SETTINGS:
             yield ours(step, command)
         if not self.is_flushed:
@@ -124,6 +137,34 @@ class _Batch(SessionPiece):
         return failure.of_statement(replace(refusal, fields=fields))
 
 
+class _Closing(_Batch):
+    """The statement as it is written, with the record of its end.
+
+    Attributes:
+        limit: How long the statement may take, in milliseconds; None for no limit.
+        most: How many rows it may change, or it is rolled back; None for no limit.
+        is_done: Whether it has been committed.
+    """
+
+    limit: int | None = None
+    most: int | None = None
+    is_done = True
+
+    def _statements(self, attempt: Attempt) -> Iterator[Message]:
+        if self.limit:
+            yield ours(self.step, _SHORT_STATEMENT.format(new=self.limit))
+        yield from super()._statements(attempt)
+
+    def _record(self, attempt: Attempt) -> Iterator[Message]:
+        # The answer to the statement is there once a message that goes alone has been sent.
+        yield replace(ours(self.step, "select"), alone=True)
+        self.is_done = self.most is None or self.rows <= self.most
+        if self.is_done:
+            yield from super()._record(attempt)
+        else:
+            yield ours(self.step, "rollback", on_answer=attempt.left_open)
+
+
 def _with_condition(statement: Statement, read: Backfill, condition: str) -> Statement:
     """Put a condition in the place of `/* batch */`."""
     if not read.place or not condition:
@@ -151,16 +192,13 @@ class _Backfill:
         self._last = (0, 0.0)  # size and seconds of the last batch
         self._since = (0, self._started)  # where this run began its pass, and when
         self._tag = ""
+        self._is_long = False  # the statement as it is written
 
     def run(self) -> None:
-        """Run passes until one changes no row, and then the statement as it is."""
-        progress = self._resumed() or self._first()
-        while True:
-            progress = self._run_pass(progress)
-            if not progress.in_turn or not self._read.place:
-                break
-            progress = self._next_turn(progress)
-        tag = self._finish(progress)
+        """Run passes until the statement as it is written has little left to do."""
+        progress = self._run_pass(self._resumed() or self._first())
+        while (tag := self._finish(progress)) is None:
+            progress = self._run_pass(self._next_turn(progress))
         seconds = time.monotonic() - self._started
         command, rows = f"{tag} {self._rows}", self._rows
         event = StatementFinished(self._step, self._statement, seconds, command, rows)
@@ -239,11 +277,14 @@ class _Backfill:
 
     def _size(self, size: int, seconds: float, rows: int) -> int:
         """Return the size of the next batch: towards the time that one is to take."""
-        of_file = self._step.script.options.batch_time
-        wanted = self._context.settings.batch_time if of_file is None else of_file
-        factor = min(_GROWTH, max(1 / _GROWTH, wanted / 1000 / max(seconds, 0.001)))
+        wanted = self._batch_time() / 1000
+        factor = min(_GROWTH, max(1 / _GROWTH, wanted / max(seconds, 0.001)))
         factor = min(factor, _MOST_ROWS / max(rows, 1))
         return max(self._ranges.least, min(round(size * factor), self._ranges.most))
+
+    def _batch_time(self) -> int:
+        of_file = self._step.script.options.batch_time
+        return self._context.settings.batch_time if of_file is None else of_file
 
     def _next_turn(self, progress: BatchProgress) -> BatchProgress:
         first = progress.in_first or progress.in_turn
@@ -267,19 +308,43 @@ class _Backfill:
             in_first=first,
         )
 
-    def _finish(self, progress: BatchProgress) -> str:
-        """Record the end, with what no pass has found; return the command tag without counts."""
+    def _finish(self, progress: BatchProgress) -> str | None:
+        """Do what the passes have left out, and record the end.
+
+        Returns:
+            The command tag without counts; None if another pass has to come first.
+        """
         context, step = self._context, self._step
         end = record.end_unit(context, step, self._index)
         if not self._read.place:
             record.write(context, step, end)
             return self._tag
-        batch = _Batch(context, step, self._read, "", end)
-        batch.is_traced = context.tracer is not None and not self._batches
+        closing = _Closing(context, step, self._read, "", end)
+        closing.is_traced = context.tracer is not None and not self._batches
+        if progress.in_turn:
+            first = progress.in_first or progress.in_turn
+            is_many = progress.turn > 1 and progress.in_turn > first // _FEW
+            if self._is_long or is_many:
+                return None
+            closing.limit, closing.most = self._batch_time() * _SHORT, first // _FEW
         self._tell(progress, None, phase="once more, as a whole")
-        run(context, [batch])
-        self._rows += batch.rows
-        return batch.tag.rstrip("0123456789 ")
+        if not self._is_closed(closing):
+            return None
+        self._rows += closing.rows
+        return closing.tag.rstrip("0123456789 ")
+
+    def _is_closed(self, closing: _Closing) -> bool:
+        started = time.monotonic()
+        try:
+            run(self._context, [closing])
+        except StatementError as error:
+            took = (time.monotonic() - started) * 1000
+            is_limit = error.sqlstate == _TIMED_OUT and closing.limit and took >= closing.limit
+            if not is_limit or self._context.conn.closed:
+                raise
+            self._is_long = True
+            return False
+        return closing.is_done
 
     def _pause(self, progress: BatchProgress, seconds: float) -> None:
         """Pause after a batch, longer while there is a reason to."""

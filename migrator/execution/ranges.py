@@ -86,10 +86,12 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S"
 _TID = "{name} operator(pg_catalog.{operator}) '({block},0)'::pg_catalog.tid"
 # Version 13 has no scan of a range of blocks.  A block has no more rows than this.
 _TIDS = (
-    "{name} operator(pg_catalog.=) any (array(select pg_catalog.format('(%s,%s)', b, i)"
-    "::pg_catalog.tid from pg_catalog.generate_series({start}, {last}) b,"
-    " pg_catalog.generate_series(1, {most}) i))"
-)
+    "{name} operator(pg_catalog.=) any (array(select ('(' operator(pg_catalog.||) block::text"
+    " operator(pg_catalog.||) rest)::pg_catalog.tid"
+    " from pg_catalog.generate_series({start}, {last}) blocks (block),"
+    " (select ',' operator(pg_catalog.||) i::text operator(pg_catalog.||) ')'"
+    " from pg_catalog.generate_series(1, {most}) i offset 0) rests (rest)))"
+).replace("::text", "::pg_catalog.text")
 
 
 class NoRangesError(Exception):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -13,7 +15,7 @@ from threading import Event
 import psycopg
 import pytest
 
-from tests.conftest import Database, Migrate, Write
+from tests.conftest import Database, Migrate, Result, Write
 from tests.sessions import Run, Runs, applied, history, holding, wait_for, working
 
 FILE = "-- migrator: no-transaction\n"
@@ -36,6 +38,7 @@ create trigger note after update on orders for each row execute function note();
 """
 WRONG = "select count(*) from orders where cents is distinct from total * 100"
 TWICE = "select id from changes group by id having count(*) > 1"
+SLOW = "case when pg_sleep(0.0005) is not null then cents is null end"  # some 2 s in all
 FAST = ("--batch-load", "100%")
 SMALL = (*FAST, "--batch-time", "1ms")  # many batches
 
@@ -200,6 +203,70 @@ update orders set cents = null where cents is not null /* batch */;"""
     assert migrate("down", "--yes", *SMALL).exit_code == 0
     assert applied(orders) == []
     assert orders.rows("select count(cents) from orders") == [(0,)]
+
+
+# Passes
+
+
+def phases(result: Result) -> list[str]:
+    """Name what a run did, without what came several times in turn."""
+    events = (json.loads(line) for line in result.stderr.splitlines() if line.startswith("{"))
+    said = [event["phase"] for event in events if event["event"] == "progress"]
+    return [phase for phase, _ in groupby(said)]
+
+
+@pytest.mark.parametrize("option", ["backfill orders", "backfill orders by id"])
+def test_one_pass_is_enough_where_the_statement_as_written_finds_no_row(
+    orders: Database, migrate: Migrate, write: Write, option: str
+) -> None:
+    write({"01_a.up.sql": FILL.replace("backfill orders", option)})
+    result = migrate("up", "--json", *FAST)
+    assert result.exit_code == 0, result.stderr
+    assert phases(result) == ["pass 1", "once more, as a whole"]
+    check(orders)
+
+
+def test_another_pass_comes_first_where_the_statement_as_written_takes_long(
+    orders: Database, migrate: Migrate, write: Write
+) -> None:
+    write({"01_a.up.sql": FILL.replace("cents is null", SLOW)})
+    result = migrate("up", "--json", *FAST, "--batch-time", "20ms")
+    assert result.exit_code == 0, result.stderr
+    once_more = "once more, as a whole"
+    assert phases(result) == ["pass 1", once_more, "pass 2", once_more]
+    check(orders)
+
+
+def test_a_statement_timeout_of_the_file_ends_the_statement_as_written(
+    orders: Database, migrate: Migrate, write: Write
+) -> None:
+    text = FILE + "-- migrator: statement-timeout 400ms\n" + FILL.removeprefix(FILE)
+    write({"01_a.up.sql": text.replace("cents is null", SLOW)})
+    result = migrate("up", *FAST)
+    assert result.exit_code == 1
+    assert "canceling statement due to statement timeout" in result.stderr
+
+
+def test_many_rows_are_not_changed_by_the_statement_as_written(
+    orders: Database, migrate: Migrate, write: Write
+) -> None:
+    """A row that a trigger adds for each one that is changed is after the end of the first pass."""
+    orders.execute(
+        """create function more() returns trigger language plpgsql as $$
+        begin insert into orders values (new.id + 10000, new.total); return new; end $$;
+        create trigger more after update on orders for each row when (new.id < 10000)
+        execute function more()"""
+    )
+    write({"01_a.up.sql": FILL})
+    result = migrate("up", "--json", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert "pass 2" in phases(result)
+    assert orders.rows(WRONG) == [(0,)]
+    assert orders.rows(TWICE) == []
+    (most,) = orders.rows(
+        "select max(c) from (select count(*) c from orders group by xmin::text) s"
+    )
+    assert most[0] < ROWS // 2
 
 
 # What is refused
