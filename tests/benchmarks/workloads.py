@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import proxy
 from ..conftest import Database, Postgres
-from . import candidates, corpus, splitting, tracing
+from . import backfills, candidates, corpus, splitting, tracing
 from .candidates import Peer, Psql
 from .contest import Contest, Entrant, Measure, Target
 from .measure import Program, run
@@ -337,5 +337,6 @@ ALL: dict[str, Callable[[Bench], Iterator[Contest]]] = {
     "seeds": seeds,
     "splitter": splitter,
     "rehearse": rehearse,
+    "backfill": backfills.contests,
 }
 """Every workload, by the name that `only=` takes."""
