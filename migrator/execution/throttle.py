@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from ..config import Settings
@@ -12,12 +13,31 @@ from ..postgres.cursor import Connection
 _ASK_EVERY = 1.0  # seconds between two questions
 _PAUSE = 1.0  # seconds until the question is asked again, while there is a reason to wait
 
-# A standby that has nothing to do reports no lag.  Without the privilege to see it, lag is null.
+_REMEMBERED = 3600  # answers; a longer lag is shown as this one
+
+# `replay_lag` is what a standby last reported, and does not grow while the standby stands still; a
+# position does not move then.  Without the privilege to see them, both are null.  A slot moves by
+# segments, where pg_receivewal uses it.
 _STATE = """
-select (
-           select max(extract(epoch from replay_lag))::float8
-           from pg_stat_replication
-           where state <> 'backup'
+select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
+       (
+           select coalesce(json_agg(json_build_array(name, position, seconds)), '[]')
+           from (
+               select 'a standby',
+                      pg_wal_lsn_diff(replay_lsn, '0/0')::bigint,
+                      extract(epoch from replay_lag)::float8
+               from pg_stat_replication
+               where state <> 'backup'
+                 and replay_lsn is not null
+               union all
+               select format('the replication slot "%%s"', slot_name),
+                      pg_wal_lsn_diff(coalesce(confirmed_flush_lsn, restart_lsn), '0/0')::bigint
+                          + 2 * pg_size_bytes(current_setting('wal_segment_size')),
+                      null
+               from pg_replication_slots
+               where wal_status <> 'lost'
+                 and coalesce(confirmed_flush_lsn, restart_lsn) is not null
+           ) as behind (name, position, seconds)
        ),
        (
            select min(v.relid::regclass::text)
@@ -43,6 +63,7 @@ class Throttle:
     def __init__(self, conn: Connection, settings: Settings, tables: Sequence[int]) -> None:
         self._conn, self._settings, self._tables = conn, settings, list(tables)
         self._asked_at = 0.0
+        self._written: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)  # when, how much WAL
 
     def share(self, seconds: float) -> float:
         """Return the pause after a batch that took so many seconds."""
@@ -55,26 +76,36 @@ class Throttle:
         if now - self._asked_at < _ASK_EVERY:
             return None
         (row,) = self._conn.execute(_STATE, {"tables": self._tables}).fetchall()
-        lag, vacuumed, active = row
-        if found := _reason(self._settings, lag, vacuumed, active):
+        written, readers, vacuumed, active = row
+        self._written.append((now, written))
+        lags = [(self._lag(now, position, seconds), name) for name, position, seconds in readers]
+        if found := _reason(self._settings, max(lags, default=(0.0, "")), vacuumed, active):
             return found
         self._asked_at = now
         return None
+
+    def _lag(self, now: float, position: int, seconds: float | None) -> float:
+        """Return for how long more WAL has been there than someone has read, in seconds."""
+        since = next((at for at, written in self._written if written > position), now)
+        return max(now - since, seconds or 0.0)
 
 
 PAUSE = _PAUSE
 
 
-def _reason(settings: Settings, lag: float | None, vacuumed: str | None, active: int) -> str | None:
+def _reason(
+    settings: Settings, lag: tuple[float, str], vacuumed: str | None, active: int
+) -> str | None:
     """Return what to wait for; None if there is nothing.
 
-    >>> _reason(Settings(max_active=2), 12.0, "orders", 3)
+    >>> _reason(Settings(max_active=2), (12.0, "a standby"), "orders", 3)
     'a standby, which is 12.0 s behind'
-    >>> _reason(Settings(max_active=2), None, None, 3)
+    >>> _reason(Settings(max_active=2), (0.0, ""), None, 3)
     'other sessions: 3 are at work'
     """
-    if settings.max_lag and lag is not None and lag * 1000 > settings.max_lag:
-        return f"a standby, which is {duration(lag)} behind"
+    seconds, name = lag
+    if settings.max_lag and seconds * 1000 > settings.max_lag:
+        return f"{name}, which is {duration(seconds)} behind"
     if vacuumed is not None:
         return f"autovacuum, which works on {vacuumed}"
     if settings.max_active and active > settings.max_active:

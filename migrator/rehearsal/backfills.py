@@ -25,7 +25,7 @@ _BLOCK = 8192  # bytes
 # Without a measurement: what a small server does, for narrow rows that are in memory.
 _ROWS_PER_SECOND = 100_000
 _BLOCKS_PER_SECOND = 12_800
-_READS = 3  # the first pass, the one that changes nothing, and the statement as a whole
+_READS = 2  # the first pass, and the statement as a whole
 _MOST_ROWS = 50_000  # of one batch
 _ROW_WAL = 100  # bytes for each row beside its content
 _FEW = 0.1  # of the rows: an index is better than a walk over the table
