@@ -14,9 +14,8 @@
 --
 -- Locks: ROW EXCLUSIVE on users, and each row that is changed.  Reads do not wait; writes to these
 -- rows wait until the commit.  The columns were added in an earlier file, because the ACCESS
--- EXCLUSIVE for that would be held during this update.  400,000 rows take about 3 seconds.
--- For a table a hundred times that size, begin the file with `no-transaction`, write the option
--- `backfill users` above the statement, and end its WHERE with a comment that says batch.
+-- EXCLUSIVE for that would be held during this update.  400,000 rows take about 3 seconds.  A table
+-- a hundred times that size would be updated in batches: 15 shows how.
 
 update users
 set first_name = split_part(name, ' ', 1),
