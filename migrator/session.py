@@ -16,7 +16,7 @@ from .errors import BlockedError, ConfigurationError
 from .files import directory
 from .history import place, table
 from .history.place import History
-from .model import Entry, Migration, Plan, Recorded, Repeatable
+from .model import Entry, Migration, Plan, Recorded, Repeatable, Status
 from .planning import planner, repeatables, squash
 from .planning.problems import outstanding_states
 from .postgres import connection, waiting
@@ -24,7 +24,7 @@ from .postgres.cursor import Connection
 
 if TYPE_CHECKING:
     from .embedded.home import Server
-    from .events import Event, Notify
+    from .events import Backend, Event, Notify
     from .history.overview import LogEntry, Overview
 
 
@@ -208,7 +208,17 @@ def overview(session: Session) -> Overview:
         is_current=not (
             outstanding_states(entries) or repeatables.outstanding(repeatable, entries)
         ),
+        runners=_runners(session, entries),
     )
+
+
+def _runners(session: Session, entries: tuple[Entry, ...]) -> tuple[Backend, ...]:
+    """Return the sessions of a run to which an interrupted migration may belong."""
+    if all(entry.status is not Status.INTERRUPTED for entry in entries):
+        return ()
+    from .postgres import lock  # noqa: PLC0415  (start-up time)
+
+    return lock.holders(session.conn, session.history.schema)
 
 
 def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry, ...]:

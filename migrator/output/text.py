@@ -187,7 +187,7 @@ def status_text(overview: Overview, style: Style, *, width: int | None, program:
         _table(versions, [_COLOURS[entry.status] for entry in entries], widths, style),
         _table(others, [_FRESHNESS[each.status] for each in repeatables], widths, style),
         [
-            *(as_called(line, program) for line in _remarks(entries, repeatables)),
+            *(as_called(line, program) for line in _remarks(overview)),
             "; ".join(filter(None, (_totals(entries), _repeatable_totals(repeatables)))),
         ],
     ]
@@ -257,8 +257,8 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def _remarks(entries: Iterable[Entry], repeatables: Iterable[Repeatable]) -> Iterator[str]:
-    entries = tuple(entries)
+def _remarks(overview: Overview) -> Iterator[str]:
+    entries, repeatables = overview.entries, overview.repeatables
     ahead = ahead_of_files(entries)
     if ahead:
         yield f"the database is ahead of these files by {counted(len(ahead), 'migration')}"
@@ -267,9 +267,14 @@ def _remarks(entries: Iterable[Entry], repeatables: Iterable[Repeatable]) -> Ite
     for entry in entries:
         if entry.applied and entry.applied.progress:
             yield f"{entry.version}: {_how_far(entry.applied.progress)}"
+    if overview.runners:
+        pids = " and ".join(str(each.pid) for each in overview.runners)
+        yield f"a run is under way (pid {pids}): nothing is to be done before it ends"
     if any(entry.status is Status.SQUASHED for entry in entries):
         yield "squashed: what the file replaces is applied; to record the file, run: migrator up"
-    known = (Status.APPLIED, Status.PENDING, Status.SQUASHED)
+    known = {Status.APPLIED, Status.PENDING, Status.SQUASHED}
+    if overview.runners:
+        known.add(Status.INTERRUPTED)
     if any(e.status not in known and e not in ahead for e in entries):
         yield "for the reasons and what to do, run: migrator verify"
 

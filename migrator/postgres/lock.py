@@ -140,6 +140,12 @@ def retake(worker: Connection, schema: str) -> bool:
     return bool(row and row[0])
 
 
+def holders(conn: Connection, schema: str) -> tuple[Backend, ...]:
+    """Return the other sessions that hold the runner's lock of a history."""
+    with reported():
+        return _holders(conn, {"key": f"migrator:{schema}"})
+
+
 def _try_lock(conn: Connection, key: dict[str, str]) -> bool:
     """Begin a transaction that holds the lock, and return whether that worked; else end it.
 
@@ -176,5 +182,9 @@ def _take_both(conn: Connection, worker: Connection | None, key: dict[str, str])
             if worker is None or worker.execute(_TRY_SESSION_LOCK, key).fetchall()[0][0]:
                 return _Attempt(succeeded=True)
             conn.rollback()
-        row = conn.execute(_HOLDERS, key).fetchone()
-        return _Attempt(succeeded=False, holders=activity.backends(conn, (row and row[0]) or ()))
+        return _Attempt(succeeded=False, holders=_holders(conn, key))
+
+
+def _holders(conn: Connection, key: dict[str, str]) -> tuple[Backend, ...]:
+    row = conn.execute(_HOLDERS, key).fetchone()
+    return activity.backends(conn, (row and row[0]) or ())

@@ -354,6 +354,26 @@ def interrupt(database: Database, run: Run, how: str) -> None:
 
 
 @pytest.mark.slow
+def test_status_tells_a_run_that_is_under_way_from_an_interrupted_one(
+    orders: Database, runs: Runs, write: Write
+) -> None:
+    write({"01_a.up.sql": FILL})
+    with holding(orders, f"select from orders where id = {ROWS} for update"):
+        run = runs("up", *SMALL)
+        run.says("attempt 1 of")
+        text, found = runs("status").result().stdout, runs("status", "--json").result().json
+        run.kill()
+        run.process.wait(20)
+    assert "01_a: backfill of public.orders: " in text
+    assert "a run is under way (pid " in text
+    assert "migrator verify" not in text
+    assert found["versions"][0]["progress"]["rows"] > 0
+    assert {each["application"] for each in found["runners"]} == {"migrator"}
+    wait_for(lambda: not runs("status", "--json").result().json["runners"])
+    assert "migrator verify" in runs("status").result().stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["signalled", "killed", "terminated"])
 @pytest.mark.parametrize("option", ["backfill orders", "backfill orders by id"])
 def test_the_next_run_goes_on_with_the_next_batch(
