@@ -117,7 +117,7 @@ select number,
        count(*) filter (where kind = 'made'),
        count(*) filter (where kind = 'done'),
        count(*) filter (where kind = 'gone'),
-       count(v),
+       count(distinct v),
        pg_visible_in_snapshot(
            min(xid::text) filter (where kind = 'made')::xid8,
            (select snapshot from looked where what = '{0}' order by n desc limit 1)
