@@ -15,8 +15,8 @@ _PAUSE = 1.0  # seconds until the question is asked again, while there is a reas
 
 _REMEMBERED = 3600  # answers; a longer lag is shown as this one
 
-# `replay_lag` is what a standby last reported, and does not grow while the standby stands still; a
-# position does not move then.  Without the privilege to see them, both are null.  A slot moves by
+# `replay_lag` changes with the reports of a standby; one that no longer reports is known by its
+# position, which does not move.  Without the privilege to see them, both are null.  A slot moves by
 # segments, where pg_receivewal uses it.
 _STATE = """
 select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
