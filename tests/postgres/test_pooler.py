@@ -172,6 +172,23 @@ def test_up_status_down(database: Database, migrate: Migrate, write: Write, url:
     assert history(database) == []
 
 
+def test_a_backfill_has_its_batches_in_a_pooled_session(
+    database: Database, migrate: Migrate, write: Write, session_url: str
+) -> None:
+    database.execute("create table a as select i, null::int as j from generate_series(1, 20000) i")
+    write(
+        {
+            "01_a.up.sql": "-- migrator: no-transaction\n-- migrator: backfill a\n"
+            "update a set j = i where j is null /* batch */;"
+        }
+    )
+    result = migrate("up", "--batch-time", "5ms", "--batch-load", "100%", database=session_url)
+    assert result.exit_code == 0, result.stderr
+    assert database.rows("select count(*), count(distinct xmin::text) > 1 from a where i = j") == [
+        (20000, True)
+    ]
+
+
 @pytest.mark.parametrize(("mode", "kind"), [("transaction", "findings"), ("session", "notes")])
 def test_doctor_finds_a_pooler_that_shares_sessions_and_notes_another(
     migrate: Migrate, poolers: dict[str, Pooler], database: Database, mode: str, kind: str
