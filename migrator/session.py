@@ -24,7 +24,7 @@ from .postgres.cursor import Connection
 
 if TYPE_CHECKING:
     from .embedded.home import Server
-    from .events import Backend, Event, Notify
+    from .events import Event, Notify
     from .history.overview import LogEntry, Overview
 
 
@@ -212,13 +212,14 @@ def overview(session: Session) -> Overview:
     )
 
 
-def _runners(session: Session, entries: tuple[Entry, ...]) -> tuple[Backend, ...]:
-    """Return the sessions of a run to which an interrupted migration may belong."""
+def _runners(session: Session, entries: tuple[Entry, ...]) -> tuple[int, ...]:
+    """Return the server processes of a run to which an interrupted migration may belong."""
     if all(entry.status is not Status.INTERRUPTED for entry in entries):
         return ()
     from .postgres import lock  # noqa: PLC0415  (start-up time)
 
-    return lock.holders(session.conn, session.history.schema)
+    holders = lock.holders(session.conn, session.history.schema)
+    return tuple(each.pid for each in holders if each.pid)
 
 
 def log(session: Session, *, version: str | None, limit: int) -> tuple[LogEntry, ...]:

@@ -72,13 +72,17 @@ class _Batch(SessionPiece):
 
     Attributes:
         rows: How many rows it has changed.
+        seconds: How long it took the server, without the way there and back.
+        started: What the log says of the run, whose first batch this is; None for a later one.
     """
+
+    started: str | None = None
 
     def __init__(
         self, context: Context, step: Step, read: Backfill, condition: str, command: Command
     ) -> None:
         super().__init__(context, step)
-        self.rows, self.tag = 0, ""
+        self.rows, self.tag, self.seconds = 0, "", 0.0
         self.is_flushed, self.is_traced = True, False
         assert read.statement is not None, "it has no problem"
         self._statement, self._read, self._command = read.statement, read, command
@@ -102,7 +106,10 @@ class _Batch(SessionPiece):
         if not self.is_flushed:
             yield ours(step, _UNFLUSHED)
         yield from guard(context, step)
-        yield ours(step, self._command, failure.of_record)
+        yield ours(step, self._command, failure.of_record, on_answer=self._recorded, asks=True)
+        if self.started:
+            row = (step.version, step.direction.value, "started")
+            yield ours(step, context.recorder.log(*row, message=self.started))
         yield commit(step, attempt.committed_piece)
 
     def _statements(self, attempt: Attempt) -> Iterator[Message]:
@@ -120,6 +127,9 @@ class _Batch(SessionPiece):
                 else made
             )
         yield ours(step, (probe.DEALLOCATE, ()))
+
+    def _recorded(self, answer: Answer) -> None:
+        self.seconds = float(answer.value or 0)
 
     def _ran(self, answer: Answer) -> None:
         self.rows, self.tag = answer.rows or 0, answer.command
@@ -185,6 +195,8 @@ class _Backfill:
         assert read is not None, "the caller has looked"
         self._read = read
         self._ranges = self._find_ranges()
+        name = self._ranges.table
+        self._what = f"backfill {name}" if name else "repeated statement"
         self._throttle = Throttle(context.conn, context.settings, self._ranges.oids)
         self._started = time.monotonic()
         self._recorded = table.progress(context.conn, context.recorder.schema, step.version)
@@ -247,9 +259,8 @@ class _Backfill:
         self._since = (progress.done, time.monotonic())
         while piece := self._ranges.next(progress):
             stop_if_interrupted(self._context, self._step)
-            started = time.monotonic()
-            rows = self._run_batch(piece)
-            seconds = time.monotonic() - started
+            batch = self._run_batch(piece, progress)
+            rows, seconds = batch.rows, batch.seconds
             self._last = (piece.after.done - progress.done, seconds)
             self._rows += rows
             progress = replace(
@@ -263,7 +274,7 @@ class _Backfill:
             self._pause(progress, seconds)
         return progress
 
-    def _run_batch(self, piece: ranges.Range) -> int:
+    def _run_batch(self, piece: ranges.Range, progress: BatchProgress) -> _Batch:
         context, step = self._context, self._step
         done = record.done(step, self._index)
         command = context.recorder.batch(step.version, done, self._recorded, piece.after)
@@ -271,9 +282,11 @@ class _Backfill:
         self._batches += 1
         batch.is_flushed = self._batches % _FLUSHED == 0
         batch.is_traced = context.tracer is not None and self._batches == 1
+        if self._batches == 1:
+            batch.started = f"{self._what}, after {counted(progress.rows, 'row')}"
         run(context, [batch])
         self._recorded, self._tag = piece.after, batch.tag.rstrip("0123456789 ")
-        return batch.rows
+        return batch
 
     def _size(self, size: int, seconds: float, rows: int) -> int:
         """Return the size of the next batch: towards the time that one is to take."""
@@ -363,12 +376,11 @@ class _Backfill:
         here = progress.done - began if self._ranges.unit == "blocks" else 0
         left = (time.monotonic() - since) / here * (progress.end - progress.done) if here else None
         size, seconds = self._last
-        name = progress.table or "repeated statement"
         batches = Batches(
             progress.rows, self._rows / took if took else 0.0, left, size, seconds, reason
         )
         phase = phase or f"pass {progress.turn}"
         phase += ", waiting" if reason else ""
         unit = "blocks" if self._ranges.unit == "blocks" else "batches"
-        how_far = Progress(f"backfill {name}", phase, progress.done, progress.end, unit, batches)
+        how_far = Progress(self._what, phase, progress.done, progress.end, unit, batches)
         self._context.notify(Progressed(self._step, self._statement, took, how_far))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ..events import Backend
     from ..model import Entry, Repeatable
 
 
@@ -50,7 +49,7 @@ class Overview:
         repeatables: By name.
         is_current: Whether every version and repeatable file is applied as its file is.  A
             database that is ahead of the files is current: it has everything that they need.
-        runners: The sessions of a run that is under way, if a migration is interrupted.
+        runners: The server processes of a run that is under way, if a migration is interrupted.
     """
 
     database: str
@@ -59,4 +58,4 @@ class Overview:
     entries: tuple[Entry, ...]
     repeatables: tuple[Repeatable, ...]
     is_current: bool
-    runners: tuple[Backend, ...] = ()
+    runners: tuple[int, ...] = ()

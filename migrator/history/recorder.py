@@ -110,7 +110,7 @@ with gone_on as (
       and progress is not distinct from $3::jsonb
     returning version
 )
-select 1 / count(*)
+select extract(epoch from clock_timestamp() - now()) / count(*)
 from gone_on
 """
 _FAIL_UNIT = """
@@ -326,7 +326,12 @@ class Recorder:
     def batch(
         self, version: str, done: int, before: BatchProgress | None, now: BatchProgress
     ) -> Command:
-        """Record a batch; `before` is the last record, `done` what `end_unit` will be told."""
+        """Record a batch, and return the seconds since its transaction began.
+
+        Args:
+            done: What `end_unit` will be told.
+            before: The last record.
+        """
         dumped = (json.dumps(asdict(each)).encode() if each else None for each in (before, now))
         return self._command(_BATCH, version.encode(), b"%d" % done, *dumped)
 

@@ -81,7 +81,7 @@ def of_status(overview: Overview) -> Json:
         "server_version": overview.server_version,
         "schema": overview.schema,
         "current": overview.is_current,
-        "runners": [_fields(each) for each in overview.runners],
+        "runners": list(overview.runners),
         "versions": [_entry(entry) for entry in overview.entries],
         "repeatables": [_repeatable(each) for each in overview.repeatables],
     }

@@ -164,7 +164,7 @@ def batches_text(batches: Batches, unit: str) -> str:
     >>> batches_text(Batches(1200, 400.0, 65.0, 64, 0.09), "blocks")
     '1,200 rows, 400 rows/s, 1 min 5 s left, 64 blocks in 90 ms'
     """
-    size = f"{batches.size:,} {unit} in " if unit == "blocks" else "the last batch took "
+    size = f"{counted(batches.size, 'block')} in " if unit == "blocks" else "the last batch took "
     parts = (
         f"waiting for {batches.waits_for}" if batches.waits_for else None,
         counted(batches.rows, "row"),

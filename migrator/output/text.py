@@ -268,7 +268,7 @@ def _remarks(overview: Overview) -> Iterator[str]:
         if entry.applied and entry.applied.progress:
             yield f"{entry.version}: {_how_far(entry.applied.progress)}"
     if overview.runners:
-        pids = " and ".join(str(each.pid) for each in overview.runners)
+        pids = " and ".join(map(str, overview.runners))
         yield f"a run is under way (pid {pids}): nothing is to be done before it ends"
     if any(entry.status is Status.SQUASHED for entry in entries):
         yield "squashed: what the file replaces is applied; to record the file, run: migrator up"

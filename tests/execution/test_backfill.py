@@ -368,7 +368,10 @@ def test_status_tells_a_run_that_is_under_way_from_an_interrupted_one(
     assert "a run is under way (pid " in text
     assert "migrator verify" not in text
     assert found["versions"][0]["progress"]["rows"] > 0
-    assert {each["application"] for each in found["runners"]} == {"migrator"}
+    (logged,) = runs("log", "--json").result().json["log"]
+    assert logged["outcome"] == "started"
+    assert logged["message"] == "backfill public.orders, after 0 rows"
+    assert len(found["runners"]) == 2
     wait_for(lambda: not runs("status", "--json").result().json["runners"])
     assert "migrator verify" in runs("status").result().stdout
 

@@ -51,7 +51,7 @@ def runs(database: Database, directory: Path, tmp_path: Path) -> Iterator[Runs]:
 
 
 def rows_done(database: Database) -> int:
-    """Count what a backfill that is under way has done; 0 before its first batch, and at its end."""
+    """Count what a backfill that is under way has done; 0 before and after it."""
     if database.rows("select to_regclass('migration_versions') is null") == [(True,)]:
         return 0
     done = database.rows(
