@@ -7,7 +7,7 @@ by the target's size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,13 @@ _ROW_WAL = 100  # bytes for each row beside its content
 _FEW = 0.1  # of the rows: an index is better than a walk over the table
 # An empty table is read whole, whatever indexes it has.
 _NO_SCAN = "set local enable_seqscan = off"
+_PARTIAL = """
+select c.relname
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where c.relname = any (%s::text[])
+  and i.indpred is not null
+"""
 
 
 def with_estimates(
@@ -86,7 +93,7 @@ def _estimate(
     blocks = 0 if is_by_index else size.bytes / _BLOCK
     work = rows / _ROWS_PER_SECOND + _READS * blocks / _BLOCKS_PER_SECOND
     found = replace(found, rows=rows, is_few=bool(blocks) and rows < (size.rows or 0) * _FEW)
-    width = size.bytes / max(size.rows or 0, 1)
+    width = size.bytes / max(size.rows or rows, 1)
     wal = min(rows, size.bytes / _BLOCK) * _BLOCK + rows * (width + _ROW_WAL)
     return replace(_priced(found, work, times, each), wal=round(wal))
 
@@ -139,8 +146,17 @@ def _indexes(conn: Connection, read: Backfill, each: TracedStatement) -> tuple[s
     scans = [node for node in scans if node["Node Type"].endswith("Scan")]
     if not scans or any(node["Node Type"] == "Seq Scan" for node in scans):
         return () if scans else None
-    found = (below for node in scans for below in _nodes(node))
-    return tuple(sorted({each["Index Name"] for each in found if "Index Name" in each}))
+    found = [below for node in scans for below in _nodes(node) if "Index Name" in below]
+    partial = _partial(conn, [each["Index Name"] for each in found])
+    # An index may also be read whole, for its order.
+    serve = (each for each in found if "Index Cond" in each or each["Index Name"] in partial)
+    return tuple(sorted({each["Index Name"] for each in serve}))
+
+
+def _partial(conn: Connection, indexes: Sequence[str]) -> frozenset[str]:
+    """Return which of some indexes are partial, by name."""
+    rows = conn.execute(_PARTIAL, [list(indexes)]).fetchall()
+    return frozenset(name for (name,) in rows)
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

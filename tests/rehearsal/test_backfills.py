@@ -141,3 +141,31 @@ def test_the_advice_for_a_large_update_is_the_statement_in_batches(
     first, second = _FILL.splitlines()
     assert first in said
     assert f"{second};" in said
+
+
+def test_a_table_without_statistics_has_no_wider_rows(migrate: Migrate, write: Write) -> None:
+    write(
+        {
+            "01_p.up.sql": "create table p (id int, v int) partition by range (id);\n"
+            "create table p1 partition of p for values from (0) to (70000);\n"
+            "insert into p select n, n from generate_series(1, 60000) n;\n"
+        }
+    )
+    assert migrate("up").exit_code == 0
+    fill = "-- migrator: backfill p\nupdate p set v = -v where v > 0 /* batch */"
+    write({"02_fill.up.sql": f"-- migrator: no-transaction\n{fill};\n"})
+    assert _estimate(migrate)["wal_bytes"] < 100_000_000
+
+
+def test_an_index_serves_by_its_predicate(migrate: Migrate, write: Write) -> None:
+    fill = _FILL.replace("backfill t", "backfill t by id")
+    _prepared(migrate, write, f"create index t_part on t (id) where w > 0;\n{fill}")
+    assert _estimate(migrate)["indexes"] == ["t_part"]
+
+
+def test_an_index_that_is_read_whole_for_a_join_does_not_serve(
+    migrate: Migrate, write: Write
+) -> None:
+    join = "update t set w = -o.w from t o where o.id = t.id and t.w > 0 /* batch */"
+    _prepared(migrate, write, f"-- migrator: backfill t\n{join}")
+    assert "t_pkey" not in _estimate(migrate)["indexes"]
