@@ -326,12 +326,7 @@ class Recorder:
     def batch(
         self, version: str, done: int, before: BatchProgress | None, now: BatchProgress
     ) -> Command:
-        """Record a batch, and return the seconds since its transaction began.
-
-        Args:
-            done: What `end_unit` will be told.
-            before: The last record.
-        """
+        """Record a batch after `before`, the last one; the answer is the seconds it has taken."""
         dumped = (json.dumps(asdict(each)).encode() if each else None for each in (before, now))
         return self._command(_BATCH, version.encode(), b"%d" % done, *dumped)
 

@@ -368,7 +368,7 @@ def test_status_tells_a_run_that_is_under_way_from_an_interrupted_one(
     assert "a run is under way (pid " in text
     assert "migrator verify" not in text
     assert found["versions"][0]["progress"]["rows"] > 0
-    (logged,) = runs("log", "--json").result().json["log"]
+    (logged,) = runs("log", "--json").result().json
     assert logged["outcome"] == "started"
     assert logged["message"] == "backfill public.orders, after 0 rows"
     assert len(found["runners"]) == 2
