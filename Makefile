@@ -19,6 +19,7 @@ switched = $(foreach option,$(1),$(if $(filter-out 0 no false,$(call given,$(opt
 
 # Those of the commands.
 with-value := to steps name in version plan role lock-timeout lock-wait lock-attempts \
+	batch-time batch-load max-lag max-active \
 	statement-timeout scratch-url ignore sql small html sarif save limit reason data-checks data-url on-copy max-lock \
 	queries output schema-file backup tool files into table
 repeated := data

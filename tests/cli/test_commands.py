@@ -233,6 +233,7 @@ def test_json_is_taken_before_and_after_the_command(
         "server_version",
         "schema",
         "current",
+        "runners",
         "versions",
         "repeatables",
     }
