@@ -1,4 +1,4 @@
-"""Put the files of two directions together, and find those that are one migration."""
+"""Pair the up and down files, and find files that are the same migration."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def put(
 
 
 def twins(one: Path, other: Path) -> MigrationFileError:
-    """Return the error of two files that are one migration."""
-    message = f"{one} and {other} are both the same migration"
+    """Return the error for two files that are the same migration."""
+    message = f"{one} and {other} are the same migration"
     return MigrationFileError(message, hint="delete or renumber one of them")
 
 
@@ -54,7 +54,7 @@ def by_number(found: dict[str, dict[str, texts.Text]], problems: list[MigratorEr
 
 
 def keys_once(pieces: Iterable[Piece], problems: list[MigratorError]) -> None:
-    """Add a problem for each migration of the tool that two files are."""
+    """Add a problem for each two files that are the same migration of the tool."""
     known: dict[str, Path] = {}
     for piece in pieces:
         if other := known.get(piece.key):

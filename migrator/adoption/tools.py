@@ -111,7 +111,7 @@ def _trace(conn: Connection, found: other_tools.Found) -> Trace:
     try:
         state = adopt.read_state(conn, dialect, place) if dialect else None
     except psycopg.errors.InsufficientPrivilege:
-        unread = "our role may not read it"
+        unread = "the connected role may not read it"
     except psycopg.errors.LockNotAvailable:
         unread = "another session holds a lock on it"
     return Trace(found.tool, found.table, place, dialect, state, unread)

@@ -72,9 +72,9 @@ _RUN_OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "--batch-load",
         {"metavar": "PERCENT", "callback": percent},
-        "Work this share of the time, and pause for the rest [default: 50%].",
+        "Let batches work this share of the time, and pause for the rest [default: 50%].",
     ),
-    ("--max-lag", _TIME, "Pause a backfill while a standby is further behind [default: 10s]."),
+    ("--max-lag", _TIME, "Pause a backfill while a standby or slot lags more [default: 10s]."),
     (
         "--max-active",
         {"metavar": "N", "type": click.IntRange(min=0)},

@@ -1,9 +1,9 @@
 """Run a statement in batches, each in a transaction with the record of how far it has come.
 
-A pass over the table leaves out rows that concurrent updates move to where the pass has been, and
-rows that were inserted meanwhile.  So at the end the statement runs once as it is written: one
-snapshot leaves out nothing.  What this run changes is locked until it ends, so it has to be short
-and to change few rows.  Otherwise it is rolled back, and another pass comes first.
+A pass over the table misses rows that concurrent updates move to blocks that it has done, and rows
+that are inserted meanwhile.  So at the end the statement runs once as it is written: one snapshot
+misses nothing.  The rows that this run changes are locked until it ends, so it has to be short and
+to change few of them.  Otherwise it is rolled back, and another pass comes first.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .retry import Attempt, run, stop_if_interrupted
 from .throttle import Throttle
 from .transaction import commit, guard, of_statement, ours, run_statements
 
-_LOCK_TIMEOUT = 500  # milliseconds; a batch is soon repeated
+_LOCK_TIMEOUT = 500  # milliseconds; a batch is cheap to retry
 _MOST_ROWS = 50_000  # changed by one batch
 _GROWTH = 2.0  # from one batch to the next, at most
-_FLUSHED = 100  # one batch of so many waits for the disk: a crash repeats those since
-_SHORT = 10  # times a batch's time, for the statement as it is written
-_FEW = 10  # one of so many rows that the first pass has changed
-_ENDLESS = 3  # passes, after which one that changes as many rows as the first is an error
+_FLUSHED = 100  # only each batch of this number waits for the disk: a crash repeats those after it
+_SHORT = 10  # the statement as it is written may take this many times a batch's time
+_FEW = 10  # it may change one row for this many that the first pass changed
+_ENDLESS = 3  # from this pass on, it is an error to change half as many rows as the first
 
 _BEGIN = "begin isolation level read committed read write"
 # Values that the script has set are kept.
@@ -72,8 +72,8 @@ class _Batch(SessionPiece):
 
     Attributes:
         rows: How many rows it has changed.
-        seconds: How long it took the server, without the way there and back.
-        started: What the log says of the run, whose first batch this is; None for a later one.
+        seconds: How long it took the server, without the round trip.
+        started: What the log says about the run that this batch begins; None for a later one.
     """
 
     started: str | None = None
@@ -247,12 +247,12 @@ class _Backfill:
             return None
         where = f"statement {self._index + 1} of {self._step.version}"
         if (known.checksum, known.table) != (first.checksum, first.table):
-            self._context.notify(Remarked(f"{where} has been edited: its batches begin again"))
+            self._context.notify(Remarked(f"{where} has been edited: its batches start over"))
             return None
         if known.turn >= _ENDLESS:  # others may have stopped writing such rows
             return replace(first, rows=known.rows)
         done = counted(known.rows, "row")
-        self._context.notify(Remarked(f"{where} goes on after the last batch: {done} so far"))
+        self._context.notify(Remarked(f"{where} resumes after its last batch: {done} so far"))
         return known
 
     def _run_pass(self, progress: BatchProgress) -> BatchProgress:
@@ -305,12 +305,12 @@ class _Backfill:
         if progress.turn >= _ENDLESS and progress.in_turn * 2 >= first:
             self._fail(
                 f"{name} still changed {counted(progress.in_turn, 'row')}",
-                "let the WHERE exclude the rows that the statement has changed; if others still "
-                "write such rows, stop that first",
+                "make the WHERE exclude the rows that the statement has changed; if other sessions "
+                "keep writing such rows, stop them first",
             )
         if progress.turn >= _ENDLESS:
             changed = counted(progress.in_turn, "row")
-            self._context.notify(Remarked(f"{name} changed {changed}; another one follows"))
+            self._context.notify(Remarked(f"{name} changed {changed}; another pass follows"))
         return replace(
             progress,
             turn=progress.turn + 1,
@@ -322,7 +322,7 @@ class _Backfill:
         )
 
     def _finish(self, progress: BatchProgress) -> str | None:
-        """Do what the passes have left out, and record the end.
+        """Change the rows that the passes have missed, and record the end.
 
         Returns:
             The command tag without counts; None if another pass has to come first.
@@ -340,7 +340,7 @@ class _Backfill:
             if self._is_long or is_many:
                 return None
             closing.limit, closing.most = self._batch_time() * _SHORT, first // _FEW
-        self._tell(progress, None, phase="once more, as a whole")
+        self._tell(progress, None, phase="final run of the whole statement")
         if not self._is_closed(closing):
             return None
         self._rows += closing.rows

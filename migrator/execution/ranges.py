@@ -31,7 +31,7 @@ select c.relkind,
 from pg_class c
 where c.oid = %(oid)s::oid
 """
-# Of a partitioned table all partitions are cut alike, so that the largest one counts.
+# All partitions of a table are cut at the same blocks, so the largest one counts.
 _BLOCKS = """
 select coalesce(max(pg_relation_size(c.oid)), 0) / current_setting('block_size')::integer
 from pg_class c
@@ -100,10 +100,10 @@ class NoRangesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What one batch is about.
+    """What one batch covers.
 
     Attributes:
-        condition: SQL that the WHERE of the statement gets; empty for a repeated statement.
+        condition: SQL that is added to the WHERE of the statement; empty for a repeated statement.
         after: How far the statement has come when the batch is done.
     """
 
@@ -140,7 +140,7 @@ class Ranges(Protocol):
 class Blocks:
     """Ranges of the blocks of a table; those of its partitions are cut at the same numbers.
 
-    They have no more than about `_MOST_ROWS` rows: where nothing is to be done, batches grow.
+    They have no more than about `_MOST_ROWS` rows, because batches grow where no row is changed.
     """
 
     unit = "blocks"
@@ -235,7 +235,7 @@ def of(conn: Connection, read: Backfill) -> Ranges:
     """Return the ranges of a statement's table, as the script's search path finds it.
 
     Raises:
-        NoRangesError: It is not a table, or the column is not fit for it.
+        NoRangesError: It is not a table, or its column cannot be cut into ranges.
     """
     if not read.table:
         return Repeated()
@@ -249,10 +249,10 @@ def of(conn: Connection, read: Backfill) -> Ranges:
     if kind not in ("r", "p"):
         what = _KINDS.get(kind, "not a table")
         raise NoRangesError(
-            f"{name} is {what}, which has no batches", "name the table in the comment above"
+            f"{name} is {what}: only a table has batches", "name the table in the comment above"
         )
     if is_foreign:
-        reason = f"{name} has a partition that is a foreign table, which has no batches"
+        reason = f"{name} has a partition that is a foreign table: only a table has batches"
         raise NoRangesError(reason, "write a backfill for each of the other partitions")
     (table,) = catalog.names(conn, [oid])
     return Keys(conn, table, oids, read) if read.column else Blocks(conn, table, oids, read.alias)
@@ -271,7 +271,7 @@ def _of_column(read: Backfill, table: str, found: tuple[Any, ...] | None) -> tup
     if not is_required:
         raise NoRangesError(f"{name} may be null", "choose a column that is NOT NULL")
     if not is_ours:
-        raise NoRangesError(f"{name} has type {kind}", "choose a column of a type of PostgreSQL's")
+        raise NoRangesError(f"{name} has type {kind}", "choose a column of a built-in type")
     written = _meaning(word for _, word in backfill.condition(read) or ())
     for predicate in sorted(predicates, reverse=True):
         if _meaning(splitter.tokens(predicate)) in written:

@@ -15,9 +15,9 @@ _PAUSE = 1.0  # seconds until the question is asked again, while there is a reas
 
 _REMEMBERED = 3600  # answers; a longer lag is shown as this one
 
-# `replay_lag` changes with the reports of a standby; one that no longer reports is known by its
-# position, which does not move.  Without the privilege to see them, both are null.  A slot moves by
-# segments, where pg_receivewal uses it.
+# `replay_lag` is as of a standby's last report.  A standby that no longer reports is recognised by
+# its position, which does not move.  Both are null without the privilege to see them.  The slot of
+# pg_receivewal moves by whole segments, so that two of them are allowed.
 _STATE = """
 select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
        (
@@ -71,7 +71,7 @@ class Throttle:
         return seconds * (100 - load) / load
 
     def reason(self) -> str | None:
-        """Return why the next batch has to wait `PAUSE`, and is to be asked for again."""
+        """Return why the next batch has to wait for `PAUSE`, before this is asked again."""
         now = time.monotonic()
         if now - self._asked_at < _ASK_EVERY:
             return None
@@ -85,7 +85,7 @@ class Throttle:
         return None
 
     def _lag(self, now: float, position: int, seconds: float | None) -> float:
-        """Return for how long more WAL has been there than someone has read, in seconds."""
+        """Return for how many seconds there has been WAL that a standby or a slot has not read."""
         since = next((at for at, written in self._written if written > position), now)
         return max(now - since, seconds or 0.0)
 
@@ -99,15 +99,16 @@ def _reason(
     """Return what to wait for; None if there is nothing.
 
     >>> _reason(Settings(max_active=2), (12.0, "a standby"), "orders", 3)
-    'a standby, which is 12.0 s behind'
+    'a standby, which is 12.0 s behind (--max-lag)'
     >>> _reason(Settings(max_active=2), (0.0, ""), None, 3)
-    'other sessions: 3 are at work'
+    'other sessions: 3 are at work (--max-active)'
     """
     seconds, name = lag
     if settings.max_lag and seconds * 1000 > settings.max_lag:
-        return f"{name}, which is {duration(seconds)} behind"
+        return f"{name}, which is {duration(seconds)} behind (--max-lag)"
     if vacuumed is not None:
-        return f"autovacuum, which works on {vacuumed}"
+        return f"autovacuum, which is working on {vacuumed}"
     if settings.max_active and active > settings.max_active:
-        return f"other sessions: {active} {'is' if active == 1 else 'are'} at work"
+        verb = "is" if active == 1 else "are"
+        return f"other sessions: {active} {verb} at work (--max-active)"
     return None

@@ -269,7 +269,7 @@ def _remarks(overview: Overview) -> Iterator[str]:
             yield f"{entry.version}: {_how_far(entry.applied.progress)}"
     if overview.runners:
         pids = " and ".join(map(str, overview.runners))
-        yield f"a run is under way (pid {pids}): nothing is to be done before it ends"
+        yield f"a run is under way (pid {pids}): wait until it ends"
     if any(entry.status is Status.SQUASHED for entry in entries):
         yield "squashed: what the file replaces is applied; to record the file, run: migrator up"
     known = {Status.APPLIED, Status.PENDING, Status.SQUASHED}

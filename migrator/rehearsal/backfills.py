@@ -1,7 +1,7 @@
 """Estimate what the statements that run in batches would cost on the target.
 
-A scratch database has no rows, and on a copy only the first batch is traced.  So both are weighed
-by the target's size.
+A scratch database has no rows, and on a copy only the first batch is traced.  So the estimate
+uses the size of the target's table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..tracing.trace import LockMode, Touch
 from .report import BackfillEstimate, RehearsedMigration, TracedStatement
 
 _BLOCK = 8192  # bytes
-# Without a measurement: what a small server does, for narrow rows that are in memory.
+# Used where nothing was measured: a small server with narrow rows that are in memory.
 _ROWS_PER_SECOND = 100_000
 _BLOCKS_PER_SECOND = 12_800
 _READS = 2  # the first pass, and the statement as a whole
@@ -55,7 +55,7 @@ def with_estimates(
 
 
 def _times(rehearsed: RehearsedMigration, settings: Settings) -> tuple[float, float]:
-    """Return the seconds that a batch aims at, and the share of the time that is work."""
+    """Return how many seconds a batch should take, and the share of the time that is not pauses."""
     of_file = rehearsed.step.script.options.batch_time
     milliseconds = settings.batch_time if of_file is None else of_file
     return max(milliseconds, 1) / 1000, settings.batch_load / 100

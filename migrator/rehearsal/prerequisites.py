@@ -1,4 +1,4 @@
-"""Create on a scratch database what scripts need of their database and no script creates."""
+"""Create on a scratch database what scripts need and no script creates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _Tried = tuple[str, str | None]
 
 
 class Scratch(Protocol):
-    """A scratch database; `target` is a session of what an empty one stands for, or None."""
+    """A scratch database; `target` is a session of the target if it was made empty, or None."""
 
     @property
     def conn(self) -> Connection: ...  # noqa: D102

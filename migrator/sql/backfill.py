@@ -1,6 +1,6 @@
 """Read what a script runs in batches: `-- migrator: backfill`, `repeat` and `/* batch */`.
 
-The batch is a condition that is added to a WHERE, so it has to end that WHERE.
+`/* batch */` is where a condition is added to a WHERE, so it has to end that WHERE.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def problems(
     *,
     is_transactional: bool,
 ) -> Iterator[MigrationFileError]:
-    """Yield why statements cannot be run in batches, by place."""
+    """Yield why statements cannot be run in batches, in the order of the file."""
     if not backfills:
         return
     in_blocks = {s.offset for unit in units if unit.begin for s in unit.statements}
@@ -173,7 +173,7 @@ def _of_statement(backfill: Backfill, statement: Statement) -> tuple[str, str] |
 
 
 def _verb(statement: Statement) -> str | None:
-    """Return the first word of a statement, after its WITH; None if it is none of SQL's."""
+    """Return the verb of a statement, after its WITH; None if it is not one that is known."""
     depth = 0
     for word in tokens_of(statement, statement.end):
         depth += (word == "(") - (word == ")")

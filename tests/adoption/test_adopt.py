@@ -152,7 +152,7 @@ def test_a_schema_that_our_role_may_not_use_keeps_nobody_out(golang: Migrate) ->
     assert (found.exit_code, result.exit_code) == (0, 0), found.stderr + result.stderr
     assert (refused.exit_code, "connect as its owner" in refused.stderr) == (4, True)
     problems = [each["problem"] for each in found.json["found"]]
-    assert problems == ["our role may not read it", None]
+    assert problems == ["the connected role may not read it", None]
 
 
 @pytest.mark.slow

@@ -222,7 +222,7 @@ def test_one_pass_is_enough_where_the_statement_as_written_finds_no_row(
     write({"01_a.up.sql": FILL.replace("backfill orders", option)})
     result = migrate("up", "--json", *FAST)
     assert result.exit_code == 0, result.stderr
-    assert phases(result) == ["pass 1", "once more, as a whole"]
+    assert phases(result) == ["pass 1", "final run of the whole statement"]
     check(orders)
 
 
@@ -232,7 +232,7 @@ def test_another_pass_comes_first_where_the_statement_as_written_takes_long(
     write({"01_a.up.sql": FILL.replace("cents is null", SLOW)})
     result = migrate("up", "--json", *FAST, "--batch-time", "20ms")
     assert result.exit_code == 0, result.stderr
-    once_more = "once more, as a whole"
+    once_more = "final run of the whole statement"
     assert phases(result) == ["pass 1", once_more, "pass 2", once_more]
     check(orders)
 
@@ -276,7 +276,7 @@ def test_many_rows_are_not_changed_by_the_statement_as_written(
     ("option", "reason"),
     [
         ("backfill nothing", "table nothing does not exist"),
-        ("backfill seen", "seen is a view, which has no batches"),
+        ("backfill seen", "seen is a view: only a table has batches"),
         ("backfill orders by nothing", "has no column nothing"),
         ("backfill orders by total", "has no index that serves the batches"),
         ("backfill orders by cents", "may be null"),
@@ -300,7 +300,7 @@ def test_a_statement_that_changes_the_same_rows_again_and_again_is_stopped(
     result = migrate("up", *FAST)
     assert result.exit_code == 1
     assert "pass 3 over public.orders still changed 3,000 rows" in result.stderr
-    assert "let the WHERE exclude the rows" in result.stderr
+    assert "make the WHERE exclude the rows" in result.stderr
     write({"01_a.up.sql": FILL})
     assert migrate("up", *FAST).exit_code == 0
 
@@ -394,7 +394,7 @@ def test_the_next_run_goes_on_with_the_next_batch(
     assert status["progress"]["done"] > 0
     result = runs("up", *FAST).result()
     assert result.exit_code == 0, result.stderr
-    assert "goes on after the last batch" in result.stderr
+    assert "resumes after its last batch" in result.stderr
     check(orders)
 
 
@@ -406,7 +406,7 @@ def test_an_edited_statement_begins_again(orders: Database, runs: Runs, write: W
         interrupt(orders, run, "killed")
     write({"01_a.up.sql": FILL.replace("total * 100", "total * 100 + 0")})
     result = runs("up", *FAST).result()
-    assert "has been edited: its batches begin again" in result.stderr
+    assert "has been edited: its batches start over" in result.stderr
     check(orders)
 
 

@@ -79,7 +79,7 @@ def test_a_statement_that_was_killed_goes_on_with_the_next_batch(
     ((done,),) = database.rows("select count(*) from copy")
     assert 0 < done < ROWS
     result = runs("up", *FAST).result()
-    assert "goes on after the last batch" in result.stderr
+    assert "resumes after its last batch" in result.stderr
     assert result.exit_code == 0, result.stderr
     assert database.rows("select count(*), sum(total) from copy") == [
         (ROWS, ROWS * (ROWS + 1) // 2)
@@ -130,4 +130,4 @@ def test_a_foreign_table_is_refused_also_as_a_partition(
     write({"01_a.up.sql": FILL.replace("orders", "away")})
     result = migrate("up")
     assert result.exit_code == 1
-    assert "away is a foreign table, which has no batches" in result.stderr
+    assert "away is a foreign table: only a table has batches" in result.stderr

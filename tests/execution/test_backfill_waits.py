@@ -122,7 +122,7 @@ def test_it_waits_while_autovacuum_works_on_the_table(on_busy: Runs) -> None:
     vacuum_slowly(database)
     wait_for(lambda: database.rows(VACUUMS), bound=60)
     run = on_busy(*SLOWLY)
-    run.says("waiting for autovacuum, which works on public.orders")
+    run.says("waiting for autovacuum, which is working on public.orders")
     assert run.process.poll() is None
     # The lock for it ends the worker.
     database.execute("alter table orders set (autovacuum_enabled = false)")

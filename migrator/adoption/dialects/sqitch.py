@@ -83,7 +83,7 @@ def _files(directory: Path) -> Reading:
     for change in ordered:
         if change.is_reworked and not change.suffix:
             message = f"{plan} has {change.name} twice without a tag in between"
-            problems.append(MigrationFileError(message, hint="tag it: sqitch rework"))
+            problems.append(MigrationFileError(message, hint="add a tag between them"))
     versions = texts.numbered([f"{each.name}{each.suffix}" for each in ordered])
     pieces = []
     for change, version in zip(ordered, versions, strict=True):
