@@ -13,6 +13,7 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from migrator.model import Direction, Step
@@ -32,7 +33,8 @@ def main() -> None:
         stage = both.stage
         began = time.perf_counter()
         if command == "rehearse":
-            done = steps.rehearse(stage, ups, (), {})
+            asking = replace(stage, asks=True, is_guarded=True)  # as by default
+            done = steps.rehearse(asking, ups, (), {})
             assert [each.down is not None for each in done] == [True] * len(ups)
         else:
             _run(stage, [each for pair in zip(ups, downs, ups, strict=True) for each in pair])
