@@ -169,7 +169,18 @@ def _of_statement(backfill: Backfill, statement: Statement) -> tuple[str, str] |
     if (0, "or") in tokens:
         hint = "put parentheses around the condition: where (… or …) /* batch */"
         return "the WHERE has an OR outside parentheses before /* batch */", hint
+    if verb == "insert" and _inserts_again(tokens_of(statement, statement.end)):
+        hint = "end it with: on conflict do nothing (with a unique index on the table)"
+        return "the INSERT would insert the same rows in every pass", hint
     return None
+
+
+def _inserts_again(words: Sequence[str]) -> bool:
+    """Whether an INSERT leaves out no row that it has inserted, and takes none from elsewhere."""
+    if not {"conflict", "delete", "update", "merge"}.isdisjoint(words):
+        return False
+    _, end = names.read(words, words.index("into") + 1)
+    return words.count(words[end - 1]) == 1  # otherwise its query may read the table
 
 
 def _verb(statement: Statement) -> str | None:

@@ -56,7 +56,9 @@ def test_the_option_names_the_table_its_alias_and_a_column(
     [
         "delete from orders where a is null /*batch*/ returning id",
         "insert into b select a from orders where a > 0 /* BATCH */ on conflict do nothing",
-        "insert into b (select a from orders where a > 0 /* batch */)",
+        "insert into b (select a from orders where a > 0 /* batch */) on conflict do nothing",
+        "insert into s.b select a from orders o where not exists (select from s.b where b.a = o.a)"
+        " /* batch */",
         "with x as (delete from orders where a = 1 /* batch */ returning *) insert into b table x",
         "merge into b using (select * from orders where (a = 1 or b = 2) /* batch */) o"
         " on o.a = b.a when not matched then insert values (o.a)",
@@ -132,6 +134,11 @@ def test_a_statement_that_limits_itself_can_be_repeated() -> None:
         (
             f"{FILE}-- migrator: backfill t\nupdate t set a = 1 where a is null or b /* batch */;",
             ("2:1", "the WHERE has an OR outside parentheses before /* batch */"),
+        ),
+        (
+            f"{FILE}-- migrator: backfill t\ninsert into s.b select a from t"
+            " where a > 0 /* batch */;",
+            ("2:1", "the INSERT would insert the same rows in every pass"),
         ),
     ],
 )
