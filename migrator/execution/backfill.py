@@ -92,10 +92,9 @@ class _Batch(SessionPiece):
         """Give the transaction."""
         context, step = self.context, self.step
         yield ours(step, _BEGIN)
-        if step.script.options.lock_timeout is None:
-            yield ours(
-                step, _SHORT_TIMEOUT.format(old=context.settings.lock_timeout, new=_LOCK_TIMEOUT)
-            )
+        old = context.settings.lock_timeout
+        if step.script.options.lock_timeout is None and not 0 < old < _LOCK_TIMEOUT:
+            yield ours(step, _SHORT_TIMEOUT.format(old=old, new=_LOCK_TIMEOUT))
         yield from self._statements(attempt)
         yield from self._record(attempt)
 
@@ -297,7 +296,8 @@ class _Backfill:
 
     def _batch_time(self) -> int:
         of_file = self._step.script.options.batch_time
-        return self._context.settings.batch_time if of_file is None else of_file
+        # Without a limit, the statement as it is written could hold its locks for hours.
+        return max(self._context.settings.batch_time if of_file is None else of_file, 1)
 
     def _next_turn(self, progress: BatchProgress) -> BatchProgress:
         first = progress.in_first or progress.in_turn

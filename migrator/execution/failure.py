@@ -351,10 +351,10 @@ def _undone(step: Step, *, is_cancelled: bool = False) -> str:
     if step.script.transactional:
         return f"{step.version} was rolled back completely."
     script = f"The down script of {step.version}" if is_down else step.version
+    statements = "statements and batches" if step.script.options.backfills else "statements"
     if is_cancelled:
-        batches = " and batches" if step.script.options.backfills else ""
-        return f"{script} was interrupted; its finished statements{batches} are recorded."
-    return f"{script} stopped at this statement; the statements before it are done and recorded."
+        return f"{script} was interrupted; its finished {statements} are recorded."
+    return f"{script} stopped at this statement; the {statements} before it are done and recorded."
 
 
 def _not_run(step: Step) -> str:

@@ -301,8 +301,38 @@ def test_a_statement_that_changes_the_same_rows_again_and_again_is_stopped(
     assert result.exit_code == 1
     assert "pass 3 over public.orders still changed 3,000 rows" in result.stderr
     assert "make the WHERE exclude the rows" in result.stderr
+    assert "the statements and batches before it are done and recorded" in result.stderr
     write({"01_a.up.sql": FILL})
     assert migrate("up", *FAST).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "setting", "expected"),
+    [
+        (("--lock-timeout", "100ms"), "lock_timeout", {"100ms"}),
+        (("--lock-timeout", "2s"), "lock_timeout", {"500ms"}),
+        (("--lock-timeout", "0"), "lock_timeout", {"500ms"}),
+        (("--batch-time", "0"), "statement_timeout", {"0", "10ms"}),
+    ],
+)
+def test_neither_a_batch_nor_the_whole_statement_runs_without_limits(
+    orders: Database,
+    migrate: Migrate,
+    write: Write,
+    options: tuple[str, str],
+    setting: str,
+    expected: set[str],
+) -> None:
+    orders.execute(
+        "create table seen (value text);"
+        "create function see() returns trigger language plpgsql as $$ begin"
+        f" insert into seen values (current_setting('{setting}')); return null; end $$;"
+        "create trigger see before update on orders for each statement execute function see()"
+    )
+    write({"01_a.up.sql": FILL})
+    result = migrate("up", *FAST, *options)
+    assert result.exit_code == 0, result.stderr
+    assert {value for (value,) in orders.rows("select distinct value from seen")} == expected
 
 
 def test_an_error_after_the_placeholder_has_its_place_in_the_file(
