@@ -22,7 +22,7 @@ def put(
 
 def twins(one: Path, other: Path) -> MigrationFileError:
     """Return the error for two files that are the same migration."""
-    message = f"{one} and {other} are the same migration"
+    message = f"{one} and {other} are both for the same migration"
     return MigrationFileError(message, hint="delete or renumber one of them")
 
 
