@@ -26,7 +26,7 @@ where locktype = 'advisory'
   and database = (select oid from pg_catalog.pg_database where datname = current_database())
   and granted
 """
-# A session that only reads the table keeps out nothing but its renaming.
+# A session that only reads the table blocks nothing but its renaming, so it comes last.
 _HOLDERS_OF_TABLE = """
 select l.pid
 from pg_catalog.pg_locks l
@@ -60,7 +60,7 @@ def take(conn: Connection, dialect: Dialect, place: Table) -> None:
 
 @contextmanager
 def named(conn: Connection, place: Table) -> Iterator[None]:
-    """Tell which sessions keep a lock on a tool's table from us; for outside the transaction.
+    """Name the sessions that block a lock on a tool's table; goes around the transaction.
 
     Raises:
         LockTimeoutError: There was no lock within `TIMEOUT`.
@@ -84,7 +84,7 @@ def named(conn: Connection, place: Table) -> Iterator[None]:
 
 @contextmanager
 def permitted(place: Table) -> Iterator[None]:
-    """Tell what `adopt` needs of a tool's table, where our role may not do that.
+    """Say what `adopt` does with a tool's table, if our role may not do that.
 
     Raises:
         HistoryError: It may not.

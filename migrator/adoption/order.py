@@ -53,7 +53,7 @@ def versions(names: Sequence[str]) -> list[str]:
 
 
 def growing(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
-    """Return pieces of a tool that goes by names, with numbers that grow, and notes on new ones.
+    """Return pieces in the order of their names, with growing numbers, and notes on new ones.
 
     Args:
         pieces: In the order of the tool.
@@ -70,7 +70,7 @@ def growing(pieces: Sequence[Piece]) -> tuple[tuple[Piece, ...], tuple[str, ...]
 
 
 def _growing(versions: Sequence[str]) -> Iterator[str]:
-    """Yield versions with numbers that grow; where they do not, those of the usual length.
+    """Yield versions with growing numbers; those that do not grow are changed.
 
     >>> list(_growing(["07_a", "07_b", "08_c"]))
     ['07_a', '08_b', '09_c']

@@ -106,7 +106,7 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
 
 @dataclass(slots=True)
 class _Files:
-    """The files; pairs by the key of their version, and names of what goes up likewise."""
+    """The files: the pairs, and the names of the up files, by the key of their version."""
 
     pairs: dict[str, dict[str, texts.Text]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def _sorted(directory: Path) -> _Files:
 
 
 def _script(text: texts.Text) -> str:
-    """Return a script, outside a transaction where the tool sees that, or is told so."""
+    """Return a script, outside a transaction if the tool or its `.conf` says so."""
     settings = text.path.with_name(f"{text.path.name}.conf")
     with suppress(OSError, UnicodeDecodeError):
         if _OUTSIDE.search(settings.read_text(encoding="utf-8")):

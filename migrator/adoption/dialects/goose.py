@@ -36,7 +36,7 @@ def _interpret(rows: Sequence[Fields], companions: Companions) -> State:
     if any(row["locked"] for row in companions["goose_lock"]):
         return State(
             stop="goose is running, or was killed: goose_lock has a lock",
-            hint="if it was: update goose_lock set locked = false",
+            hint="if it was killed, run: update goose_lock set locked = false",
         )
     newest = {row["version_id"]: row for row in sorted(rows, key=lambda row: row["id"])}
     applied = [row for row in newest.values() if row["is_applied"] and row["version_id"] > 0]

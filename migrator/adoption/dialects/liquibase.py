@@ -73,7 +73,7 @@ class _Changeset:
 
     @property
     def key(self) -> str:
-        """What the row of the changeset is known by."""
+        """What identifies the row of the changeset."""
         return _key(self.name, self.author, self.filename)
 
     @property

@@ -33,7 +33,7 @@ def _interpret(rows: Sequence[Fields], _companions: Companions) -> State:
         version = failed[0]["version"]
         return State(
             stop=f"version {version} was not completed",
-            hint="finish or undo it by hand, and delete its row from the table, or set success",
+            hint="finish it by hand and set success to true, or undo it and delete its row",
         )
     return State(
         tuple(
